@@ -1,0 +1,103 @@
+"""What a running job reports. Events are values: no tensors, no open files, nothing to close."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Queued:
+    """position: jobs that will run before this one."""
+
+    position: int
+
+
+@dataclass(frozen=True)
+class Loading:
+    """A checkpoint is being loaded. title: its name as the model picker shows it."""
+
+    title: str
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One denoising step. Newest wins: a reader that is late sees only the last one.
+
+    step, steps: within the picture (or batch) being made, counted from 1.
+    image, images: first picture of the batch, counted from 1, and how many the request makes.
+    steps_per_s: smoothed. seconds_left: for the whole request.
+    preview: a small RGB picture of the predicted x0, or None when none was due.
+    """
+
+    step: int
+    steps: int
+    image: int
+    images: int
+    steps_per_s: float
+    seconds_left: float
+    preview: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One sentence about something that was changed or may surprise."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ImageReady:
+    """A finished picture, before it is saved.
+
+    request: the concrete request that makes exactly this picture alone (its seed, its prompt, batch 1).
+    extra: infotext pairs that are no fields of the request, such as {"Mask blur": 4}.
+    """
+
+    image: Image.Image
+    request: Any
+    extra: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A picture in the data folder. path is None when it could not be written; image holds it then."""
+
+    path: Path | None
+    infotext: str
+    seed: int
+    width: int
+    height: int
+    task: str
+    seconds: float = 0.0
+    image: Image.Image | None = None
+    is_grid: bool = False
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A picture was stored (or could not be: then record.path is None and a Notice says why)."""
+
+    record: Record
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The job's end. stopped: it was ended by Stop, by Skip of the last picture or by an absent page."""
+
+    records: tuple[Record, ...]
+    seconds: float
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job's end with an error. error: always a StudioError; foreign ones are wrapped with an id."""
+
+    error: Exception
+
+
+Event = Queued | Loading | StepDone | Notice | ImageReady | Saved | Finished | Failed

@@ -1,0 +1,178 @@
+"""What can be asked of the studio: frozen values, every parameter declared once.
+
+From the one `param(...)` line come the control and its tooltip, the range check, the public endpoint's
+parameter, the infotext key and the AUTOMATIC1111 name. A default of None means "as the model likes";
+`Studio.resolve` makes it concrete. Pictures are ids (SHA-256 of the stored file), never pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+
+from .errors import RequestError
+
+MAX_SEED = 2**32 - 1
+MAX_PROMPT = 4_000
+MAX_PIXELS = 2048 * 2048 * 4  # of one batch: width x height x batch_size
+SHOWN_INPUT = 40  # characters of a wrong value that an error repeats
+
+
+def param(default: Any, label: str, *, help: str, step: float | None = None, infotext: str | None = None,
+          a1111: str | None = None, choices: tuple[str, ...] | None = None, **bounds: Any) -> Any:
+    """Declare one parameter. bounds: pydantic's ge, le, multiple_of, max_length ..."""
+    extra = {"step": step, "infotext": infotext, "a1111": a1111, "choices": choices}
+    return Field(default, title=label, description=help, json_schema_extra=extra, **bounds)
+
+
+ResizeMode = Literal["stretch", "crop", "fill", "keep"]
+InpaintArea = Literal["Whole picture", "Only masked"]
+MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
+
+
+class Request(BaseModel):
+    """What every picture request has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    prompt: str = param("", "Prompt", max_length=MAX_PROMPT, a1111="prompt",
+                        help="What the picture should show. Words near the start weigh more.")
+    negative_prompt: str = param("", "Negative prompt", max_length=MAX_PROMPT, infotext="Negative prompt",
+                                 a1111="negative_prompt", help="What the picture should keep away from.")
+    prompt_lines: bool = param(False, "One prompt a line",
+                               help="Makes the pictures once for each line of the prompt, and one labelled grid.")
+    sampler: str | None = param(None, "Sampler", infotext="Sampler", a1111="sampler_name",
+                                help="The solver that walks from noise to picture. Euler a and DPM++ 2M are good "
+                                     "first choices; names with an 'a' add fresh noise at every step.")
+    schedule: str | None = param(None, "Schedule", infotext="Schedule type", a1111="scheduler",
+                                 help="How the steps are spaced between noise and picture. Karras spends more of "
+                                      "them on detail.")
+    steps: int | None = param(None, "Steps", ge=1, le=150, step=1, infotext="Steps", a1111="steps",
+                              help="Denoising steps. More is slower and, past about 30, seldom better.")
+    guidance_scale: float | None = param(None, "Guidance scale", ge=0, le=30, step=0.5, infotext="CFG scale",
+                                         a1111="cfg_scale",
+                                         help="How closely the picture follows the prompt. Low is free, high is "
+                                              "literal and, past about 12, harsh.")
+    width: int | None = param(None, "Width (px)", ge=64, le=2048, multiple_of=8, step=8, infotext="Size-1",
+                              a1111="width", help="Picture width. Far from the model's own size, things repeat.")
+    height: int | None = param(None, "Height (px)", ge=64, le=2048, multiple_of=8, step=8, infotext="Size-2",
+                               a1111="height", help="Picture height. Far from the model's own size, things repeat.")
+    seed: int = param(-1, "Seed", ge=-1, le=MAX_SEED, step=1, infotext="Seed", a1111="seed",
+                      help="The number the noise is drawn from: same seed and settings, same picture. "
+                           "-1 takes a new one each time.")
+    batch_size: int = param(1, "Batch size", ge=1, le=16, step=1, a1111="batch_size",
+                            help="Pictures made at once. Faster per picture, needs more memory.")
+    batch_count: int = param(1, "Batch count", ge=1, le=16, step=1, a1111="n_iter",
+                             help="How many batches to make, one after the other.")
+    clip_skip: int = param(1, "Clip skip", ge=1, le=12, step=1, infotext="Clip skip", a1111="clip_skip",
+                           help="Which of the text encoder's last layers is read: 1 is the last. Some models "
+                                "were trained with 2.")
+    model: str | None = param(None, "Model", infotext="Model", help="The checkpoint that draws.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole_floats_are_integers(cls, value: Any) -> Any:
+        # A browser has one number type: 20 may arrive as 20.0. Strict mode refuses everything else.
+        return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+    @property
+    def image_count(self) -> int:
+        return self.batch_size * self.batch_count * len(self.prompts)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The prompts to draw: one, or the non-empty lines when `prompt_lines` is on."""
+        if not self.prompt_lines:
+            return (self.prompt,)
+        return tuple(line.strip() for line in self.prompt.splitlines() if line.strip()) or ("",)
+
+
+class Txt2Img(Request):
+    """Text to image."""
+
+
+class Img2Img(Request):
+    """Image to image: the picture is noised by `strength` and denoised towards the prompt."""
+
+    image: str = param("", "Picture", help="The picture to start from: PNG, JPEG or WebP.")
+    strength: float = param(0.6, "Strength", gt=0, le=1, step=0.01, infotext="Denoising strength",
+                            a1111="denoising_strength",
+                            help="How much of the picture may change: near 0 almost nothing, 1 everything.")
+    resize_mode: ResizeMode = param("crop", "Resize mode", a1111="resize_mode",
+                                    help="How the picture is brought to the working size: stretch it, crop to "
+                                         "fill, add borders, or keep its own size.")
+
+
+class Inpaint(Img2Img):
+    """Inpainting: only what the mask covers is drawn again. The output has the input's size."""
+
+    strength: float = param(0.75, "Strength", gt=0, le=1, step=0.01, infotext="Denoising strength",
+                            a1111="denoising_strength",
+                            help="How much may change under the mask: near 0 almost nothing, 1 everything.")
+    mask: str | None = param(None, "Mask", help="White is drawn again, black stays.")
+    mask_blur: int = param(4, "Mask blur (px)", ge=0, le=64, step=1, infotext="Mask blur", a1111="mask_blur",
+                           help="Softens the mask's edge so that old and new flow together.")
+    mask_grow: int = param(0, "Mask grow (px)", ge=-64, le=64, step=1, infotext="Mask grow",
+                           help="Grows the mask on all sides; below 0 shrinks it.")
+    mask_invert: bool = param(False, "Invert mask", infotext="Mask mode", a1111="inpainting_mask_invert",
+                              help="Draws again what is not painted.")
+    soft_mask: bool = param(False, "Soft mask", infotext="Soft inpainting",
+                            help="Half-painted places change half: grey in the mask means less change.")
+    inpaint_area: InpaintArea = param("Whole picture", "Inpaint area", infotext="Inpaint area",
+                                      a1111="inpaint_full_res",
+                                      help="Only masked works on a close-up of the masked place, so that small "
+                                           "things get the full resolution.")
+    masked_padding: int = param(32, "Padding (px)", ge=0, le=256, step=4, infotext="Masked area padding",
+                                a1111="inpaint_full_res_padding",
+                                help="How much of the surroundings Only masked takes along.")
+    masked_content: MaskedContent = param("original", "Masked content", infotext="Masked content",
+                                          a1111="inpainting_fill",
+                                          help="What lies under the mask at the start: the picture itself, the "
+                                               "colours around it, noise, or nothing.")
+    outpaint_left: int = param(0, "Extend left (px)", ge=0, le=1024, step=8, infotext="Outpaint left",
+                               help="Adds room on the left and draws it.")
+    outpaint_right: int = param(0, "Extend right (px)", ge=0, le=1024, step=8, infotext="Outpaint right",
+                                help="Adds room on the right and draws it.")
+    outpaint_top: int = param(0, "Extend top (px)", ge=0, le=1024, step=8, infotext="Outpaint top",
+                              help="Adds room above and draws it.")
+    outpaint_bottom: int = param(0, "Extend bottom (px)", ge=0, le=1024, step=8, infotext="Outpaint bottom",
+                                 help="Adds room below and draws it.")
+
+
+TASKS: dict[str, type[Request]] = {"txt2img": Txt2Img, "img2img": Img2Img, "inpaint": Inpaint}
+
+
+def task_of(request: Request) -> str:
+    """The task's name: txt2img, img2img or inpaint."""
+    return next(name for name, cls in TASKS.items() if type(request) is cls)
+
+
+def extra_of(info: FieldInfo) -> dict[str, Any]:
+    """What `param` kept beside pydantic's own facts: step, infotext, a1111, choices."""
+    return info.json_schema_extra or {}
+
+
+def make(cls: type[Request], **values: Any) -> Any:
+    """Build a request, or raise RequestError naming field, value and limit of the first fault."""
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        raise _readable(cls, error) from None
+
+
+def changed(request: Any, **values: Any) -> Any:
+    """A copy with other values, checked (pydantic's own model_copy does not check)."""
+    return make(type(request), **{**request.model_dump(), **values})
+
+
+def _readable(cls: type[Request], error: ValidationError) -> RequestError:
+    fault = error.errors(include_url=False)[0]
+    name = str(fault["loc"][0]) if fault["loc"] else ""
+    info = cls.model_fields.get(name)
+    if info is None:
+        return RequestError(f"{name[:SHOWN_INPUT]}: there is no such parameter.", name[:SHOWN_INPUT])
+    shown = repr(fault["input"])
+    shown = shown if len(shown) <= SHOWN_INPUT else f"{shown[:SHOWN_INPUT]}..."
+    return RequestError(f"{info.title}: {shown} is not possible. {fault['msg']}.", name)
