@@ -1,0 +1,77 @@
+"""What a family of models has in common, as data: no `if family` stands anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# Where an original single file (CompVis layout) keeps the U-Net, and its first convolution.
+UNET_PREFIX = "model.diffusion_model."
+FIRST_CONVOLUTION = UNET_PREFIX + "input_blocks.0.0.weight"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a checkpoint says about itself without its weights being read.
+
+    pipeline: class name in model_index.json, "" for a single file. unet: the U-Net's config.json (folder).
+    shapes: tensor name -> shape, from the header (single file).
+    """
+
+    pipeline: str = ""
+    unet: Mapping[str, Any] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def width(self, name: str) -> int | None:
+        """Size of a tensor's second axis (input channels), or None when the file has no such tensor."""
+        shape = self.shapes.get(name, ())
+        return shape[1] if len(shape) > 1 else None
+
+    @property
+    def in_channels(self) -> int | None:
+        """Channels the U-Net takes: 4, or 9 for an inpainting checkpoint."""
+        return self.unet.get("in_channels") if self.unet else self.width(FIRST_CONVOLUTION)
+
+    @property
+    def seen(self) -> str:
+        """One line for an error: what was found, in words a person can look up."""
+        if self.pipeline:
+            width = self.unet.get("cross_attention_dim")
+            return f"{self.pipeline[:60]} with text width {width} and {self.in_channels} input channels"
+        prefixes = sorted({name.split(".")[0][:40] for name in self.shapes})
+        return f"{len(self.shapes)} tensors under {', '.join(prefixes[:6]) or 'no name'}"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One lineage of models.
+
+    native_size: pixels of a side that it was trained on. pipelines: task -> name of the diffusers class.
+    steps, guidance_scale, sampler, schedule: what "as the model likes" means unless the model says otherwise.
+    text_encoders: (tokenizer, text encoder) component names, in the order in which their states are joined.
+    skip_offset: clip_skip k (1 = last layer) reads hidden_states[-(k + skip_offset)].
+    final_norm: that state passes through the encoder's final layer norm.
+    pooled: component that gives the pooled embedding, or None; with it the U-Net takes size and crop as time ids.
+    latent_rgb, latent_rgb_bias: latents (4 channels) @ latent_rgb + bias ~ RGB in [-1, 1], for previews.
+    half_vae: False when the autoencoder gives NaN in float16 and must stay float32.
+    config: folder under families/configs with the configs of an original single file.
+    """
+
+    name: str
+    label: str
+    native_size: int
+    pipelines: Mapping[str, str]
+    matches: Callable[[Facts], bool]
+    config: str
+    steps: int = 20
+    guidance_scale: float = 7.0
+    sampler: str = "DPM++ 2M"
+    schedule: str = "Karras"
+    text_encoders: tuple[tuple[str, str], ...] = (("tokenizer", "text_encoder"),)
+    skip_offset: int = 0
+    final_norm: bool = True
+    pooled: str | None = None
+    latent_rgb: tuple[tuple[float, float, float], ...] = ()
+    latent_rgb_bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    half_vae: bool = True

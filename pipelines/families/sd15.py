@@ -1,0 +1,26 @@
+"""Stable Diffusion 1.x (Rombach et al. 2022, arXiv:2112.10752): CLIP ViT-L/14, 512 px."""
+
+from __future__ import annotations
+
+from .family import UNET_PREFIX, Facts, Family
+
+TEXT_WIDTH = 768
+SD2_TEXT_WIDTH = 1024
+FIRST_CONTEXT = UNET_PREFIX + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+PIPELINES = {"txt2img": "StableDiffusionPipeline", "img2img": "StableDiffusionImg2ImgPipeline",
+             "inpaint": "StableDiffusionInpaintPipeline"}
+
+
+def matches(facts: Facts) -> bool:
+    # Folders of any other text width are small relatives, such as the embedded model.
+    if facts.pipeline:
+        known = facts.pipeline in PIPELINES.values()
+        return known and facts.unet.get("cross_attention_dim") not in (None, SD2_TEXT_WIDTH)
+    return facts.width(FIRST_CONTEXT) == TEXT_WIDTH
+
+
+FAMILY = Family(
+    name="sd15", label="Stable Diffusion 1.x", native_size=512, pipelines=PIPELINES, matches=matches, config="sd15",
+    # Factors fitted by users of the model, as published in ComfyUI's latent_formats.py.
+    latent_rgb=((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721),
+                (-0.2120, -0.2616, -0.7177)))

@@ -1,0 +1,37 @@
+"""What every test may use. The environment is set before torch, gradio or the hub's client is first imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["OMP_NUM_THREADS"] = "2"  # torch reads it when it is first imported
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+
+@pytest.fixture(scope="session")
+def sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion 1.x folder; shared, so no test writes into it."""
+    from tests.tiny import tiny_sd
+
+    return tiny_sd(tmp_path_factory.mktemp("models") / "tiny-sd")
+
+
+@pytest.fixture(scope="session")
+def sd9_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny inpainting checkpoint: its U-Net takes 9 channels."""
+    from tests.tiny import tiny_sd
+
+    return tiny_sd(tmp_path_factory.mktemp("models") / "tiny-sd-inpainting", in_channels=9)
+
+
+@pytest.fixture(scope="session")
+def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny SDXL folder."""
+    from tests.tiny import tiny_sdxl
+
+    return tiny_sdxl(tmp_path_factory.mktemp("models") / "tiny-sdxl")

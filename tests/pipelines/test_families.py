@@ -1,0 +1,71 @@
+"""Families are told apart by what a checkpoint contains."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from pipelines import families
+from pipelines.errors import ModelError
+from pipelines.families import FAMILIES, Facts, recognise
+
+UNET = "model.diffusion_model."
+
+
+def folder(pipeline: str, text_width: int, in_channels: int = 4) -> Facts:
+    return Facts(pipeline=pipeline, unet={"cross_attention_dim": text_width, "in_channels": in_channels})
+
+
+def file(block: int, text_width: int, in_channels: int = 4) -> Facts:
+    return Facts(shapes={
+        UNET + "input_blocks.0.0.weight": (320, in_channels, 3, 3),
+        f"{UNET}input_blocks.{block}.1.transformer_blocks.0.attn2.to_k.weight": (640, text_width),
+        "first_stage_model.encoder.conv_in.weight": (128, 3, 3, 3)})
+
+
+@pytest.mark.parametrize(("facts", "name"), [
+    (folder("StableDiffusionPipeline", 768), "sd15"),
+    (folder("StableDiffusionPipeline", 256), "sd15"),
+    (folder("StableDiffusionInpaintPipeline", 768, 9), "sd15"),
+    (folder("StableDiffusionPipeline", 1024), "sd2"),
+    (folder("StableDiffusionXLPipeline", 2048), "sdxl"),
+    (folder("StableDiffusionXLInpaintPipeline", 2048, 9), "sdxl"),
+    (file(1, 768), "sd15"), (file(1, 768, 9), "sd15"), (file(1, 1024), "sd2"), (file(4, 2048), "sdxl"),
+])
+def test_the_family_is_told_by_what_the_checkpoint_contains(facts, name):
+    assert recognise(facts).name == name
+
+
+@pytest.mark.parametrize(("facts", "words"), [
+    (folder("FluxPipeline", 768), "FluxPipeline"),
+    (folder("StableDiffusionXLImg2ImgPipeline", 1280), "1280"),  # the SDXL refiner
+    (file(4, 1280), "first_stage_model, model"),
+    (Facts(shapes={"lora_unet_down.weight": (4, 320)}), "1 tensors under lora_unet_down"),
+    (folder("StableDiffusionPipeline", 768, 8), "8 input channels"),  # instruct-pix2pix
+])
+def test_an_unknown_kind_is_refused_with_what_was_seen(facts, words):
+    with pytest.raises(ModelError, match=words):
+        recognise(facts)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+def test_every_family_names_real_pipelines_and_their_parts(family):
+    import diffusers
+
+    for task in ("txt2img", "img2img", "inpaint"):
+        cls = getattr(diffusers, family.pipelines[task])
+        parts = set(cls._get_signature_keys(cls)[0])
+        assert {name for pair in family.text_encoders for name in pair} <= parts
+        assert family.pooled is None or family.pooled in parts
+    assert [len(row) for row in family.latent_rgb] == [3] * 4
+
+
+def test_no_family_imports_another():
+    folder_of_families = Path(families.__file__).parent
+    for path in folder_of_families.glob("*.py"):
+        if path.stem in ("__init__", "family"):
+            continue
+        imported = [node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        assert not {name for name in imported if name} & set(FAMILIES), path.name
