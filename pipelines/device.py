@@ -1,0 +1,130 @@
+"""The one place that asks what the machine has. torch is imported inside the functions, never at import."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import RequestError
+
+DTYPES = ("float32", "float16", "bfloat16")
+# Smaller U-Nets are bound by the cost of calls, not of arithmetic: bfloat16 gains too little for its rounding.
+BFLOAT16_FROM_PARAMETERS = 100_000_000
+CGROUP_FILES = (  # (limit, use) of a container's memory: cgroup v2, then v1
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a checkpoint's weights go. device: "cpu", "mps", "cuda" or "cuda:1". dtypes: torch's names."""
+
+    device: str
+    dtype: str
+    vae_dtype: str
+
+
+def prepare_environment(environ: MutableMapping[str, str], *, offline: bool = False) -> None:
+    """Set what torch and the hub's client read when they are first imported; what is set already stays.
+
+    With the default wait policy OpenMP's threads spin while they wait: when another process uses a core, a U-Net
+    step takes 5 to 13 times as long.
+    """
+    environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # a few operations have no Metal kernel
+    for name in ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        environ.setdefault(name, "1")
+    environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    if offline:
+        environ["HF_HUB_OFFLINE"] = "1"
+
+
+def choose(settings_device: str = "auto", settings_dtype: str = "auto", *, unet_parameters: int,
+           half_vae: bool) -> Placement:
+    """Choose device and number formats for a checkpoint, or raise RequestError for what this machine has not.
+
+    half_vae: False when the family's autoencoder overflows in float16. It decodes in float32 on MPS and the CPU in
+    any case: on MPS half precision shows artefacts, on the CPU one decode is a small part of a picture and
+    bfloat16's 8 bits would be visible in smooth skies.
+    """
+    device = _device(settings_device)
+    kind = device.partition(":")[0]
+    if settings_dtype not in ("auto", *DTYPES):
+        raise RequestError(f"Dtype: {settings_dtype[:40]!r} is not possible. It is one of auto, {', '.join(DTYPES)}.",
+                           "dtype")
+    if kind == "cpu":
+        if settings_dtype == "float16":
+            raise RequestError("Dtype: 'float16' is not possible on a CPU, where it is hundreds of times slower than "
+                               "float32. Take auto, float32 or bfloat16.", "dtype")
+        sound = unet_parameters > BFLOAT16_FROM_PARAMETERS and _cpu_multiplies_bfloat16()
+        automatic = "bfloat16" if sound else "float32"
+    else:
+        automatic = "float16"
+    dtype = automatic if settings_dtype == "auto" else settings_dtype
+    half = kind == "cuda" and (dtype == "bfloat16" or half_vae)
+    return Placement(device=device, dtype=dtype, vae_dtype=dtype if half else "float32")
+
+
+def describe(placement: Placement) -> str:
+    """One short line for the header: "CPU, 2 threads, float32"."""
+    import torch
+
+    if placement.device == "cpu":
+        return f"CPU, {torch.get_num_threads()} threads, {placement.dtype}"
+    if placement.device.startswith("cuda"):
+        return f"{torch.cuda.get_device_name(placement.device)}, {placement.dtype}"
+    return f"Apple GPU, {placement.dtype}"
+
+
+def free_bytes(device: str) -> int:
+    """Memory that can still be taken on `device`; what torch holds but does not use counts as free."""
+    import torch
+
+    if device.startswith("cuda"):
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    if device == "mps":
+        return max(0, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    return host_free_bytes()
+
+
+def host_free_bytes() -> int:
+    """Main memory that can still be taken: the machine's, or the container's limit when that is smaller."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    for limit_file, use_file in CGROUP_FILES:
+        try:
+            limit, used = limit_file.read_text().strip(), int(use_file.read_text())
+        except (OSError, ValueError):
+            continue
+        if limit.isdigit():  # "max" means no limit
+            free = min(free, max(0, int(limit) - used))
+    return free
+
+
+def _device(asked: str) -> str:
+    import torch
+
+    has_mps = torch.backends.mps.is_available()
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "auto":
+        return "cuda" if cards else "mps" if has_mps else "cpu"
+    here = ["cpu"] + ["mps"] * has_mps + ["cuda"] * bool(cards) + [f"cuda:{i}" for i in range(cards)]
+    if asked in here:
+        return asked
+    known = re.fullmatch(r"cuda(:\d+)?|mps", asked)
+    reason = "This machine has no such device" if known else "There is no device of that name"
+    raise RequestError(f"Device: {asked[:40]!r} is not possible. {reason}; it has {', '.join(here)}.", "device")
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    import torch
+
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
