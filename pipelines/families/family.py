@@ -43,6 +43,10 @@ class Facts:
         return f"{len(self.shapes)} tensors under {', '.join(prefixes[:6]) or 'no name'}"
 
 
+def no_file_settings(facts: Facts, tensor: Callable[[str], Any]) -> dict[str, Any]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Family:
     """One lineage of models.
@@ -56,6 +60,9 @@ class Family:
     latent_rgb, latent_rgb_bias: latents (4 channels) @ latent_rgb + bias ~ RGB in [-1, 1], for previews.
     half_vae: False when the autoencoder gives NaN in float16 and must stay float32.
     config: folder under families/configs with the configs of an original single file.
+    unet_parameters: size of the U-Net as published.
+    file_settings: (facts, reader of one small tensor) -> {"native_size", "scheduler": changes of its config} for
+    variants that only a single file's content tells apart.
     """
 
     name: str
@@ -64,6 +71,7 @@ class Family:
     pipelines: Mapping[str, str]
     matches: Callable[[Facts], bool]
     config: str
+    unet_parameters: int
     steps: int = 20
     guidance_scale: float = 7.0
     sampler: str = "DPM++ 2M"
@@ -75,3 +83,4 @@ class Family:
     latent_rgb: tuple[tuple[float, float, float], ...] = ()
     latent_rgb_bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
     half_vae: bool = True
+    file_settings: Callable[[Facts, Callable[[str], Any]], dict[str, Any]] = no_file_settings

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from .family import UNET_PREFIX, Facts, Family
 
 TEXT_WIDTH = 1024
 FIRST_CONTEXT = UNET_PREFIX + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+LAST_BIAS = UNET_PREFIX + "output_blocks.11.1.transformer_blocks.0.norm1.bias"
+V_PREDICTION_STD = 0.09
 PIPELINES = {"txt2img": "StableDiffusionPipeline", "img2img": "StableDiffusionImg2ImgPipeline",
              "inpaint": "StableDiffusionInpaintPipeline"}
 
@@ -16,8 +21,20 @@ def matches(facts: Facts) -> bool:
     return facts.width(FIRST_CONTEXT) == TEXT_WIDTH
 
 
+def file_settings(facts: Facts, tensor: Callable[[str], Any]) -> dict[str, Any]:
+    """Tell the 768 px model, which predicts v, from the 512 px ones: nothing but its weights differs.
+
+    The spread of one bias separates them (the rule of ComfyUI's supported_models.py); inpainting ones predict noise.
+    """
+    if facts.in_channels == 4 and LAST_BIAS in facts.shapes and tensor(LAST_BIAS).std() > V_PREDICTION_STD:
+        return {"native_size": 768, "scheduler": {"prediction_type": "v_prediction"}}
+    return {"native_size": 512}
+
+
 FAMILY = Family(
-    name="sd2", label="Stable Diffusion 2.x", native_size=768, pipelines=PIPELINES, matches=matches, config="sd2",
+    name="sd2", label="Stable Diffusion 2.x", native_size=768, pipelines=PIPELINES, matches=matches,
+    file_settings=file_settings, config="sd2",
+    unet_parameters=865_910_724,
     # The latent space is that of 1.x, and so are the factors (as published in ComfyUI's latent_formats.py).
     latent_rgb=((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721),
                 (-0.2120, -0.2616, -0.7177)))
