@@ -69,15 +69,29 @@ def choose(settings_device: str = "auto", settings_dtype: str = "auto", *, unet_
     return Placement(device=device, dtype=dtype, vae_dtype=dtype if half else "float32")
 
 
-def describe(placement: Placement) -> str:
-    """One short line for the header: "CPU, 2 threads, float32"."""
+def describe(settings_device: str = "auto", dtype: str = "") -> str:
+    """One short line for the header: "CPU, 2 threads, float32". dtype: that of a placement, "" before there is one."""
     import torch
 
-    if placement.device == "cpu":
-        return f"CPU, {torch.get_num_threads()} threads, {placement.dtype}"
-    if placement.device.startswith("cuda"):
-        return f"{torch.cuda.get_device_name(placement.device)}, {placement.dtype}"
-    return f"Apple GPU, {placement.dtype}"
+    device = _device(settings_device)
+    if device == "cpu":
+        words = ["CPU", f"{torch.get_num_threads()} threads"]
+    elif device == "mps":
+        words = ["Apple GPU"]
+    else:
+        words = [torch.cuda.get_device_name(device)]
+    return ", ".join([*words, dtype] if dtype else words)
+
+
+def budget_bytes(settings_device: str = "auto", budget_gb: float | None = None) -> int:
+    """How much memory checkpoints may take together: what was set, else a share of what is free when asked.
+
+    A card keeps a quarter free for activations; main memory is shared with the system and everything else in it.
+    """
+    if budget_gb is not None:
+        return int(budget_gb * 1e9)
+    device = _device(settings_device)
+    return int(free_bytes(device) * (0.75 if device.startswith("cuda") else 0.6))
 
 
 def free_bytes(device: str) -> int:

@@ -8,7 +8,15 @@ import sys
 import pytest
 
 from pipelines import device
-from pipelines.device import Placement, choose, describe, free_bytes, host_free_bytes, prepare_environment
+from pipelines.device import (
+    Placement,
+    budget_bytes,
+    choose,
+    describe,
+    free_bytes,
+    host_free_bytes,
+    prepare_environment,
+)
 from pipelines.errors import RequestError
 
 LARGE, SMALL = 860_000_000, 11_000_000
@@ -53,8 +61,15 @@ def test_an_unknown_dtype_is_refused_by_name():
 def test_the_header_line_names_device_threads_and_format():
     import torch
 
-    line = describe(Placement("cpu", "float32", "float32"))
-    assert line == f"CPU, {torch.get_num_threads()} threads, float32"
+    assert describe("cpu") == f"CPU, {torch.get_num_threads()} threads"
+    assert describe("cpu", "float32") == f"CPU, {torch.get_num_threads()} threads, float32"
+    with pytest.raises(RequestError, match="cuda:99"):
+        describe("cuda:99")
+
+
+def test_the_memory_for_models_is_what_was_set_or_a_share_of_what_is_free():
+    assert budget_bytes("cpu", 1.5) == 1_500_000_000
+    assert 0 < budget_bytes("cpu") < host_free_bytes()
 
 
 def test_free_memory_is_less_than_the_machine_has():
@@ -98,4 +113,5 @@ def test_a_cuda_card_takes_float16_and_keeps_a_fragile_vae_in_float32():
     assert choose(unet_parameters=LARGE, half_vae=False) == Placement("cuda", "float16", "float32")
     assert choose("cuda:0", "bfloat16", unet_parameters=SMALL, half_vae=False).vae_dtype == "bfloat16"
     assert free_bytes("cuda") > 2**30
-    assert describe(Placement("cuda", "float16", "float16")).endswith(", float16")
+    assert describe("cuda", "float16").endswith(", float16")
+    assert budget_bytes("cuda") < free_bytes("cuda")

@@ -1,0 +1,181 @@
+"""The models that can be chosen: finds checkpoints and answers for their names. Imports no torch.
+
+A name from outside is looked up in what was found; it is never joined to a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from .checkpoints import ModelCard, holds_unet, read_file, read_folder, refuse_pickle, weight_files
+from .errors import ModelError
+from .families.clip import write_vocabulary
+from .hub import HUB_ID, hub_card
+from .settings import Settings
+
+__all__ = ["ModelCard", "find", "lookup", "short_hash", "tokenizer_folder"]
+
+EMBEDDED = Path(__file__).parent / "demo" / "model"
+EMBEDDED_NAME = "atelier-demo"
+MAX_DEPTH = 6
+SHOWN_NAME = 40
+
+
+def find(settings: Settings, embedded: Path = EMBEDDED) -> tuple[tuple[ModelCard, ...], tuple[ModelError, ...]]:
+    """Find the models: the one asked for, the embedded one, and what lies in the model folders.
+
+    Returns (cards, faults): the default card first; a fault for each checkpoint that cannot be used. Raises
+    ModelError when the model asked for cannot be had, or when there is none at all.
+    """
+    cards: list[ModelCard] = []
+    faults: list[ModelError] = []
+    _collect(cards, faults, lambda: read_folder(embedded, EMBEDDED_NAME))
+    for folder in settings.model_dir:
+        if not folder.is_dir():
+            faults.append(ModelError(f"Model folder: there is no folder {folder.name[:80]!r}."))
+    for folder in (*settings.model_dir, settings.data_dir / "models"):
+        for path in _checkpoints(folder):
+            _collect(cards, faults, lambda path=path, folder=folder: _read(path, _unused_name(cards, path, folder)))
+    if settings.model:
+        asked = _asked(settings.model, cards, settings.offline)
+        cards = [asked, *(card for card in cards if card.name != asked.name)]
+    if not cards:
+        raise faults[0] if faults else ModelError("There is no model. Put one into the models folder.")
+    return tuple(cards), tuple(faults)
+
+
+def lookup(cards: tuple[ModelCard, ...], name: str) -> ModelCard:
+    """The card of that name or title (small and capital letters are one), or ModelError naming the nearest."""
+    for key in ("name", "title"):
+        for card in cards:
+            if getattr(card, key).casefold() == name.casefold():
+                return card
+    known = [card.name for card in cards]
+    nearest = get_close_matches(name[:200], known, n=1, cutoff=0)
+    shown = repr(name) if len(name) <= SHOWN_NAME else f"{name[:SHOWN_NAME]!r}..."
+    raise ModelError(f"Model: {shown} is not here." + (f" The nearest is {nearest[0]!r}." if nearest else ""))
+
+
+def short_hash(card: ModelCard, cache_file: Path) -> str:
+    """First 10 hex digits of the SHA-256 of the file (of a folder: of its U-Net), as infotext carries them.
+
+    A file is read once: cache_file (JSON) keeps the hash under path, size and time. "" for a hub model not here yet.
+    """
+    if card.path is None:
+        return ""
+    file = card.path if card.kind == "file" else weight_files(card.path, "unet")[0][0]
+    facts = file.stat()
+    key = f"{file} {facts.st_size} {facts.st_mtime_ns}"
+    known = _known_hashes(cache_file)
+    if key not in known:
+        with file.open("rb") as opened:
+            known[key] = hashlib.file_digest(opened, "sha256").hexdigest()[:10]
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        half = cache_file.with_name(f"{cache_file.name}.{os.getpid()}.new")
+        half.write_text(json.dumps(known), encoding="utf-8")
+        half.replace(cache_file)
+    return known[key]
+
+
+def tokenizer_folder(card: ModelCard, data_dir: Path) -> Path:
+    """A folder with vocab.json and merges.txt for counting tokens; CLIP's own where the model brings none."""
+    own = card.path / "tokenizer" if card.path and card.kind != "file" else None
+    if own and (own / "vocab.json").is_file() and (own / "merges.txt").is_file():
+        return own
+    shared = data_dir / "tokenizers" / "clip"
+    if not (shared / "vocab.json").is_file():
+        write_vocabulary(shared)
+    return shared
+
+
+def _collect(cards: list[ModelCard], faults: list[ModelError], read: Callable[[], ModelCard]) -> None:
+    try:
+        cards.append(read())
+    except ModelError as fault:
+        faults.append(fault)
+    except OSError as fault:  # a file that vanished or may not be read
+        faults.append(ModelError(f"A model cannot be read: {fault.strerror or 'the disk does not answer'}."))
+
+
+def _read(path: Path, name: str) -> ModelCard:
+    return read_folder(path, name) if path.is_dir() else read_file(path, name)
+
+
+def _checkpoints(root: Path) -> Iterator[Path]:
+    """Diffusers folders, checkpoint files and pickles (to be refused) under `root`; links out of it are left out."""
+    base = root.resolve()
+    for place, folders, files in os.walk(base):
+        here = Path(place)
+        if "model_index.json" in files:
+            folders.clear()
+            if all(path.resolve().is_relative_to(base) for path in here.rglob("*")):
+                yield here
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if len(here.relative_to(base).parts) >= MAX_DEPTH:
+            folders.clear()
+        for path in sorted(here / name for name in files):
+            if path.resolve().is_relative_to(base) and _is_checkpoint(path):
+                yield path
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Model folders of other programs hold LoRAs and autoencoders too; those are no faults, and no models."""
+    if path.suffix.lower() == ".ckpt":
+        return True
+    try:
+        return path.suffix.lower() == ".safetensors" and holds_unet(path)
+    except ModelError:
+        return True  # damaged: reading it again says how
+
+
+def _unused_name(cards: list[ModelCard], path: Path, folder: Path) -> str:
+    """The file's or folder's own name; with the folders above it when another model has that name already."""
+    taken = {card.name.casefold() for card in cards}
+    short = _plain(path.stem if path.is_file() else path.name)
+    if short.casefold() not in taken:
+        return short
+    long = _plain(path.relative_to(folder.resolve()).as_posix())
+    return long if long.casefold() not in taken else f"{long} {hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+
+
+def _plain(text: str) -> str:
+    """Without control characters, which would break lines of infotext."""
+    return re.sub(r"[\x00-\x1f\x7f]", " ", text).strip() or "model"
+
+
+def _asked(model: str, cards: list[ModelCard], offline: bool) -> ModelCard:
+    """The card for --model: a path, the name of a model that was found, or a hub id."""
+    path = Path(model).expanduser()
+    if path.exists():
+        path = path.resolve()
+        same = next((card for card in cards if card.path and card.path.resolve() == path), None)
+        if same:
+            return same
+        if path.is_file():
+            refuse_pickle(path)
+        name = _plain(path.stem if path.is_file() else path.name)
+        taken = any(card.name == name for card in cards)
+        return _read(path, f"{name} (asked for)" if taken else name)
+    try:
+        return lookup(tuple(cards), model)
+    except ModelError:
+        if re.fullmatch(HUB_ID, model):
+            return hub_card(model, offline)
+        raise
+
+
+def _known_hashes(cache_file: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(cache_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # absent, or half written by another program: it is only a cache
+        return {}
+    good = isinstance(known, dict) and all(isinstance(value, str) for value in known.values())
+    return known if good else {}
