@@ -1,0 +1,224 @@
+"""Jobs and the queue they wait in. One worker thread a device runs every job; pages only follow.
+
+A job's events are kept, so that a page that comes back after a reload sees all of them; of the many StepDone only
+the newest is. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator
+from threading import Condition, Thread
+from time import monotonic
+from typing import Any
+
+from .control import Control
+from .errors import Cancelled, QueueFull, StudioError
+from .events import Event, Failed, Finished, Queued, Saved, StepDone
+
+log = logging.getLogger(__name__)
+
+PAGE_AWAY_S = 30.0
+MAX_WAITING = 32
+MAX_PER_PAGE = 3  # one running, two waiting
+
+
+class Job:
+    """One request on its way. Made by JobQueue.submit.
+
+    task: "txt2img" ... or "load". page: id of the page that asked, or None for callers that wait in place. owner: id
+    of the browser that the pictures belong to.
+    """
+
+    def __init__(self, request: Any, task: str, page: str | None, owner: str, queue: JobQueue):
+        self.id = secrets.token_hex(8)
+        self.request, self.task, self.page, self.owner = request, task, page, owner
+        self.control = Control()
+        self._queue = queue
+        self._news = Condition()
+        self._log: list[Event] = []
+        self._step: StepDone | None = None
+        self._done = False
+        self._seen = monotonic()
+
+    @property
+    def done(self) -> bool:
+        return self._done
+
+    @property
+    def position(self) -> int:
+        """Jobs that run before this one; 0 while it runs and after."""
+        return self._queue.position(self)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Everything reported so far, except steps."""
+        with self._news:
+            return tuple(self._log)
+
+    def stop(self) -> None:
+        """End within one step. Finished pictures stay."""
+        self.control.stop.set()
+        self._queue.drop(self)
+
+    def skip(self) -> None:
+        """Drop the batch being made and go on with the next."""
+        self.control.skip.set()
+
+    def follow(self, tick_s: float = 0.2) -> Iterator[Event | None]:
+        """Yield events as they come, None at least every `tick_s`, until Finished or Failed was yielded.
+
+        Several readers may follow, and a late one first gets what was reported before. Following is what tells the
+        studio that the page is still there.
+        """
+        read, step, place = 0, None, None
+        while True:
+            self._seen = monotonic()
+            with self._news:
+                if read == len(self._log) and step is self._step:
+                    self._news.wait(tick_s)
+                news, read = self._log[read:], len(self._log)
+                newest, done = self._step, self._done
+            before = self.position
+            if before and before != place:
+                place = before
+                yield Queued(before)
+            if newest is not step:
+                step = newest
+                if not done:
+                    yield newest
+            yield from news
+            if done:
+                return
+            yield None
+
+    def wait(self, timeout_s: float | None = None) -> Finished:
+        """Block until the job has ended. Raises what the job failed with, TimeoutError after `timeout_s`."""
+        self._seen = float("inf")  # whoever waits in place is there
+        with self._news:
+            if not self._news.wait_for(lambda: self._done, timeout_s):
+                raise TimeoutError
+            last = self._log[-1]
+        if isinstance(last, Failed):
+            raise last.error
+        return last
+
+    def away(self) -> bool:
+        """Whether nobody has followed the job for PAGE_AWAY_S."""
+        return self.page is not None and monotonic() - self._seen > PAGE_AWAY_S
+
+    def report(self, event: Event) -> None:
+        """Add an event; called by the worker."""
+        with self._news:
+            if isinstance(event, StepDone):
+                self._step = event
+            else:
+                self._log.append(event)
+            self._done = isinstance(event, Finished | Failed)
+            self._news.notify_all()
+
+
+class JobQueue:
+    """An ordered queue and the one thread that works through it.
+
+    work: turns a job into its events; it is run on the worker thread alone, and always closed there. Foreign
+    errors become a StudioError with an id; the traceback goes to the log only.
+    """
+
+    def __init__(self, work: Callable[[Job], Iterator[Event]]):
+        self._work = work
+        self._waiting: deque[Job] = deque()
+        self._running: Job | None = None
+        self._last: dict[tuple[str, str], Job] = {}
+        self._changed = Condition()
+        self._closed = False
+        self._thread = Thread(target=self._loop, name="worker", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: Any, task: str, page: str | None = None, owner: str = "") -> Job:
+        """Put a request at the end of the queue. Raises QueueFull, with how many wait."""
+        job = Job(request, task, page, owner, self)
+        with self._changed:
+            if len(self._waiting) >= MAX_WAITING:
+                raise QueueFull(f"{MAX_WAITING} jobs are waiting already. Try again in a while.")
+            mine = [other for other in (*self._waiting, self._running) if other and page and other.page == page]
+            if len(mine) >= MAX_PER_PAGE:
+                raise QueueFull(f"This page has {MAX_PER_PAGE} jobs running or waiting already.")
+            self._waiting.append(job)
+            if page:
+                self._last[page, task] = job
+                while len(self._last) > 256:
+                    self._last.pop(next(iter(self._last)))
+            self._changed.notify()
+        return job
+
+    def last(self, page: str, task: str) -> Job | None:
+        """The newest job of a page for a task, running, waiting or ended."""
+        return self._last.get((page, task))
+
+    def position(self, job: Job) -> int:
+        with self._changed:
+            return self._waiting.index(job) + (self._running is not None) if job in self._waiting else 0
+
+    def __len__(self) -> int:
+        """Jobs running and waiting."""
+        with self._changed:
+            return len(self._waiting) + (self._running is not None)
+
+    def drop(self, job: Job) -> None:
+        """Take a waiting job out; one that runs is left to its control."""
+        with self._changed:
+            if job not in self._waiting:
+                return
+            self._waiting.remove(job)
+        job.report(Finished((), 0.0, stopped=True))
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Stop the running job, drop the others, and end the thread."""
+        with self._changed:
+            self._closed = True
+            running = self._running
+            self._changed.notify()
+        if running:
+            running.control.stop.set()
+        self._thread.join(timeout_s)
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+                job = self._running = self._waiting.popleft()
+            try:
+                self._run(job)
+            finally:
+                with self._changed:
+                    self._running = None
+
+    def _run(self, job: Job) -> None:
+        begin, records = monotonic(), []
+
+        def finish(stopped: bool) -> None:
+            job.report(Finished(tuple(records), monotonic() - begin, stopped))
+
+        try:
+            if job.away():
+                return finish(stopped=True)
+            for event in self._work(job):
+                if isinstance(event, Saved):
+                    records.append(event.record)
+                job.report(event)
+                if job.away():
+                    job.control.leave.set()
+            finish(stopped=False)
+        except Cancelled:
+            finish(stopped=True)
+        except StudioError as error:
+            job.report(Failed(error))
+        except BaseException:  # even SystemExit from a library must not end the only worker
+            error_id = secrets.token_hex(3)
+            log.exception("job %s failed (id %s)", job.id, error_id)
+            job.report(Failed(StudioError(f"Something went wrong (id {error_id}). The log of the app says more.")))

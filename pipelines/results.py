@@ -1,0 +1,99 @@
+"""Finished pictures on disk: dated folders, file names of our own, and a line about each in index.jsonl."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from threading import Lock
+
+from PIL import Image
+
+from . import metadata
+from .events import Event, Notice, Record, Saved
+
+log = logging.getLogger(__name__)
+
+INDEX = "index.jsonl"
+NAME = re.compile(r"(?:grid-)?(\d{5,})(?:-\d+)?\.png")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A picture to be stored. owner: id of the browser that asked, "" for none."""
+
+    image: Image.Image
+    infotext: str
+    seed: int
+    task: str
+    seconds: float
+    owner: str = ""
+    is_grid: bool = False
+
+
+class Results:
+    """Writes to folder/YYYY-MM-DD/00001-SEED.png. embed: whether the text goes into the file as well."""
+
+    def __init__(self, folder: Path, embed: bool = True):
+        self._folder, self._embed, self._lock = folder, embed, Lock()
+
+    def save(self, made: Made) -> Iterator[Event]:
+        """Store a picture and yield Saved. What cannot be written is shown all the same, with a Notice why."""
+        facts = dict(infotext=made.infotext, seed=made.seed, width=made.image.width, height=made.image.height,
+                     task=made.task, seconds=round(made.seconds, 2), is_grid=made.is_grid)
+        try:
+            path = self._write(made, facts)
+        except OSError as error:
+            log.warning("a picture could not be saved: %s", error)
+            yield Notice(f"The picture could not be saved: {error.strerror or 'the disk refused'}"
+                         f"{self._room()}. Download it here before you leave the page.")
+            yield Saved(Record(path=None, image=made.image, **facts))
+        else:
+            yield Saved(Record(path=path, **facts))
+
+    def today(self, owner: str | None = None, limit: int = 200) -> list[Record]:
+        """Pictures of today, newest first; only an owner's when one is named. Damaged lines are passed over."""
+        folder = self._folder / date.today().isoformat()
+        try:
+            lines = (folder / INDEX).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        found: list[Record] = []
+        for line in reversed(lines):
+            try:
+                entry = json.loads(line)
+                name, by = entry.pop("file"), entry.pop("owner")
+                record = Record(path=folder / name, **entry)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue
+            if NAME.fullmatch(name) and owner in (None, by) and record.path.is_file():
+                found.append(record)
+                if len(found) == limit:
+                    break
+        return found
+
+    def _write(self, made: Made, facts: dict) -> Path:
+        folder = self._folder / date.today().isoformat()
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            number = 1 + max((int(match[1]) for match in map(NAME.fullmatch, _names(folder)) if match), default=0)
+            path = folder / (f"grid-{number:05d}.png" if made.is_grid else f"{number:05d}-{made.seed}.png")
+            metadata.save_png(made.image, path, made.infotext if self._embed else None)
+            with (folder / INDEX).open("a", encoding="utf-8") as index:
+                index.write(json.dumps({"file": path.name, "owner": made.owner, **facts}) + "\n")
+        return path
+
+    def _room(self) -> str:
+        try:
+            return f" ({shutil.disk_usage(self._folder).free // 2**20} MB free)"
+        except OSError:
+            return ""
+
+
+def _names(folder: Path) -> Iterator[str]:
+    return (path.name for path in folder.iterdir())

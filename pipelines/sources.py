@@ -1,0 +1,222 @@
+"""What the denoising starts from: noise, a picture, or a picture under a mask.
+
+Each source makes the `Start` of a batch and turns a decoded picture into the finished one. Random numbers are
+drawn in the stock pipelines' order (picture's posterior, then noise), one CPU generator a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+
+from . import memory
+from .errors import RequestError
+from .images import fill, geometry, mask
+from .images.convert import flatten
+from .requests import Img2Img, Inpaint, Request
+
+LATENT_PX = 8  # pixels of a side under one latent
+
+OpenImage = Callable[[str], Image.Image]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a batch starts.
+
+    latents: (b, 4, h, w) at the noise level of timesteps[0]. begin: how many of the scheduler's timesteps are
+    left out. original, keep: clean latents (b, 4, h, w) and their weight (1, 1, h, w) for the part that stays, or
+    None. extra: (b, 5, h, w) mask and masked picture for a U-Net with 9 channels, or None.
+    """
+
+    latents: torch.Tensor
+    timesteps: torch.Tensor
+    begin: int = 0
+    original: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    soft: bool = False
+    extra: torch.Tensor | None = None
+
+
+class FromNoise:
+    """Text to image."""
+
+    notices: tuple[str, ...] = ()
+
+    def __init__(self, request: Request):
+        self._size = request.width, request.height
+
+    def start(self, pipe: Any, scheduler: Any, generators: Sequence[torch.Generator]) -> Start:
+        """Draw unit noise and bring it to the scheduler's first noise level."""
+        width, height = (side // LATENT_PX for side in self._size)
+        shape = (len(generators), pipe.vae.config.latent_channels, height, width)
+        noise = randn_tensor(shape, generator=list(generators), device=pipe.unet.device, dtype=pipe.unet.dtype)
+        extra = None
+        if pipe.unet.config.in_channels == 9:  # everything is to be drawn, over grey
+            grey = _encode(pipe, Image.new("RGB", self._size, (128, 128, 128)), generators)
+            extra = torch.cat([torch.ones_like(grey[:, :1]), grey], 1)
+        return Start(noise * scheduler.init_noise_sigma, scheduler.timesteps, extra=extra)
+
+    def finish(self, image: Image.Image) -> Image.Image:
+        """The decoded picture is the result."""
+        return image
+
+
+class FromImage:
+    """Image to image."""
+
+    notices: tuple[str, ...] = ()
+
+    def __init__(self, request: Img2Img, open_image: OpenImage):
+        source = _opened(request.image, open_image)
+        size = geometry.working_size(request.resize_mode, source.size, request.width, request.height)
+        box = geometry.box_for(request.resize_mode, source.size, size)
+        self._picture = geometry.cut(flatten(source), box, size)
+        self._steps, self._strength = request.steps, request.strength
+
+    def start(self, pipe: Any, scheduler: Any, generators: Sequence[torch.Generator]) -> Start:
+        """Encode the picture and noise it to the step that `strength` leaves to run."""
+        original = _encode(pipe, self._picture, generators)
+        timesteps, begin = late_timesteps(scheduler, self._steps, self._strength)
+        return Start(_noised(scheduler, original, timesteps, generators), timesteps, begin)
+
+    def finish(self, image: Image.Image) -> Image.Image:
+        """The decoded picture is the result, in the working size."""
+        return image
+
+
+class FromMask:
+    """Inpainting and outpainting, in the semantics of AUTOMATIC1111, except that the output has the input's size.
+
+    Where the blurred mask is 0, the output's pixels are the input's, byte for byte.
+    """
+
+    def __init__(self, request: Inpaint, open_image: OpenImage):
+        self._request = request
+        source = _opened(request.image, open_image)
+        painted = Image.new("L", source.size, 0)
+        if request.mask:
+            painted = mask.from_upload(open_image(request.mask), source.size, soft=request.soft_mask)
+        sides = request.outpaint_left, request.outpaint_right, request.outpaint_top, request.outpaint_bottom
+        prepared = mask.prepare(painted, invert=request.mask_invert, grow=request.mask_grow, blur=request.mask_blur)
+        if any(sides):
+            source, prepared = geometry.expand(source, prepared, *sides)
+        empty = mask.is_empty(prepared)
+        if empty:  # nothing painted: all of it is to be drawn again
+            prepared = Image.new("L", source.size, 255)
+        self.notices = ("The mask is empty, so the whole picture was drawn again.",) if empty else ()
+        self._source = source
+        self._size = geometry.working_size(request.resize_mode, source.size, request.width, request.height)
+        box = None
+        if request.inpaint_area == "Only masked" and not empty:
+            box = geometry.box_around(prepared, request.masked_padding, source.size, self._size)
+        if box is not None:
+            self._overlay = prepared
+        else:
+            box = geometry.box_for(request.resize_mode, source.size, self._size)
+            # Twice the blurred mask: the ring that is at least half masked is replaced fully.
+            self._overlay = prepared.point(lambda value: min(255, 2 * value))
+        self._box = box
+        self._work_mask = geometry.cut(prepared, box, self._size)
+        picture = geometry.cut(flatten(source), box, self._size)
+        self._clean = picture
+        self._picture = picture if request.masked_content == "original" else fill.fill(picture, self._work_mask)
+
+    def start(self, pipe: Any, scheduler: Any, generators: Sequence[torch.Generator]) -> Start:
+        """Encode picture and mask, set what lies under the mask, and noise it."""
+        request = self._request
+        original = _encode(pipe, self._picture, generators)
+        weight = self._latent_mask(original)
+        if request.masked_content == "latent noise":
+            original = _mix(original, _noise_like(original, generators), weight)
+        elif request.masked_content == "latent nothing":
+            original = original * (1 - weight)
+        timesteps, begin = late_timesteps(scheduler, request.steps, request.strength)
+        extra = None
+        if pipe.unet.config.in_channels == 9:
+            hole = self._work_mask.point(lambda value: 255 if value >= 128 else 0)
+            masked = Image.composite(Image.new("RGB", self._size, (128, 128, 128)), self._clean, hole)
+            binary = (weight >= 0.5).to(original.dtype).expand(original.shape[0], -1, -1, -1)
+            extra = torch.cat([binary, _encode(pipe, masked, generators)], 1)
+        return Start(_noised(scheduler, original, timesteps, generators), timesteps, begin, original, weight,
+                     request.soft_mask, extra)
+
+    def finish(self, image: Image.Image) -> Image.Image:
+        """Paste the decoded picture back into the source."""
+        return geometry.paste(self._source, image, self._box, self._overlay)
+
+    def _latent_mask(self, like: torch.Tensor) -> torch.Tensor:
+        """(1, 1, h, w): 1 is drawn again; rounded to 0 or 1 unless the mask is soft."""
+        size = self._size[0] // LATENT_PX, self._size[1] // LATENT_PX
+        small = np.asarray(self._work_mask.resize(size, Image.Resampling.BICUBIC), np.float32) / 255
+        if not self._request.soft_mask:
+            small = np.round(small)
+        return torch.from_numpy(small)[None, None].to(like)
+
+
+Source = FromNoise | FromImage | FromMask
+
+
+def source_of(request: Request, open_image: OpenImage) -> Source:
+    """The source a request asks for."""
+    if isinstance(request, Inpaint):
+        return FromMask(request, open_image)
+    if isinstance(request, Img2Img):
+        return FromImage(request, open_image)
+    return FromNoise(request)
+
+
+def late_timesteps(scheduler: Any, steps: int, strength: float) -> tuple[torch.Tensor, int]:
+    """The last max(1, int(steps * strength)) steps, and how many timesteps come before them."""
+    run = min(max(1, int(steps * strength)), steps)
+    begin = (steps - run) * scheduler.order
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(begin)
+    return scheduler.timesteps[begin:], begin
+
+
+def _opened(image_id: str | None, open_image: OpenImage) -> Image.Image:
+    if not image_id:
+        raise RequestError("Picture: none was given. Drop, paste or upload one first.", "image")
+    return open_image(image_id)
+
+
+def _encode(pipe: Any, image: Image.Image, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    """Scaled latents (b, 4, h, w), one posterior sample a generator."""
+    vae = pipe.vae
+    values = np.asarray(image.convert("RGB"), np.float32)[None] / 255
+    # Laid out in memory as VaeImageProcessor does, or the convolutions round differently.
+    pixels = (torch.from_numpy(values.transpose(0, 3, 1, 2)) * 2 - 1).to(vae.device, vae.dtype)
+    with torch.inference_mode():
+        try:
+            posterior = vae.encode(pixels).latent_dist
+        except Exception as error:
+            if not memory.is_out_of_memory(error) or vae.use_tiling:
+                raise
+            posterior = None
+        if posterior is None:
+            memory.free()
+            with memory.tiled(vae):
+                posterior = vae.encode(pixels).latent_dist
+        latents = torch.cat([posterior.sample(generator) for generator in generators])
+        return (latents * vae.config.scaling_factor).to(pipe.unet.dtype)
+
+
+def _noise_like(latents: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    return randn_tensor(latents.shape, generator=list(generators), device=latents.device, dtype=latents.dtype)
+
+
+def _noised(scheduler: Any, latents: torch.Tensor, timesteps: torch.Tensor,
+            generators: Sequence[torch.Generator]) -> torch.Tensor:
+    noise = _noise_like(latents, generators)
+    return scheduler.add_noise(latents, noise, timesteps[:1].repeat(latents.shape[0]))
+
+
+def _mix(keep: torch.Tensor, draw: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return keep * (1 - weight) + draw * weight

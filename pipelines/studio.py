@@ -1,0 +1,209 @@
+"""What the page and the endpoints talk to: submit a request, get a job.
+
+The seed -1, the default model and every other "as the model likes" become concrete in `resolve` and nowhere else,
+so that infotext, index and answers agree.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from PIL import Image
+
+from . import metadata, models, samplers
+from .errors import RequestError
+from .events import Event, ImageReady, Loading, Record
+from .families import FAMILIES
+from .images.grid import grid
+from .images.store import ImageStore
+from .jobs import Job, JobQueue
+from .models import ModelCard
+from .prompts.tokens import Tokens, count
+from .requests import MAX_PIXELS, Img2Img, Request, changed, task_of
+from .results import Made, Results
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+VERSION = "Atelier 0.1.0"
+GRID_SIDE = 512  # pictures in a grid are shrunk to this
+
+
+@dataclass(frozen=True)
+class LoadModel:
+    """Ask for a checkpoint to be brought into memory."""
+
+    model: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """queue_length: jobs running and waiting. loaded: checkpoints in memory. device_line: where pictures are made."""
+
+    queue_length: int
+    loaded: tuple[str, ...]
+    device_line: str
+
+
+class Studio:
+    """Holds the queue, the cache and the stores. Cheap to make: torch is imported when the first job runs."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.images = ImageStore(settings.data_dir / "inputs")
+        self.results = Results(settings.data_dir / "outputs", settings.embed_metadata)
+        self._cards, self.faults = models.find(settings)
+        self._cache: Any = None
+        self._queue = JobQueue(self._work)
+
+    def close(self) -> None:
+        """Stop the running job and end the worker."""
+        self._queue.close()
+
+    # Models
+
+    def cards(self) -> tuple[ModelCard, ...]:
+        """The checkpoints that can be chosen, the default first."""
+        return self._cards
+
+    def default_card(self) -> ModelCard:
+        return self._cards[0]
+
+    def card(self, name: str | None) -> ModelCard:
+        """Look a checkpoint up by name or title. Raises ModelError for an unknown one."""
+        return models.lookup(self._cards, name) if name else self.default_card()
+
+    def defaults(self, model: str | None = None) -> dict[str, Any]:
+        """What a model likes: sampler, schedule, steps, guidance_scale, width, height."""
+        card = self.card(model)
+        return {"sampler": card.sampler, "schedule": card.schedule, "steps": card.steps,
+                "guidance_scale": card.guidance_scale, "width": card.native_size, "height": card.native_size}
+
+    def tokens(self, text: str, model: str | None = None) -> Tokens:
+        """Count a prompt's tokens as the model's own tokenizer does."""
+        return count(text, models.tokenizer_folder(self.card(model), self.settings.data_dir))
+
+    def load_model(self, name: str, page: str | None = None) -> Job:
+        """Bring a checkpoint into memory, in its turn."""
+        return self._queue.submit(LoadModel(self.card(name).name), "load", page)
+
+    def warm_up(self) -> None:
+        """Load the default checkpoint before anybody asks."""
+        self.load_model(self.default_card().name)
+
+    # Jobs
+
+    def submit(self, request: Request, page: str | None = None, owner: str = "") -> Job:
+        """Check a request, make it concrete, and put it into the queue.
+
+        page: the page that will follow the job; without one it runs to its end whatever happens. owner: the browser
+        whose picture it is. Raises RequestError, ModelError or QueueFull at once.
+        """
+        return self._queue.submit(self.resolve(request), task_of(request), page, owner)
+
+    def current(self, page: str, task: str) -> Job | None:
+        """The newest job of a page for a task, for a page that was reloaded."""
+        return self._queue.last(page, task)
+
+    def today(self, owner: str | None = None) -> list[Record]:
+        """The pictures of today, newest first."""
+        return self.results.today(owner)
+
+    def status(self) -> Status:
+        from . import device
+
+        line = device.describe(self.settings.device) if "torch" in sys.modules else "starting"
+        return Status(len(self._queue), self._cache.resident if self._cache else (), line)
+
+    def resolve(self, request: Request) -> Request:
+        """Make every "as the model likes" concrete, and refuse what cannot run."""
+        card = self.card(request.model)
+        task = task_of(request)
+        if task not in card.tasks:
+            raise RequestError(f"Model: {card.title} cannot do this task.", "model")
+        wanted = {name: value for name, value in self.defaults(card.name).items() if getattr(request, name) is None}
+        if isinstance(request, Img2Img):
+            wanted |= self._fitting_size(request, card)
+        seed = secrets.randbelow(2**32) if request.seed == -1 else request.seed
+        request = changed(request, model=card.name, seed=seed, **wanted)
+        samplers.check(request.sampler, request.schedule)
+        if request.width * request.height * request.batch_size > MAX_PIXELS:
+            most = MAX_PIXELS // (request.width * request.height)
+            raise RequestError(f"Batch size: {request.batch_size} is not possible at {request.width}x"
+                               f"{request.height} px. At most {most}.", "batch_size")
+        if request.image_count > 256:
+            raise RequestError(f"Batch count: {request.image_count} pictures are too many for one job. "
+                               "At most 256.", "batch_count")
+        return request
+
+    def _fitting_size(self, request: Img2Img, card: ModelCard) -> dict[str, int]:
+        """The picture's own shape at about the model's native area, for sides that were not given."""
+        if not request.image:
+            raise RequestError("Picture: none was given. Drop, paste or upload one first.", "image")
+        stored = self.images.get(request.image)
+        scale = card.native_size / (stored.width * stored.height) ** 0.5
+        sides = {"width": stored.width, "height": stored.height}
+        return {name: min(2048, max(64, round(side * scale / 8) * 8)) for name, side in sides.items()
+                if getattr(request, name) is None}
+
+    # The worker's side
+
+    def _work(self, job: Job) -> Iterator[Event]:
+        request = job.request
+        card = self.card(request.model)
+        cache = self._opened_cache()
+        if not cache.holds(card):
+            yield Loading(card.title)
+        if isinstance(request, LoadModel):
+            with cache.lease(card, "txt2img"):
+                return
+        from . import generate
+
+        extra = {"Model hash": models.short_hash(card, self.settings.data_dir / "hashes.json")}
+        shown: list[tuple[Image.Image, str]] = []
+        begin = monotonic()
+        with cache.lease(card, job.task) as lease:
+            for event in generate.run(request, lease.pipe, lease.family, self.images.open, job.control):
+                if not isinstance(event, ImageReady):
+                    yield event
+                    continue
+                now = monotonic()
+                text = metadata.infotext(event.request, extra={**extra, **event.extra}, version=VERSION)
+                yield from self.results.save(Made(event.image, text, event.request.seed, job.task, now - begin,
+                                                  job.owner))
+                begin = now
+                small = event.image.convert("RGB")
+                small.thumbnail((GRID_SIDE, GRID_SIDE))
+                shown.append((small, event.request.prompt))
+        if len(shown) > 1:
+            yield from self._save_grid(job, shown, extra)
+
+    def _save_grid(self, job: Job, shown: list[tuple[Image.Image, str]], extra: dict[str, Any]) -> Iterator[Event]:
+        labels = [prompt for _, prompt in shown] if job.request.prompt_lines else None
+        sheet = grid([image for image, _ in shown], labels=labels)
+        text = metadata.infotext(job.request, extra=extra, version=VERSION)
+        yield from self.results.save(Made(sheet, text, job.request.seed, job.task, 0.0, job.owner, is_grid=True))
+
+    def _opened_cache(self) -> Any:
+        """The cache is made on the worker thread, when torch is needed anyway."""
+        if self._cache is None:
+            from . import device
+            from .cache import PipelineCache
+
+            budget = device.budget_bytes(self.settings.device, self.settings.device_budget_gb)
+            self._cache = PipelineCache(self._load, budget)
+        return self._cache
+
+    def _load(self, card: ModelCard) -> tuple[dict[str, Any], Any, int]:
+        from . import device, loading
+
+        placement = device.choose(self.settings.device, self.settings.dtype, unet_parameters=card.unet_parameters,
+                                  half_vae=FAMILIES[card.family].half_vae)
+        components = loading.load(card, placement, offline=self.settings.offline)
+        return components, placement, loading.bytes_of(components)

@@ -1,0 +1,171 @@
+"""The queue: order, stop, several readers, pages that go away, and a worker that nothing ends."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from pipelines import jobs
+from pipelines.errors import Cancelled, QueueFull, RequestError, StudioError
+from pipelines.events import Failed, Finished, Notice, Queued, StepDone
+from pipelines.jobs import JobQueue
+
+
+class Work:
+    """Work by script: a request is a function (job) -> iterator of events. Keeps the order in which jobs ran."""
+
+    def __init__(self):
+        self.order, self.gate = [], threading.Event()
+
+    def __call__(self, job):
+        self.order.append(job.task)
+        yield from job.request(job, self)
+
+
+def step(i, count=3):
+    return StepDone(i, count, 1, 1, 1.0, 1.0)
+
+
+def quick(job, work):
+    yield step(1)
+    yield Notice("half way")
+    yield step(2)
+
+
+def gated(job, work):
+    yield step(1)
+    assert work.gate.wait(10)
+    while not job.control.stop.is_set() and not job.control.leave.is_set():
+        yield step(2)
+        if work.gate.is_set():
+            break
+    if job.control.stop.is_set() or job.control.leave.is_set():
+        raise Cancelled("stopped")
+
+
+def endless(job, work):
+    i = 0
+    while not job.control.stop.is_set():
+        i += 1
+        yield step(i, 10**9)
+        if job.control.leave.is_set():
+            break
+    raise Cancelled("stopped")
+
+
+@pytest.fixture
+def work():
+    return Work()
+
+
+@pytest.fixture
+def queue(work):
+    queue = JobQueue(work)
+    yield queue
+    work.gate.set()
+    queue.close()
+
+
+def test_jobs_run_in_order_one_at_a_time(queue, work):
+    made = [queue.submit(gated if i == 0 else quick, str(i)) for i in range(4)]
+    assert [job.position for job in made[1:]] == [1, 2, 3]
+    work.gate.set()
+    assert [job.wait(10).stopped for job in made] == [False] * 4
+    assert work.order == ["0", "1", "2", "3"]
+
+
+def test_a_late_reader_sees_everything_but_old_steps(queue):
+    job = queue.submit(quick, "t")
+    job.wait(10)
+    for _ in range(2):  # and so does a second one
+        events = [event for event in job.follow() if event]
+        assert [type(event) for event in events] == [Notice, Finished]
+
+
+def test_a_reader_is_told_its_place_and_hears_something_every_tick(queue, work):
+    queue.submit(gated, "first")
+    waiting = queue.submit(quick, "second")
+    reader = waiting.follow(tick_s=0.01)
+    assert next(reader) == Queued(1)
+    assert next(reader) is None
+    work.gate.set()
+    assert isinstance(list(reader)[-1], Finished)
+
+
+def test_stop_ends_a_running_job_and_takes_a_waiting_one_out(queue):
+    running, waiting = queue.submit(endless, "a"), queue.submit(quick, "b")
+    waiting.stop()
+    assert waiting.wait(10).stopped and not running.done
+    running.stop()
+    assert running.wait(10).stopped
+
+
+def test_a_late_stop_does_not_hit_the_next_job(queue):
+    first = queue.submit(quick, "a")
+    first.wait(10)
+    first.stop()
+    assert not queue.submit(quick, "b").wait(10).stopped
+
+
+@pytest.mark.parametrize("error", [RuntimeError("secret /path"), SystemExit(3), KeyboardInterrupt()])
+def test_the_worker_outlives_any_error_and_tells_no_secrets(queue, error):
+    def bad(job, work):
+        yield step(1)
+        raise error
+
+    with pytest.raises(StudioError, match=r"^Something went wrong \(id [0-9a-f]{6}\)") as caught:
+        queue.submit(bad, "a").wait(10)
+    assert "secret" not in str(caught.value)
+    assert not queue.submit(quick, "b").wait(10).stopped
+
+
+def test_errors_on_purpose_keep_their_words(queue):
+    def bad(job, work):
+        raise RequestError("Steps: too many.", "steps")
+        yield
+
+    job = queue.submit(bad, "a")
+    with pytest.raises(RequestError, match="too many"):
+        job.wait(10)
+    assert isinstance(job.events[-1], Failed)
+
+
+def test_a_job_whose_page_is_away_is_told_to_leave(queue, monkeypatch):
+    monkeypatch.setattr(jobs, "PAGE_AWAY_S", 0.05)
+    assert queue.submit(endless, "a", page="p").wait  # nobody follows
+    second = queue.submit(quick, "b")
+    assert not second.wait(10).stopped  # reached only because the first one ended by itself
+    assert queue.last("p", "a").events[-1].stopped
+
+
+def test_a_followed_job_stays_and_a_returning_page_finds_it(queue, monkeypatch, work):
+    monkeypatch.setattr(jobs, "PAGE_AWAY_S", 0.5)
+    job = queue.submit(gated, "a", page="p")
+    reader = job.follow(tick_s=0.01)
+    for _ in range(100):
+        next(reader)
+    again = queue.last("p", "a")
+    assert again is job and not job.control.leave.is_set()
+    work.gate.set()
+    assert not [event for event in again.follow() if event][-1].stopped
+
+
+def test_a_page_may_have_three_jobs_and_the_queue_a_limit(queue):
+    mine = [queue.submit(endless, "t", page="p") for _ in range(jobs.MAX_PER_PAGE)]
+    next(event for event in mine[0].follow() if isinstance(event, StepDone))  # it runs, the others wait
+    with pytest.raises(QueueFull, match="has 3 jobs"):
+        queue.submit(quick, "t", page="p")
+    others = [queue.submit(quick, "t", page=f"q{i}") for i in range(jobs.MAX_WAITING - 2)]
+    with pytest.raises(QueueFull, match="32 jobs are waiting"):
+        queue.submit(quick, "t", page="r")
+    for job in mine + others:
+        job.stop()
+
+
+def test_a_reader_that_went_away_does_not_hold_the_worker(queue):
+    job = queue.submit(quick, "a")
+    reader = job.follow()
+    next(reader)
+    reader.close()
+    assert not queue.submit(quick, "b").wait(10).stopped
