@@ -1,0 +1,219 @@
+"""How the studio is set up: every setting declared once, from which come flag, variable, file key and help.
+
+Precedence: defaults, then a TOML file (--config FILE, else config.toml in the data folder if it is there), then
+environment variables (ATELIER_PORT), then flags (--port). An unknown key is an error in each of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+
+from .errors import StudioError
+
+VERSION = "0.1.0"
+PREFIX = "ATELIER_"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+GUESSED_FIRST = {"", "admin", "password", "passwort", "1234", "12345678", "123456", "atelier", "user", "test"}
+SHOWN_INPUT = 40
+
+
+class SettingsError(StudioError):
+    """A setting that does not exist or cannot have the value given."""
+
+
+def default_data_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
+    """The folder in which programs of a person keep their data, and in it one for ours."""
+    if platform == "win32":
+        return Path(environ.get("LOCALAPPDATA") or "~/AppData/Local").expanduser() / "atelier"
+    if platform == "darwin":
+        return Path("~/Library/Application Support").expanduser() / "atelier"
+    data_home = environ.get("XDG_DATA_HOME", "")
+    return (Path(data_home) if data_home.startswith("/") else Path("~/.local/share").expanduser()) / "atelier"
+
+
+class Settings(BaseModel):
+    """The set-up of one run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    host: str = Field("127.0.0.1", min_length=1, max_length=255,
+                      description="Address to listen on. Any other than this machine's own asks for a password.")
+    port: int = Field(7860, ge=1, le=65535, description="Port to listen on.")
+    share: bool = Field(False, description="Open a public Gradio link. Asks for a password.")
+    auth: SecretStr | None = Field(None, description="Name and password to log in with, as user:password. Other people "
+                                   "on this machine can see flags: the variable or the file is the safer place.")
+    data_dir: Path = Field(default_factory=lambda: default_data_dir(os.environ),
+                           description="Folder for pictures, uploads and lists. Default: the system's folder for "
+                                       "data of programs.")
+    model: str | None = Field(None, max_length=1000,
+                              description="Model to start with: a diffusers folder, a safetensors file or the name of "
+                                          "a model that was found. Default: the one that comes along.")
+    model_dir: tuple[Path, ...] = Field((), description="Folder to look for models in. May be given several times.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$",
+                        description="What computes: auto, cpu, mps, cuda or cuda:1.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Number format of the weights. Auto takes what is sound and fast on the device.")
+    offline: bool = Field(False, description="Never fetch anything from the internet, not even when asked to.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much the log says.")
+    embed_metadata: bool = Field(True, description="Write prompt, seed and settings into every picture.")
+    device_budget_gb: float | None = Field(None, gt=0, le=10_000,
+                                           description="Device memory for models, in GB. Default: measured.")
+    host_budget_gb: float | None = Field(None, gt=0, le=10_000,
+                                         description="Main memory for models, in GB. Default: measured.")
+
+    @property
+    def is_public(self) -> bool:
+        """Whether others than this machine's own browser can reach the page: then a password is a must."""
+        return self.share or self.host not in LOOPBACK
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """Name and password, in the clear."""
+        if self.auth is None:
+            return None
+        name, _, password = self.auth.get_secret_value().partition(":")
+        return name, password
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _takes_what_people_write(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic reads true as 1, and a port 1 is nobody's wish. One folder needs no list.
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("true and false are not possible here")
+        return (value,) if info.field_name == "model_dir" and isinstance(value, str) else value
+
+    @field_validator("auth")
+    @classmethod
+    def _password_is_one(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        name, colon, password = value.get_secret_value().partition(":")
+        if not name or not colon:
+            raise ValueError("it must look like user:password")
+        if password.casefold() in GUESSED_FIRST | {name.casefold()}:
+            raise ValueError("this password is the first one anybody would guess")
+        return value
+
+    @field_validator("data_dir", "model_dir", mode="after")
+    @classmethod
+    def _home_is_spelled_out(cls, value: Any) -> Any:
+        paths = [path.expanduser().absolute() for path in (value if isinstance(value, tuple) else (value,))]
+        return tuple(paths) if isinstance(value, tuple) else paths[0]
+
+
+def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Read the settings. argv: the flags, without the program's name.
+
+    Raises SettingsError with one line that names what is wrong; --help and --version print and exit.
+    """
+    # What is said later wins. Each value travels with the words by which the person gave it.
+    said = {**_from_environment(environ), **_from_flags(argv)}
+    config = said.pop("config", None)
+    folder = {"data_dir": said.get("data_dir", (default_data_dir(environ), "--data-dir"))}
+    given = {**folder, **_from_file(config, folder["data_dir"][0]), **said}
+    try:
+        return Settings(**{name: value for name, (value, _) in given.items()})
+    except ValidationError as error:
+        raise _readable(error, {name: source for name, (_, source) in given.items()}) from None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message[0].upper()}{message[1:]}. --help lists every flag.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command line from the declarations above."""
+    made = _Parser(prog="app.py", allow_abbrev=False, argument_default=argparse.SUPPRESS,
+                   description="Stable Diffusion in the browser.",
+                   epilog="Every setting but --config can also stand in the file, as port = 7860.")
+    made.add_argument("--version", action="version", version=f"Atelier {VERSION}")
+    made.add_argument("--config", metavar="FILE", help=f"TOML file with settings. Default: config.toml in the data "
+                                                       f"folder, if it is there. [{PREFIX}CONFIG]")
+    for name, info in Settings.model_fields.items():
+        default = "" if info.default in (None, ()) or info.default_factory else f" Default: {info.default}."
+        text = f"{info.description}{default if not isinstance(info.default, bool) else ''} [{PREFIX}{name.upper()}]"
+        options: dict[str, Any] = {"help": text.replace("%", "%%")}
+        if info.annotation is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        elif isinstance(info.default, tuple):
+            options |= {"action": "append", "metavar": "FOLDER"}
+        else:
+            choices = [choice for choice in get_args(info.annotation) if isinstance(choice, str)]
+            options["metavar"] = "{" + ",".join(choices) + "}" if choices else name.rsplit("_", 1)[-1].upper()
+        made.add_argument(_flag(name), **options)
+    return made
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _from_flags(argv: Sequence[str]) -> dict[str, tuple[Any, str]]:
+    known, unknown = parser().parse_known_args(list(argv))
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        flags = [_flag(name) for name in (*Settings.model_fields, "config", "help", "version")]
+        raise _no_such(flag, "flag" if flag.startswith("-") else "argument", flag, flags)
+    return {name: (value, _flag(name)) for name, value in vars(known).items()}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    known = {f"{PREFIX}{name.upper()}": name for name in (*Settings.model_fields, "config")}
+    given: dict[str, tuple[Any, str]] = {}
+    for variable, value in environ.items():
+        if not variable.upper().startswith(PREFIX):
+            continue
+        if variable not in known:
+            raise _no_such(variable, "setting", variable.upper(), list(known))
+        if value:  # an empty variable is how many starters spell "not set"
+            name = known[variable]
+            many = name == "model_dir"
+            given[name] = (value.split(os.pathsep) if many else value, variable)
+    return given
+
+
+def _from_file(config: tuple[str, str] | None, data_dir: str | Path) -> dict[str, tuple[Any, str]]:
+    path = Path(config[0] if config else Path(data_dir) / "config.toml").expanduser()
+    if config is None and not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path.name}: the file cannot be read ({error.strerror}).") from None
+    except ValueError as error:  # of TOML and of UTF-8
+        raise SettingsError(f"{path.name}: the file is not valid TOML ({error}).") from None
+    for key in table:
+        if key not in Settings.model_fields:
+            raise _no_such(f"{key[:SHOWN_INPUT]} in {path.name}", "setting", key, list(Settings.model_fields))
+    if config is None and "data_dir" in table:
+        raise SettingsError(f"data_dir in {path.name}: a file in the data folder cannot say where that folder is.")
+    return {key: (value, f"{key} in {path.name}") for key, value in table.items()}
+
+
+def _no_such(shown: str, kind: str, key: str, known: list[str]) -> SettingsError:
+    nearest = get_close_matches(key, known, n=1)
+    return SettingsError(f"{shown}: there is no such {kind}." + (f" Did you mean {nearest[0]}?" if nearest else ""))
+
+
+def _readable(error: ValidationError, sources: dict[str, str]) -> SettingsError:
+    fault = error.errors(include_url=False)[0]
+    name = str(fault["loc"][0])
+    reason = re.sub(r"^Value error, ", "", fault["msg"])
+    if name == "auth":  # its value is a secret
+        return SettingsError(f"{sources[name]}: the value is not possible: {reason}.")
+    if name == "device":
+        reason = "Possible are auto, cpu, mps, cuda and cuda:1"
+    shown = repr(fault["input"])
+    shown = shown if len(shown) <= SHOWN_INPUT else f"{shown[:SHOWN_INPUT]}..."
+    return SettingsError(f"{sources[name]}: {shown} is not possible. {reason[0].upper()}{reason[1:]}.")
