@@ -35,6 +35,7 @@ MAX_DECODED_PX = 4096 * 4096
 
 NEGATIVE = "Negative prompt"
 PROGRAM = "Atelier"
+OURS = f"{PROGRAM} {VERSION}"
 
 # AUTOMATIC1111's order. Pairs that are not in it follow in the order they come.
 _ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE",
@@ -76,20 +77,21 @@ class Parsed:
         return {name: self.fields.get(name, default) for name, default in carried.items()}
 
 
-def infotext(request: Request, *, extra: Mapping[str, Any] | None = None, version: str = VERSION) -> str:
+def infotext(request: Request, *, extra: Mapping[str, Any] | None = None, version: str = OURS) -> str:
     """Write the text AUTOMATIC1111 would write for one picture.
 
     request: a concrete one. extra: further pairs such as {"Model hash": "1234567890"}; they win over the request's
-    own, and None leaves a pair out. Unlike there, blanks around the prompt are kept, and no value is left away for
-    being equal to its key, so that `parse` gives back exactly the request. The format has one hole: a line of the
-    prompt that begins with "Negative prompt:" is read as the start of the negative prompt.
+    own, and None leaves a pair out. version: name and number of the writing program. Unlike there, blanks around
+    the prompt are kept, and no value is left away for being equal to its key, so that `parse` gives back exactly
+    the request. The format has one hole: a line of the prompt that begins with "Negative prompt:" is read as the
+    start of the negative prompt.
     """
     pairs = {**_pairs_of(request), **(extra or {})}
     keys = [key for key in _ORDER if key in pairs] + [key for key in pairs if key not in _ORDER]
     settings = [f"{key}: {_quoted(pairs[key])}" for key in keys if pairs[key] is not None]
     lines = [request.prompt] if request.prompt else []
     lines += [f"{NEGATIVE}: {request.negative_prompt}"] if request.negative_prompt else []
-    return "\n".join([*lines, ", ".join([*settings, f"Version: {PROGRAM} {version}"])])
+    return "\n".join([*lines, ", ".join([*settings, f"Version: {version}"])])
 
 
 def _pairs_of(request: Request) -> dict[str, Any]:

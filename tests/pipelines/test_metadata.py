@@ -47,7 +47,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 def test_a_request_is_written_as_automatic1111_writes_it():
     request = make(Txt2Img, prompt="a red apple,\nwhite background", negative_prompt="blurry", clip_skip=2, **CONCRETE)
-    assert infotext(request, extra={"Model hash": "1234567890"}, version="9.8.7") == (
+    assert infotext(request, extra={"Model hash": "1234567890"}, version="Atelier 9.8.7") == (
         "a red apple,\nwhite background\n"
         "Negative prompt: blurry\n"
         "Steps: 20, Sampler: Euler a, Schedule type: Karras, CFG scale: 7, Seed: 965400086, Size: 512x768, "
@@ -56,11 +56,11 @@ def test_a_request_is_written_as_automatic1111_writes_it():
 
 def test_inpainting_is_written_in_their_words_and_defaults_are_left_away():
     request = make(Inpaint, prompt="x", **CONCRETE)
-    assert infotext(request, version="1").endswith("Model: tiny, Denoising strength: 0.75, Mask blur: 4, "
+    assert infotext(request, version="Atelier 1").endswith("Model: tiny, Denoising strength: 0.75, Mask blur: 4, "
                                                    "Version: Atelier 1")
     request = make(Inpaint, prompt="x", mask_invert=True, inpaint_area="Only masked", masked_content="latent noise",
                    mask_grow=-3, outpaint_left=64, **CONCRETE)
-    assert infotext(request, version="1").endswith(
+    assert infotext(request, version="Atelier 1").endswith(
         "Denoising strength: 0.75, Mask mode: Inpaint not masked, Mask blur: 4, Inpaint area: Only masked, "
         "Masked area padding: 32, Masked content: latent noise, Mask grow: -3, Outpaint left: 64, Version: Atelier 1")
 
@@ -72,7 +72,7 @@ def test_an_empty_prompt_leaves_no_empty_line():
 
 def test_values_that_would_break_the_line_are_quoted_like_json():
     extra = {"Lora hashes": "a: 12, b: 34", "Note": "猫\nhat", "Seed": None, "Model": "v1.5"}
-    text = infotext(make(Txt2Img, **CONCRETE), extra=extra, version="1")
+    text = infotext(make(Txt2Img, **CONCRETE), extra=extra, version="Atelier 1")
     assert text.endswith('Model: v1.5, Lora hashes: "a: 12, b: 34", Note: "猫\\nhat", Version: Atelier 1')
     assert "Seed" not in text
 
