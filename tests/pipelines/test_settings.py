@@ -149,9 +149,9 @@ def test_the_password_shows_in_no_text_about_the_settings(environ):
     assert "hush" not in refused([], environ | {"ATELIER_AUTH": "hush"})
 
 
-@pytest.mark.parametrize("auth", ["anna", "anna:", ":word", "anna:anna", "anna:Password", "admin:admin", "a:123456"])
-def test_missing_and_first_guess_passwords_are_refused(environ, auth):
-    assert refused(["--auth", auth], environ).startswith("--auth: the value is not possible")
+@pytest.mark.parametrize("auth", ["anna", "anna:", ":word", ":"])
+def test_a_login_without_name_or_password_is_refused(environ, auth):
+    assert refused(["--auth", auth], environ) == "--auth: the value is not possible: it must look like user:password."
 
 
 @pytest.mark.parametrize(("argv", "public"), [
