@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from math import ceil, sqrt
 
@@ -83,9 +84,8 @@ def _shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     if font.getlength(line) <= width:
         return line
     line = line.removesuffix("...").rstrip()
-    while line and font.getlength(line + "...") > width:
-        line = line[:-1]
-    return line + "..."
+    fits = bisect_right(range(len(line)), width, key=lambda count: font.getlength(line[:count] + "..."))
+    return line[:max(0, fits - 1)] + "..."
 
 
 def _extent(texts: Sequence[str], font: ImageFont.FreeTypeFont) -> tuple[int, int]:

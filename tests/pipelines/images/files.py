@@ -15,11 +15,12 @@ SRGB_COLORANTS = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.1
 
 
 def noise(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
-    """Random pixels: every colour and, in RGBA, every alpha, 0 with colours underneath included."""
+    """Random pixels; in RGBA a quarter is opaque and a quarter has alpha 0, with colours underneath."""
     channels = {"L": (), "LA": (2,), "RGB": (3,), "RGBA": (4,)}[mode]
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, *channels), np.uint8)
     if mode == "RGBA":
-        pixels[..., 3] = np.where(pixels[..., 3] < 64, 0, pixels[..., 3])
+        alpha = pixels[..., 3]
+        pixels[..., 3] = np.where(alpha < 64, 0, np.where(alpha >= 192, 255, alpha))
     return Image.fromarray(pixels)
 
 
