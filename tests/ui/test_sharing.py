@@ -1,0 +1,284 @@
+"""Passwords and the public link. The share program is a small script here; no test leaves this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from pipelines.errors import StudioError
+from pipelines.settings import Settings, load
+from tests.ui.small_page import small_page
+from ui.guard import PUBLIC, Throttle
+from ui.launch import Running, launch
+from ui.sharing import checker, close_tunnel, credentials, open_tunnel
+
+PASSWORD = "violet-otter-71"
+
+
+def settings(*flags: str) -> Settings:
+    return load(["--data-dir", "/nowhere", *flags], {})
+
+
+# Passwords
+
+
+def test_nobody_is_asked_for_a_password_on_a_page_of_this_machine() -> None:
+    assert credentials(settings()) is None
+
+
+@pytest.mark.parametrize("flags", [["--share"], ["--host", "0.0.0.0"], ["--host", "::"], ["--host", "192.168.1.5"]])
+def test_a_page_that_others_can_reach_gets_a_strong_password(flags: list[str]) -> None:
+    first, second = credentials(settings(*flags)), credentials(settings(*flags))
+    assert first and second and first.generated and first.generated != second.generated
+    assert len(first.generated) >= 12
+    assert first.match(first.user, first.generated) and not first.match(first.user, second.generated or "")
+
+
+def test_a_password_is_neither_shown_nor_kept_in_the_clear() -> None:
+    login = credentials(settings("--auth", f"ann:{PASSWORD}"))
+    assert login and login.match("ann", PASSWORD) and login.generated is None
+    assert PASSWORD not in repr(login) and PASSWORD.encode() not in login.digest
+    generated = credentials(settings("--share"))
+    assert generated and generated.generated not in repr(generated)
+
+
+@pytest.mark.parametrize("auth", ["ann:", ":x", "ann", "admin:admin", "ann:password", "ann:1234", "ann:ann", "ann:ANN",
+                                  "ann:Password123", "ann:changeme", "ann:aaaaaaaaaaaa"])
+def test_empty_and_well_known_passwords_are_refused(auth: str) -> None:
+    with pytest.raises(StudioError, match="auth"):
+        credentials(settings("--auth", auth))
+
+
+def test_a_short_password_is_refused_where_others_can_reach_the_page() -> None:
+    assert credentials(settings("--auth", "ann:k7#q"))
+    with pytest.raises(StudioError, match="4 characters.* at least 8"):
+        credentials(settings("--auth", "ann:k7#q", "--share"))
+
+
+def test_no_guess_is_looked_at_while_the_throttle_holds() -> None:
+    now = [0.0]
+    login = credentials(settings("--auth", f"ann:{PASSWORD}"))
+    assert login
+    check = checker(login, Throttle(clock=lambda: now[0]))
+    assert check("ann", PASSWORD)
+    for guess in range(5):
+        assert not check("ann", f"wrong {guess}")
+    assert not check("ann", PASSWORD)
+    now[0] = 60
+    assert check("ann", PASSWORD) and not check("bob", PASSWORD)
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    return [0.0]
+
+
+@pytest.fixture
+def locked(tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    """A server that asks for a password."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    flags = ["--data-dir", str(tmp_path), "--auth", f"ann:{PASSWORD}"]
+    running = launch(small_page(), load(flags, {}), port=0, throttle=Throttle(clock=lambda: clock[0]))
+    yield running
+    running.close()
+
+
+def log_in(url: str, password: str, **headers: str) -> httpx.Response:
+    return httpx.post(f"{url}login", data={"username": "ann", "password": password}, headers=headers)
+
+
+def test_without_a_login_nothing_but_the_login_page_answers(locked: Running) -> None:
+    assert httpx.get(locked.url).status_code == 200 and "auth_required" in httpx.get(locked.url).text
+    asked_for_login = 0
+    for path, methods in all_routes(locked.demo.app):
+        if PUBLIC.fullmatch(path):
+            continue
+        for method in methods:
+            answer = httpx.request(method, f"{locked.url.rstrip('/')}{path}")
+            assert answer.status_code in (401, 403, 404), (method, path, answer.status_code)
+            asked_for_login += answer.status_code == 401
+    assert asked_for_login > 10
+
+
+def all_routes(app: Any) -> Iterator[tuple[str, set[str]]]:
+    """Every path that the server knows, Gradio's and ours, with a name of its own for each parameter."""
+    for route in app.routes:
+        for each in route.original_router.routes if hasattr(route, "original_router") else [route]:
+            path = re.sub(r"\{(\w+)(:\w+)?\}", r"\1", each.path)
+            yield path, each.methods or {"GET"}
+
+
+def test_the_right_password_opens_the_page(locked: Running) -> None:
+    with httpx.Client() as client:
+        answer = client.post(f"{locked.url}login", data={"username": "ann", "password": PASSWORD})
+        assert answer.status_code == 200
+        assert client.get(f"{locked.url}config").status_code == 200
+        client.get(f"{locked.url}logout")
+        assert client.get(f"{locked.url}config").status_code == 401
+
+
+def test_a_made_up_cookie_does_not_open_the_page(locked: Running) -> None:
+    name = f"access-token-unsecure-{locked.demo.app.cookie_id}"
+    for value in ("", "x", "None", "null", '"'):
+        assert httpx.get(f"{locked.url}config", headers={"Cookie": f"{name}={value}"}).status_code == 401
+
+
+def test_other_sites_do_not_get_the_login_cookie(locked: Running) -> None:
+    plain = log_in(locked.url, PASSWORD).headers.get_list("set-cookie")
+    assert len(plain) == 2 and not any("none" in cookie.lower().split("samesite=")[-1] for cookie in plain)
+    through_tls = log_in(locked.url, PASSWORD, **{"X-Forwarded-Proto": "https"}).headers.get_list("set-cookie")
+    assert all("secure" in cookie.lower().split("; ") for cookie in through_tls)
+    assert all("httponly" in cookie.lower() for cookie in plain + through_tls)
+
+
+def test_guessing_is_slow_whatever_address_is_claimed(locked: Running, clock: list[float]) -> None:
+    answers = [log_in(locked.url, f"wrong {n}", **{"X-Forwarded-For": f"10.0.0.{n}"}) for n in range(30)]
+    assert [answer.status_code for answer in answers] == [400] * 5 + [429] * 25
+    assert answers[-1].text == "Too many wrong passwords. Try again in 60 seconds."
+    assert answers[-1].headers["retry-after"] == "61"
+    assert log_in(locked.url, PASSWORD).status_code == 429
+    clock[0] += 60
+    assert log_in(locked.url, PASSWORD).status_code == 200
+
+
+# The public link
+
+
+@pytest.fixture
+def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    running = launch(small_page(), load(["--data-dir", str(tmp_path / "data")], {}), port=0)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def frpc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Put a script where Gradio looks for the share program; return its hash. It leaves its process id behind."""
+    if os.name != "posix":
+        pytest.skip("the stand-in for the share program is a shell script")
+    from gradio import tunneling
+
+    program = tmp_path / "frpc"
+    monkeypatch.setattr(tunneling, "BINARY_PATH", str(program))
+
+    def place(script: str) -> str:
+        note = f"echo $$ > '{tmp_path}/pid'\necho \"$@\" > '{tmp_path}/arguments'"
+        program.write_text(f"#!/bin/sh\n{note}\n{script}\n")
+        program.chmod(0o755)
+        return hashlib.sha256(program.read_bytes()).hexdigest()
+
+    return place
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+OPENS = "echo 'start proxy success: http://abc.share.example'; exec sleep 60"
+STUBBORN = "trap '' TERM; echo 'start proxy success: http://abc.share.example'; while :; do sleep 0.1; done"
+
+
+@pytest.mark.parametrize("script", [OPENS, STUBBORN])
+def test_the_link_opens_and_ends_within_two_seconds(local: Running, frpc: Callable[[str], str], tmp_path: Path,
+                                                    script: str) -> None:
+    link = open_tunnel(local.demo, local.hosts, tmp_path, server="127.0.0.1:7", sha256=frpc(script))
+    pid = int((tmp_path / "pid").read_text())
+    assert link.url == "http://abc.share.example" and is_alive(pid)
+    through = {"Host": "abc.share.example", "Origin": "https://abc.share.example", "X-Forwarded-Proto": "https"}
+    page = httpx.get(local.url, headers=through)
+    assert page.status_code == 200 and "amazonaws" not in page.text  # the scripts come through the tunnel
+    assert "https://abc.share.example" in httpx.get(f"{local.url}config", headers=through).text
+    assert httpx.get(local.url, headers={**through, "Origin": "https://other.example"}).status_code == 403
+    begin = time.monotonic()
+    close_tunnel(link)
+    assert time.monotonic() - begin < 2 and not is_alive(pid)
+    assert httpx.get(local.url, headers=through).status_code == 400
+
+
+def test_an_altered_share_program_is_refused_and_not_started(local: Running, frpc: Callable[[str], str],
+                                                             tmp_path: Path) -> None:
+    frpc(OPENS)  # Gradio's published hash is another one
+    with pytest.raises(StudioError, match="not the one that Gradio published"):
+        open_tunnel(local.demo, local.hosts, tmp_path, server="127.0.0.1:7")
+    assert not (tmp_path / "pid").exists()
+    assert httpx.get(local.url).status_code == 200
+
+
+@pytest.mark.parametrize("script", ["exit 1", "echo 'login to server failed: EOF'; exec sleep 60"])
+def test_a_share_program_that_fails_is_noticed_at_once(local: Running, frpc: Callable[[str], str], tmp_path: Path,
+                                                       script: str) -> None:
+    begin = time.monotonic()
+    with pytest.raises(StudioError, match="ended or was turned away"):
+        open_tunnel(local.demo, local.hosts, tmp_path, server="127.0.0.1:7", sha256=frpc(script))
+    assert time.monotonic() - begin < 5
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+def test_a_share_program_that_says_nothing_is_ended(local: Running, frpc: Callable[[str], str],
+                                                    tmp_path: Path) -> None:
+    with pytest.raises(StudioError, match="did not answer in time"):
+        open_tunnel(local.demo, local.hosts, tmp_path, server="127.0.0.1:7", sha256=frpc("exec sleep 60"), timeout_s=2)
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+    assert httpx.get(local.url).status_code == 200
+
+
+def test_a_silent_network_does_not_keep_the_page_waiting(local: Running, tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    from gradio import tunneling
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(tunneling, "BINARY_PATH", str(tmp_path / "hub" / "frpc"))
+        monkeypatch.setattr(tunneling, "BINARY_FOLDER", str(tmp_path / "hub"))
+        monkeypatch.setattr(tunneling, "BINARY_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/frpc")
+        begin = time.monotonic()
+        with pytest.raises(StudioError, match="did not answer in time"):
+            open_tunnel(local.demo, local.hosts, tmp_path, timeout_s=1)
+        assert time.monotonic() - begin < 3
+    with pytest.raises(StudioError, match="cannot be reached"):  # nobody listens there any more
+        open_tunnel(local.demo, local.hosts, tmp_path)
+
+
+def test_the_certificate_stays_out_of_the_working_directory(local: Running, frpc: Callable[[str], str],
+                                                            tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class ShareServer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps([{"host": "127.0.0.1", "port": 7, "root_ca": "a certificate"}]).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    from gradio import networking
+
+    server = HTTPServer(("127.0.0.1", 0), ShareServer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(networking, "GRADIO_API_SERVER", f"http://127.0.0.1:{server.server_port}/")
+    try:
+        link = open_tunnel(local.demo, local.hosts, tmp_path / "data", sha256=frpc(OPENS))
+    finally:
+        server.shutdown()
+        server.server_close()
+    certificate = tmp_path / "data" / "share" / "certificate.pem"
+    assert link.url == "https://abc.share.example"
+    assert certificate.read_text() == "a certificate" and str(certificate) in (tmp_path / "arguments").read_text()
+    assert not (tmp_path / ".gradio").exists()
+    close_tunnel(link)

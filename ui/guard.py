@@ -1,0 +1,298 @@
+"""The door of the web server: what Gradio leaves open by default is closed here, before any route runs.
+
+Gradio trusts every origin as soon as the host is not localhost, answers any Host header, fetches links for
+visitors and has many routes that the page never uses. `Guard` lets through only what the page and
+`gradio_client` need, from our own pages, with a login wherever one is asked for. Every refusal is short plain text.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.formparsers import MultiPartException
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_UPLOAD_BYTES = 64 * 2**20  # one request; the editor sends several files of at most 20 MB together
+MAX_BODY_BYTES = 2 * 2**20  # every other request carries text only
+MAX_PIXELS = 4096 * 4096
+FORMATS = ("PNG", "JPEG", "WEBP")
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+ANY_ADDRESS = ("0.0.0.0", "::", "")
+
+# Without a login: the login page itself and its scripts. Everything else is closed to strangers.
+PUBLIC = re.compile(r"/|/(login|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?|/(assets|static)/.+"
+                    r"|/gradio_api/(startup-events|theme\.css)")
+# With a login (where one is set). A route that a newer Gradio adds stays closed until it is named here.
+PAGE = re.compile(r"/(config|logout)/?|/gradio_api/file=.+|/gradio_api/(heartbeat|run|call)/[^/]+(/[^/]+)?/?"
+                  r"|/gradio_api/(info|user|login_check|app_id|upload|upload_progress|reset|cancel"
+                  r"|queue/(join|data|status))/?")
+FILE = "/gradio_api/file="
+LINK = re.compile(r"\s*[a-z][a-z0-9+.-]+:", re.IGNORECASE)  # two letters and more: C: is a drive, not a scheme
+FORGEABLE = (b"x-forwarded-for", b"x-real-ip", b"x-gradio-server", b"forwarded")
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "SAMEORIGIN",
+    "referrer-policy": "same-origin",
+    "x-robots-tag": "noindex, nofollow",
+    # Inline script and style are how a Gradio page is built; what matters is that nothing is fetched from elsewhere.
+    "content-security-policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; "
+                               "base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
+}
+
+
+class Refused(Exception):
+    """A request that is not let in. status: the HTTP status; the text is the whole answer."""
+
+    def __init__(self, status: int, text: str, retry_after_s: int = 0):
+        super().__init__(text)
+        self.status, self.retry_after_s = status, retry_after_s
+
+
+class Throttle:
+    """Counts wrong guesses of all visitors together: addresses can be forged, so they are not told apart."""
+
+    def __init__(self, limit: int = 5, window_s: float = 60, clock: Callable[[], float] = time.monotonic):
+        self._window_s, self._clock = window_s, clock
+        self._wrong: deque[float] = deque(maxlen=limit)
+        self._lock = threading.Lock()
+
+    def wait_s(self) -> float:
+        """Return how long no guess is looked at; 0 when one may be made."""
+        with self._lock:
+            if len(self._wrong) < (self._wrong.maxlen or 0):
+                return 0
+            return max(0.0, self._wrong[0] + self._window_s - self._clock())
+
+    def wrong(self) -> None:
+        """Note a wrong guess."""
+        with self._lock:
+            self._wrong.append(self._clock())
+
+
+class Hosts:
+    """The names this server answers to; anything else may be a foreign name that points here (DNS rebinding)."""
+
+    def __init__(self, bound_to: str):
+        self._any_address = bound_to in ANY_ADDRESS
+        self._shared: set[str] = set()
+        self._names = {name.lower() for name in (*LOCAL_HOSTS, bound_to) if name}
+        if bound_to not in LOCAL_HOSTS:
+            name = socket.gethostname().lower()
+            self._names |= {name, name.partition(".")[0], f"{name.partition('.')[0]}.local"}
+
+    def share(self, name: str) -> None:
+        """Answer to the share link's name as well."""
+        self._shared.add(name.lower())
+
+    def unshare(self, name: str) -> None:
+        """Stop answering to the share link's name."""
+        self._shared.discard(name.lower())
+
+    def __contains__(self, host: str) -> bool:
+        """Tell whether a Host header (name and optional port) is ours."""
+        match = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]/@\s]+)(:\d{1,5})?", host.lower())
+        if not match:
+            return False
+        name = match[1].strip("[]")
+        return name in self._names or name in self._shared or (self._any_address and _is_address(name))
+
+    def is_own(self, origin: str, host: str) -> bool:
+        """Tell whether an Origin header names the server that the Host header names, or the share link."""
+        name = origin.lower().partition("://")[2]
+        return name != "" and (name == host.lower() or name in self._shared)  # a tunnel may rewrite Host
+
+
+@dataclass
+class Guard:
+    """ASGI middleware that refuses what does not belong to a page of ours.
+
+    hosts: the names we answer to. files_dir: the only folder that may be read over `file=`.
+    throttle: None when no password is asked for.
+    """
+
+    app: ASGIApp
+    hosts: Hosts
+    files_dir: Path
+    throttle: Throttle | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, or hand it on with a bounded body and without headers anyone can forge."""
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        if scope["type"] != "http":  # no page of ours opens a websocket
+            return await send({"type": "websocket.close", "code": 1008})
+        headers = Headers(scope=scope)
+        answering = _Answering(send, secure=headers.get("x-forwarded-proto", scope["scheme"]) == "https")
+        try:
+            self._check(scope, headers)
+            receive = await _bounded(scope, headers, receive)
+            kept = [header for header in scope["headers"] if self._is_believed(*header)]
+            await self.app({**scope, "headers": kept}, receive, answering)
+        except Refused as refused:
+            if answering.started:
+                raise
+            retry = {"retry-after": str(refused.retry_after_s)} if refused.retry_after_s else {}
+            await PlainTextResponse(str(refused), refused.status, retry)(scope, receive, answering)
+
+    def _is_believed(self, name: bytes, value: bytes) -> bool:
+        if name == b"x-forwarded-host":  # Gradio writes it into the page's addresses
+            return value.decode("latin-1") in self.hosts
+        return name not in FORGEABLE
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        if len(headers.getlist("host")) != 1 or headers["host"] not in self.hosts:
+            raise Refused(400, "This host name is not served here.")
+        if self._is_foreign(headers):
+            raise Refused(403, "Requests from other sites are not accepted.")
+        path = scope["path"]
+        if not (PUBLIC.fullmatch(path) or PAGE.fullmatch(path)):
+            raise Refused(404, "Not found.")
+        if any(name == "deep_link" for name, _ in parse_qsl(scope["query_string"].decode("latin-1"))):
+            raise Refused(404, "Deep links are switched off.")
+        if path.startswith(FILE) and not self._is_ours(path.removeprefix(FILE)):
+            raise Refused(403, "This file is not served.")
+        if self.throttle and scope["method"] == "POST" and path.rstrip("/") == "/login":
+            wait_s = self.throttle.wait_s()
+            if wait_s > 0:
+                raise Refused(429, f"Too many wrong passwords. Try again in {wait_s:.0f} seconds.", int(wait_s) + 1)
+        if not PUBLIC.fullmatch(path) and not _is_logged_in(scope):
+            raise Refused(401, "Please log in first.")
+
+    def _is_foreign(self, headers: Headers) -> bool:
+        origin = headers.get("origin")
+        if origin is not None:
+            return not self.hosts.is_own(origin, headers["host"])
+        # Pictures and scripts that another site embeds carry no Origin. A link that somebody follows is fine.
+        return headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
+
+    def _is_ours(self, target: str) -> bool:
+        if LINK.match(target) or LINK.match(unquote(target)):  # the second for a link that was encoded twice
+            return False
+        try:
+            return Path(target).resolve().is_relative_to(self.files_dir.resolve())
+        except (OSError, ValueError):  # a NUL, a name too long
+            return False
+
+
+class _Answering:
+    """A send function that adds the security headers and remembers whether the answer has begun."""
+
+    def __init__(self, send: Send, secure: bool):
+        self._send, self._secure, self.started = send, secure, False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(scope=message)
+            headers.update(HEADERS)
+            cookies = headers.getlist("set-cookie")
+            del headers["set-cookie"]
+            for cookie in cookies:
+                headers.append("set-cookie", self._stricter(cookie))
+        await self._send(message)
+
+    def _stricter(self, cookie: str) -> str:
+        # Gradio's login cookie is SameSite=None: every site that a visitor opens could use it.
+        cookie = re.sub(r"samesite=none", "SameSite=lax", cookie, flags=re.IGNORECASE)
+        is_secure = re.search(r";\s*secure\b", cookie, re.IGNORECASE)
+        return cookie if is_secure or not self._secure else f"{cookie}; Secure"
+
+
+async def _bounded(scope: Scope, headers: Headers, receive: Receive) -> Receive:
+    """Return a receive function that never gives more than the cap; raise Refused for a body that holds a link."""
+    is_upload = scope["path"].rstrip("/") == "/gradio_api/upload"
+    limit = MAX_UPLOAD_BYTES if is_upload else MAX_BODY_BYTES
+    text = f"The request is over the maximum allowed size of {limit // 2**20} MB."
+    declared = headers.get("content-length", "0")
+    if not declared.isdecimal() or int(declared) > limit:
+        raise Refused(413, text)
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            # Gradio's own exception makes it delete the parts it has stored; it answers 413 with this text.
+            raise MultiPartException(text) if is_upload else Refused(413, text)
+        return message
+
+    if is_upload or scope["method"] != "POST":
+        return counted
+    body, more = bytearray(), True
+    while more:
+        message = await counted()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)  # absent when the visitor is gone
+    if _holds_link(bytes(body)):
+        raise Refused(403, "Links are not fetched. Upload the picture instead.")
+    replayed = iter([{"type": "http.request", "body": bytes(body), "more_body": False}])
+
+    async def replay() -> Message:
+        return next(replayed, None) or await receive()
+
+    return replay
+
+
+def _holds_link(body: bytes) -> bool:
+    """Tell whether a JSON body gives a file as a link, which Gradio would fetch for the visitor."""
+    try:
+        waiting = [json.loads(body)]
+    except RecursionError:
+        raise Refused(400, "The request is nested too deeply.") from None
+    except ValueError:  # not JSON: the route itself refuses it, or it is the login form
+        return False
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            path = value.get("path")
+            if isinstance(path, str) and LINK.match(path):
+                return True
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return False
+
+
+def _is_logged_in(scope: Scope) -> bool:
+    app = scope["app"]  # the Gradio app; it holds the tokens that its /login gave out
+    if app.auth is None:
+        return True
+    cookies = HTTPConnection(scope).cookies
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(cookies.get(name) in app.tokens for name in names)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def limit_decoders(formats: Iterable[str] = FORMATS, max_pixels: int = MAX_PIXELS) -> None:
+    """Let Pillow open only these formats, and no picture of more pixels.
+
+    Gradio's components decode uploads before our code runs, and would try more than forty formats.
+    """
+    from PIL import Image
+
+    Image.init()
+    Image.ID[:] = [name for name in Image.ID if name in formats]
+    Image.MAX_IMAGE_PIXELS = max_pixels // 2  # Pillow refuses at twice this

@@ -1,0 +1,125 @@
+"""Start the web server exactly as users get it; the tests start it here too."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import StudioError
+from pipelines.settings import Settings
+
+from .guard import ANY_ADDRESS, Guard, Hosts, Throttle
+from .sharing import Credentials, Link, checker, close_tunnel, credentials, open_tunnel
+
+PORTS_TRIED = 100
+QUEUE_SIZE = 32
+MAX_FILE_SIZE = "20mb"
+
+
+@dataclass
+class Running:
+    """A started server. url: for this machine. login: who may log in, or None when nobody is asked."""
+
+    demo: Any = field(repr=False)
+    url: str
+    hosts: Hosts
+    login: Credentials | None = None
+    link: Link | None = None
+    notices: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """End the public link and the server; open pages are hardly waited for."""
+        if self.link is not None:
+            close_tunnel(self.link)
+            self.link = None
+        self.demo.server.config.timeout_graceful_shutdown = 1  # seconds
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # each open page would be an error in the log
+        self.demo.close(verbose=False)
+
+
+def launch(demo: Any, settings: Settings, *, port: int | None = None, throttle: Throttle | None = None) -> Running:
+    """Serve a Blocks and return at once. A public link that cannot be had becomes a notice, not an error.
+
+    port: instead of the setting's; 0 takes any that is free. throttle: counts wrong passwords. Raise StudioError
+    for a weak password and for an address that cannot be used.
+    """
+    login = credentials(settings)
+    throttle, hosts = throttle or Throttle(), Hosts(settings.host)
+    wanted = settings.port if port is None else port
+    port = free_port(settings.host, wanted)
+    guard = {"hosts": hosts, "throttle": throttle if login else None}
+    _serve(demo, settings, port, guard, checker(login, throttle) if login else None)
+    shown = "127.0.0.1" if settings.host in ANY_ADDRESS else settings.host
+    running = Running(demo, f"http://{_bracketed(shown)}:{port}/", hosts, login)
+    if wanted not in (0, port):
+        running.notices.append(f"Port {wanted} is in use; port {port} is taken instead.")
+    if settings.share:
+        try:
+            running.link = open_tunnel(demo, hosts, settings.data_dir)
+        except StudioError as error:
+            running.notices.append(str(error))
+    return running
+
+
+def free_port(host: str, port: int) -> int:
+    """Return the first port from `port` on that can be listened on; 0 takes any.
+
+    Raise StudioError when the address is not one of this machine, or no port is free.
+    """
+    last: OSError | None = None
+    for candidate in range(port, min(port + PORTS_TRIED, 65536)):
+        try:
+            # Gradio looks at 127.0.0.1 as well, whatever the host is.
+            return _listen("127.0.0.1", _listen(host, candidate))
+        except OSError as error:
+            last = error
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                break
+    reason = last.strerror if last else "the port is out of range"
+    raise StudioError(f"host, port: cannot listen on {host or 'this machine'}, port {port} and above: {reason}.")
+
+
+def _listen(host: str, port: int) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if os.name == "posix":  # a port of a server that has just ended; on Windows it would mean sharing the port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+        return probe.getsockname()[1]
+
+
+def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], check: Any) -> None:
+    from gradio.utils import get_upload_folder
+    from starlette.middleware import Middleware
+
+    from . import theme
+
+    data_dir, cache_dir = settings.data_dir.resolve(), Path(get_upload_folder()).resolve()
+    private = [data_dir / "share", data_dir / "config.toml", *(path.resolve() for path in settings.model_dir)]
+    # The tunnel's end is on this machine, so uvicorn would believe the address that any visitor sends.
+    os.environ["FORWARDED_ALLOW_IPS"] = ""
+    # api_open: else a call could walk past the queue. The limit is high because a handler only relays what the
+    # one worker does: who waits, waits in the studio's own queue, in order and with a position.
+    demo.queue(max_size=QUEUE_SIZE, api_open=False, default_concurrency_limit=QUEUE_SIZE)
+    # Everything that an environment variable of Gradio's could change is said here. The two lists of paths are
+    # never empty, because an empty one is taken from the environment.
+    demo.launch(
+        server_name=_bracketed(settings.host), server_port=port, root_path="", share=False, inbrowser=False,
+        inline=False, debug=False, quiet=True, prevent_thread_lock=True, max_threads=2 * QUEUE_SIZE,
+        auth=check, auth_message=None,
+        app_kwargs={"middleware": [Middleware(Guard, files_dir=cache_dir, **guard)], "openapi_url": None},
+        allowed_paths=[str(data_dir)],  # what a handler may hand out; visitors read from the cache only (see Guard)
+        blocked_paths=[str(path) for path in private if not cache_dir.is_relative_to(path)],
+        max_file_size=MAX_FILE_SIZE, show_error=False, enable_monitoring=False, run_history=False, mcp_server=False,
+        ssr_mode=False, pwa=False, strict_cors=True, footer_links=["settings"],
+        theme=theme.THEME, css=theme.CSS, head=theme.HEAD,
+    )
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
