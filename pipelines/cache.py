@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -19,12 +20,13 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Loaded:
-    """A checkpoint's components. lock: held by the one lease there may be at a time."""
+    """A checkpoint's components. parked: they wait in host memory. lock: held by the one lease there may be."""
 
     card: ModelCard
     placement: Placement
     components: dict[str, Any]
     size_bytes: int
+    parked: bool = False
     lock: Lock = field(default_factory=Lock)
 
 
@@ -37,15 +39,25 @@ class Lease:
     placement: Placement
 
 
-class PipelineCache:
-    """Loads checkpoints and lends them, least recently used out first.
+@dataclass(frozen=True)
+class Budget:
+    """What all checkpoints together may take. On a CPU the device is the host, and device_bytes is what counts."""
 
-    load: (card) -> (components, placement, bytes). budget_bytes: what all checkpoints together may take; the one in
-    use stays even when it alone is larger.
+    device_bytes: int
+    host_bytes: int
+
+
+class PipelineCache:
+    """Loads checkpoints and lends them.
+
+    The least recently used leaves the device first; it is parked in host memory while there is room, from where it
+    comes back with a copy, and then dropped. The one in use stays, even when it alone is over the budget.
+    load: (card) -> (components, placement, bytes). move: puts components on a device.
     """
 
-    def __init__(self, load: Callable[[ModelCard], tuple[dict[str, Any], Placement, int]], budget_bytes: int):
-        self._load, self._budget = load, budget_bytes
+    def __init__(self, load: Callable[[ModelCard], tuple[dict[str, Any], Placement, int]], budget: Budget,
+                 move: Callable[[dict[str, Any], str], None] | None = None):
+        self._load, self._budget, self._move = load, budget, move or place
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._loading: dict[str, Lock] = {}
         self._lock = RLock()
@@ -60,6 +72,11 @@ class PipelineCache:
         """Whether a lease of this very file would need no loading."""
         return card.fingerprint in self._loaded
 
+    def placement(self, card: ModelCard) -> Placement | None:
+        """Where a checkpoint is run, once it is loaded."""
+        entry = self._loaded.get(card.fingerprint)
+        return entry.placement if entry else None
+
     @contextmanager
     def lease(self, card: ModelCard, task: str) -> Iterator[Lease]:
         """Lend a pipeline for `task`: "txt2img", "img2img" or "inpaint".
@@ -67,21 +84,31 @@ class PipelineCache:
         The pipeline is new, its modules are the cached ones, and its scheduler is a fresh copy, so that nothing a
         job sets on either stays. Raises ModelError when the checkpoint cannot be loaded.
         """
-        entry = self._get(card)
-        with entry.lock:
+        with self._held(card) as entry:
             yield Lease(build(entry.card.family, task, entry.components), FAMILIES[entry.card.family],
                         entry.placement)
 
-    def forget(self, card: ModelCard) -> None:
-        """Drop a checkpoint, if nobody uses it."""
-        with self._lock:
-            self._loaded.pop(card.fingerprint, None)
+    @contextmanager
+    def _held(self, card: ModelCard) -> Iterator[Loaded]:
+        key = card.fingerprint
+        while True:
+            entry = self._entry(card)
+            with entry.lock:
+                if self._loaded.get(key) is not entry:
+                    continue  # it was dropped between finding and locking it
+                with self._lock:
+                    self._loaded.move_to_end(key)
+                    if entry.parked:
+                        entry.parked = False
+                        self._make_room(0)
+                        self._move(entry.components, entry.placement.device)
+                yield entry
+                return
 
-    def _get(self, card: ModelCard) -> Loaded:
+    def _entry(self, card: ModelCard) -> Loaded:
         key = card.fingerprint
         with self._lock:
             if key in self._loaded:
-                self._loaded.move_to_end(key)
                 return self._loaded[key]
             loading = self._loading.setdefault(key, Lock())
         with loading:  # two jobs that want the same checkpoint load it once
@@ -91,20 +118,43 @@ class PipelineCache:
                 self._make_room(card.size_bytes)
             components, placement, size = self._load(card)
             with self._lock:
-                self._loaded[key] = Loaded(card, placement, components, size)
                 self._loading.pop(key, None)
-                self._make_room(0)
-                return self._loaded[key]
+                self._make_room(size)
+                return self._loaded.setdefault(key, Loaded(card, placement, components, size))
 
     def _make_room(self, wanted: int) -> None:
-        idle = [key for key, entry in self._loaded.items() if not entry.lock.locked()]
-        newest = next(reversed(self._loaded), None)
-        for key in idle:
-            used = sum(entry.size_bytes for entry in self._loaded.values())
-            if used + wanted <= self._budget or (key == newest and not wanted):
+        """Park or drop what is idle, oldest first, until `wanted` bytes fit on the device."""
+        for key, entry in list(self._loaded.items()):
+            if self._used(parked=False) + wanted <= self._budget.device_bytes:
                 return
-            log.info("unloading %s to make room", self._loaded[key].card.name)
-            del self._loaded[key]
+            if entry.parked or entry.lock.locked():
+                continue
+            if entry.placement.device != "cpu" and self._host_has_room(entry.size_bytes):
+                log.info("parking %s in host memory", entry.card.name)
+                self._move(entry.components, "cpu")
+                entry.parked = True
+            else:
+                log.info("unloading %s to make room", entry.card.name)
+                del self._loaded[key]
+
+    def _host_has_room(self, wanted: int) -> bool:
+        for key, entry in list(self._loaded.items()):
+            if self._used(parked=True) + wanted <= self._budget.host_bytes:
+                break
+            if entry.parked and not entry.lock.locked():
+                log.info("unloading %s from host memory", entry.card.name)
+                del self._loaded[key]
+        return self._used(parked=True) + wanted <= self._budget.host_bytes
+
+    def _used(self, *, parked: bool) -> int:
+        return sum(entry.size_bytes for entry in self._loaded.values() if entry.parked == parked)
+
+
+def place(components: dict[str, Any], device: str) -> None:
+    """Move the modules among components."""
+    for part in components.values():
+        if hasattr(part, "parameters"):
+            part.to(device)
 
 
 def build(family: str, task: str, components: dict[str, Any]) -> Any:
@@ -112,8 +162,6 @@ def build(family: str, task: str, components: dict[str, Any]) -> Any:
 
     Never from_pipe: it casts the shared modules and shares the scheduler object.
     """
-    import inspect
-
     import diffusers
 
     cls = getattr(diffusers, FAMILIES[family].pipelines[task])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from time import monotonic
@@ -31,7 +30,6 @@ from .settings import Settings
 
 log = logging.getLogger(__name__)
 
-VERSION = "Atelier 0.1.0"
 GRID_SIDE = 512  # pictures in a grid are shrunk to this
 
 
@@ -44,7 +42,8 @@ class LoadModel:
 
 @dataclass(frozen=True)
 class Status:
-    """queue_length: jobs running and waiting. loaded: checkpoints in memory. device_line: where pictures are made."""
+    """queue_length: jobs running and waiting. loaded: names of checkpoints in memory. device_line: where the last one
+    was put, such as "CPU, 2 threads, float32"; "" before that."""
 
     queue_length: int
     loaded: tuple[str, ...]
@@ -60,6 +59,7 @@ class Studio:
         self.results = Results(settings.data_dir / "outputs", settings.embed_metadata)
         self._cards, self.faults = models.find(settings)
         self._cache: Any = None
+        self._device_line = ""
         self._queue = JobQueue(self._work)
 
     def close(self) -> None:
@@ -116,10 +116,7 @@ class Studio:
         return self.results.today(owner)
 
     def status(self) -> Status:
-        from . import device
-
-        line = device.describe(self.settings.device) if "torch" in sys.modules else "starting"
-        return Status(len(self._queue), self._cache.resident if self._cache else (), line)
+        return Status(len(self._queue), self._cache.resident if self._cache else (), self._device_line)
 
     def resolve(self, request: Request) -> Request:
         """Make every "as the model likes" concrete, and refuse what cannot run."""
@@ -174,7 +171,7 @@ class Studio:
                     yield event
                     continue
                 now = monotonic()
-                text = metadata.infotext(event.request, extra={**extra, **event.extra}, version=VERSION)
+                text = metadata.infotext(event.request, extra={**extra, **event.extra})
                 yield from self.results.save(Made(event.image, text, event.request.seed, job.task, now - begin,
                                                   job.owner))
                 begin = now
@@ -187,17 +184,18 @@ class Studio:
     def _save_grid(self, job: Job, shown: list[tuple[Image.Image, str]], extra: dict[str, Any]) -> Iterator[Event]:
         labels = [prompt for _, prompt in shown] if job.request.prompt_lines else None
         sheet = grid([image for image, _ in shown], labels=labels)
-        text = metadata.infotext(job.request, extra=extra, version=VERSION)
+        text = metadata.infotext(job.request, extra=extra)
         yield from self.results.save(Made(sheet, text, job.request.seed, job.task, 0.0, job.owner, is_grid=True))
 
     def _opened_cache(self) -> Any:
         """The cache is made on the worker thread, when torch is needed anyway."""
         if self._cache is None:
-            from . import device
-            from .cache import PipelineCache
+            from . import cache, device
 
-            budget = device.budget_bytes(self.settings.device, self.settings.device_budget_gb)
-            self._cache = PipelineCache(self._load, budget)
+            host = device.budget_bytes("cpu", self.settings.host_budget_gb)
+            on_cpu = device.choose(self.settings.device, unet_parameters=0, half_vae=True).device == "cpu"
+            own = host if on_cpu else device.budget_bytes(self.settings.device, self.settings.device_budget_gb)
+            self._cache = cache.PipelineCache(self._load, cache.Budget(own, host))
         return self._cache
 
     def _load(self, card: ModelCard) -> tuple[dict[str, Any], Any, int]:
@@ -206,4 +204,5 @@ class Studio:
         placement = device.choose(self.settings.device, self.settings.dtype, unet_parameters=card.unet_parameters,
                                   half_vae=FAMILIES[card.family].half_vae)
         components = loading.load(card, placement, offline=self.settings.offline)
+        self._device_line = device.describe(placement.device, placement.dtype)
         return components, placement, loading.bytes_of(components)

@@ -1,0 +1,181 @@
+"""From a request to files on disk, on real tiny models: defaults, records, grids, several pages, failures."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines import metadata
+from pipelines.errors import ModelError, RequestError
+from pipelines.events import Loading, Notice, Saved
+from pipelines.requests import Img2Img, Inpaint, Txt2Img, make
+from pipelines.settings import load
+from pipelines.studio import Studio
+
+QUICK = dict(prompt="a red cat", steps=2, width=64, height=64, seed=5)
+
+
+@pytest.fixture
+def studio(tmp_path, sd_folder):
+    studio = Studio(load(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)], {}))
+    yield studio
+    studio.close()
+
+
+def test_the_prompt_alone_is_enough_and_everything_becomes_concrete(studio):
+    request = studio.resolve(make(Txt2Img, prompt="a cat"))
+    assert None not in (getattr(request, name) for name in type(request).model_fields)
+    assert 0 <= request.seed < 2**32 and request.model == studio.default_card().name
+    assert request.width == request.height == studio.default_card().native_size
+
+
+def test_a_picture_is_saved_with_the_text_that_makes_it_again(studio):
+    done = studio.submit(make(Txt2Img, **QUICK)).wait(60)
+    (record,) = done.records
+    assert record.path.is_file() and metadata.read(record.path) == record.infotext
+    again = make(Txt2Img, **metadata.parse(record.infotext).fields)
+    (second,) = studio.submit(again).wait(60).records
+    assert second.path != record.path
+    assert Image.open(second.path).tobytes() == Image.open(record.path).tobytes()
+
+
+def test_the_first_job_says_that_it_loads_and_the_second_does_not(studio):
+    jobs = [studio.submit(make(Txt2Img, **QUICK)) for _ in range(2)]
+    for job in jobs:
+        job.wait(60)
+    assert [any(isinstance(event, Loading) for event in job.events) for job in jobs] == [True, False]
+
+
+def test_a_batch_gets_a_grid_and_each_picture_its_own_seed(studio):
+    done = studio.submit(make(Txt2Img, **QUICK, batch_size=2, batch_count=2)).wait(60)
+    assert [record.seed for record in done.records] == [5, 6, 7, 8, 5]
+    assert [record.is_grid for record in done.records] == [False] * 4 + [True]
+    assert [metadata.parse(record.infotext).fields["seed"] for record in done.records[:4]] == [5, 6, 7, 8]
+
+
+def test_lines_of_a_prompt_make_one_labelled_grid(studio):
+    request = make(Txt2Img, **{**QUICK, "prompt": "a cat\na house", "prompt_lines": True})
+    done = studio.submit(request).wait(60)
+    assert [metadata.parse(record.infotext).fields["prompt"] for record in done.records[:2]] == ["a cat", "a house"]
+    assert done.records[2].is_grid and done.records[2].height > 64  # room for the labels
+
+
+def test_image_to_image_takes_the_pictures_shape_at_the_models_area(studio):
+    image = studio.images.add(Image.new("RGB", (300, 150), "red"))
+    request = studio.resolve(make(Img2Img, image=image.id, prompt="x"))
+    assert (request.width, request.height) == (88, 64)  # 64 is the least
+
+
+def test_inpainting_through_the_studio_keeps_the_rest(studio):
+    rng = np.random.default_rng(0)
+    source = Image.fromarray(rng.integers(0, 256, (70, 90, 4), np.uint8), "RGBA")
+    painted = Image.new("L", source.size)
+    painted.paste(255, (30, 20, 50, 40))
+    request = make(Inpaint, **QUICK, image=studio.images.add(source).id, mask=studio.images.add(painted).id,
+                   resize_mode="stretch")
+    (record,) = studio.submit(request).wait(60).records
+    result = np.asarray(Image.open(record.path))
+    assert result.shape == (70, 90, 4)
+    assert (result[:, 70:] == np.asarray(source)[:, 70:]).all() and (result[30, 40] != np.asarray(source)[30, 40]).any()
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    (dict(sampler="Euler b"), "Sampler: 'Euler b' is unknown"),
+    (dict(sampler="DDIM", schedule="Karras"), "does not go with"),
+    (dict(batch_size=16, width=2048, height=2048), "Batch size: 16 is not possible at 2048x2048 px. At most 4."),
+    (dict(prompt="\n".join("ab" * 20), prompt_lines=True, batch_count=16), "640 pictures are too many"),
+])
+def test_what_cannot_run_is_refused_at_once(studio, values, message):
+    with pytest.raises(RequestError, match=message.replace("(", r"\(")):
+        studio.submit(make(Txt2Img, **{**QUICK, **values}))
+
+
+def test_unknown_model_is_refused_by_name(studio):
+    with pytest.raises(ModelError, match="'no-such-model' is not here"):
+        studio.submit(make(Txt2Img, **QUICK, model="no-such-model"))
+
+
+def test_image_to_image_without_a_picture_says_so(studio):
+    with pytest.raises(RequestError, match="Picture: none was given"):
+        studio.submit(make(Img2Img, **QUICK))
+
+
+def test_pages_at_the_same_time_get_what_each_gets_alone(studio):
+    wanted = [make(Txt2Img, **{**QUICK, "seed": i, "sampler": sampler})
+              for i, sampler in enumerate(["Euler a", "DPM++ 2M", "Heun"])]
+    alone = [Image.open(studio.submit(one).wait(60).records[0].path).tobytes() for one in wanted]
+    results: dict[int, bytes] = {}
+
+    def ask(i):
+        job = studio.submit(wanted[i], page=f"page{i}")
+        for _ in job.follow():
+            pass
+        results[i] = Image.open(job.wait().records[0].path).tobytes()
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [results[i] for i in range(3)] == alone
+
+
+def test_todays_pictures_are_listed_after_a_restart_and_only_to_their_owner(studio):
+    first = studio.submit(make(Txt2Img, **QUICK), owner="anna").wait(60).records[0]
+    second = studio.submit(make(Txt2Img, **QUICK), owner="ben").wait(60).records[0]
+    studio.close()
+    again = Studio(studio.settings)
+    try:
+        assert [record.path for record in again.today()] == [second.path, first.path]
+        (mine,) = again.today("anna")
+        assert (mine.path, mine.infotext, mine.seed) == (first.path, first.infotext, 5)
+    finally:
+        again.close()
+
+
+def test_a_damaged_index_hides_only_the_damaged_lines(studio):
+    record = studio.submit(make(Txt2Img, **QUICK)).wait(60).records[0]
+    index = record.path.with_name("index.jsonl")
+    outside = '{"file": "../../../etc/passwd", "owner": "", "infotext": "", "seed": 1, "width": 1, "height": 1, '
+    index.write_text('{"file": \n[1]\n' + outside + '"task": "t"}\n' + index.read_text())
+    assert [one.path for one in studio.today()] == [record.path]
+
+
+def test_a_picture_that_cannot_be_saved_is_shown_and_said(studio):
+    studio.settings.data_dir.mkdir(exist_ok=True)
+    (studio.settings.data_dir / "outputs").write_text("a file where the folder should be")
+    job = studio.submit(make(Txt2Img, **QUICK))
+    (record,) = job.wait(60).records
+    assert record.path is None and record.image.size == (64, 64)
+    assert any(isinstance(event, Notice) and "could not be saved" in event.text for event in job.events)
+    assert any(isinstance(event, Saved) for event in job.events)
+
+
+def test_without_embedding_the_file_holds_no_text_but_the_list_does(tmp_path, sd_folder):
+    studio = Studio(load(["--data-dir", str(tmp_path), "--model", str(sd_folder)], {"ATELIER_EMBED_METADATA": "false"}))
+    try:
+        record = studio.submit(make(Txt2Img, **QUICK)).wait(60).records[0]
+        assert metadata.read(record.path) is None and not Image.open(record.path).info
+        assert "a red cat" in studio.today()[0].infotext
+    finally:
+        studio.close()
+
+
+def test_tokens_are_counted_and_cut_where_the_model_stops_reading(studio):
+    few = studio.tokens("a red cat")
+    assert (few.count, few.limit, few.kept, few.cut) == (3, 75, "a red cat", "")
+    many = studio.tokens("cat " * 80)
+    assert many.count == 80 and many.kept == "cat " * 75 and many.cut == "cat " * 5
+
+
+def test_token_counts_equal_the_tokenizer_of_transformers(studio, sd_folder):
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(sd_folder / "tokenizer")
+    for text in ("a red cat", "", "  A   CAT\n\tand 12 dogs!!", "naïve café", "日本の猫 🐈", "don't (stop):1.3",
+                 "x" * 300):
+        expected = len(tokenizer(text).input_ids) - 2
+        assert studio.tokens(text).count == expected, text
