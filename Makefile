@@ -1,0 +1,49 @@
+# make run and make test do everything on a fresh machine with Python 3.11 or newer. make help lists the rest.
+PYTHON ?= python3
+ARGS ?=
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+WITHOUT_BROWSER := $(filter-out 0,$(NO_BROWSER))
+
+.DEFAULT_GOAL := help
+.PHONY: run test lint chromium help
+
+run: $(VENV)/run.stamp ## Start the app. ARGS="--port 8000 ..." hands flags on
+	@$(BIN)/python app.py $(ARGS)
+
+test: $(VENV)/test.stamp chromium ## Run the tests. NO_BROWSER=1 leaves the browser tests out
+	$(BIN)/python -m pytest $(if $(WITHOUT_BROWSER),-m "not browser and not gpu and not slow") $(PYTEST_ARGS)
+
+lint: $(VENV)/test.stamp ## Check the code's style
+	$(BIN)/ruff check
+
+help: ## Say what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
+	@echo "PYTHON=python3.12 takes another Python; PIP_ARGS is handed to pip install."
+
+# A stamp is newer than the list of packages that it stands for.
+$(VENV)/run.stamp: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, and $(PYTHON) is not. Name another one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements.txt
+	@touch $@
+
+$(VENV)/test.stamp: requirements-dev.txt $(VENV)/run.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-dev.txt
+	@touch $@
+
+chromium:
+ifneq ($(WITHOUT_BROWSER),)
+	@echo "NO_BROWSER is set: the browser tests are left out."
+else
+	@for name in chromium chromium-browser google-chrome; do command -v $$name > /dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; \
+	else \
+		echo "The browser tests need Chromium: install it, or leave them out with make test NO_BROWSER=1"; exit 1; \
+	fi
+endif
