@@ -1,0 +1,207 @@
+"""From a request's fields to the controls of a form. What a field declares is not said again here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import gcd
+from typing import Any, Literal, get_args, get_origin
+
+import gradio as gr
+from pydantic.fields import FieldInfo
+
+from pipelines.requests import Request, extra_of
+from pipelines.samplers import SAMPLERS, SCHEDULES
+
+from .binding import QUIET
+from .tab import Page
+
+# The fields that a model has its own values for, as `studio.defaults` names them.
+MODEL_FIELDS = ("sampler", "schedule", "steps", "guidance_scale", "width", "height")
+
+
+@dataclass
+class Form:
+    """The left side of a tab.
+
+    fields: request field -> its control. Source pictures and masks are hidden text boxes holding ids, except
+    where a tab's `prepare` makes the value from another component.
+    """
+
+    task: str
+    request: type[Request]
+    page: Page
+    defaults: dict[str, Any]
+    fields: dict[str, gr.components.Component] = field(default_factory=dict)
+    generate: gr.Button | None = None
+    stop: gr.Button | None = None
+    skip: gr.Button | None = None
+    lock: gr.Checkbox | None = None
+    reuse: gr.Button | None = None
+
+    def add(self, name: str, **overrides: Any) -> gr.components.Component:
+        """Make the control of one request field and remember its value across reloads."""
+        value = self.defaults.get(name) if name in MODEL_FIELDS else self.request.model_fields[name].default
+        control = make_control(self.request.model_fields[name], name, f"{self.task}-{name}", value, **overrides)
+        self.fields[name] = control
+        self.page.remembered[f"{self.task}.{name}"] = control
+        return control
+
+    def keep(self, name: str, control: gr.components.Component) -> gr.components.Component:
+        """Remember the value of a control that is no request field."""
+        self.page.remembered[f"{self.task}.{name}"] = control
+        return control
+
+
+def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
+    """Smallest and largest allowed value. A lower bound that is itself excluded moves up by one step."""
+    limits = {kind: getattr(mark, kind) for mark in info.metadata for kind in ("ge", "gt", "le") if hasattr(mark, kind)}
+    low = limits.get("ge")
+    if low is None and "gt" in limits:
+        low = limits["gt"] + extra_of(info)["step"]
+    return low, limits.get("le")
+
+
+def choices_of(name: str, info: FieldInfo) -> list[str] | None:
+    """What may be chosen for a field, or None for free values."""
+    if get_origin(info.annotation) is Literal:
+        return list(get_args(info.annotation))
+    return {"sampler": list(SAMPLERS), "schedule": list(SCHEDULES)}.get(name)
+
+
+def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrides: Any) -> gr.components.Component:
+    """Choose the component by the field's type. overrides: keyword arguments of the component."""
+    low, high = bounds(info)
+    common = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id, **overrides}
+    choices = choices_of(name, info)
+    if choices:
+        return gr.Dropdown(choices, filterable=False, **common)
+    if info.annotation is bool:
+        return gr.Checkbox(**common)
+    if name == "seed":
+        return gr.Number(minimum=low, maximum=high, precision=0, **common)
+    if high is not None:
+        return gr.Slider(low, high, step=extra_of(info)["step"], buttons=[], **common)
+    return gr.Textbox(**common)
+
+
+def prompts(form: Form, studio: Any) -> None:
+    """Prompt and negative prompt, each with its token count; what does not fit is shown struck through."""
+    for name, lines in (("prompt", 3), ("negative_prompt", 1)):
+        with gr.Column(elem_classes="prompt", min_width=0):
+            label = form.request.model_fields[name].title
+            box = form.add(name, lines=lines, max_lines=12, placeholder=PLACEHOLDERS[name])
+            count = gr.Textbox("", label=f"{label}: tokens", show_label=False, container=False, interactive=False,
+                               elem_classes="line right tokens", elem_id=f"{form.task}-{name}-tokens", max_lines=1)
+            cut = gr.Textbox("", label=f"{label}: the part that does not fit", show_label=False, container=False,
+                             interactive=False, visible=False, elem_classes="line cut", max_lines=2,
+                             elem_id=f"{form.task}-{name}-cut")
+            gr.on([box.change, form.page.model.change], _counter(studio), [box, form.page.model], [count, cut],
+                  trigger_mode="always_last", **QUIET)
+
+
+def _counter(studio: Any) -> Callable:
+    def count(text: str, model: str) -> tuple[str, Any]:
+        if not text:
+            return "", gr.Textbox("", visible=False)
+        tokens = studio.tokens(text, model)
+        return f"{tokens.count}/{tokens.limit}", gr.Textbox(tokens.cut, visible=bool(tokens.cut))
+
+    return count
+
+
+def actions(form: Form) -> None:
+    """Generate, and Stop and Skip beside it."""
+    with gr.Row(elem_classes="actions"):
+        form.generate = gr.Button("Generate", variant="primary", size="lg", scale=6, min_width=120,
+                                  elem_classes="generate", elem_id=f"{form.task}-generate")
+        form.stop = gr.Button("Stop", size="lg", scale=2, min_width=64, elem_classes="while-running",
+                              elem_id=f"{form.task}-stop")
+        form.skip = gr.Button("Skip", size="lg", scale=2, min_width=64, elem_classes="while-running",
+                              elem_id=f"{form.task}-skip")
+
+
+def size(form: Form, studio: Any) -> None:
+    """Width and height with presets of the model's own area, a swap button and the aspect in words."""
+    with gr.Column(elem_classes="size", min_width=0):
+        with gr.Row():
+            width, height = form.add("width", min_width=120), form.add("height", min_width=120)
+        with gr.Row(elem_classes="presets"):
+            for name, ratio in PRESETS.items():
+                button = gr.Button(name, size="sm", min_width=60, elem_id=f"{form.task}-{name.lower()}")
+                button.click(_preset(studio, ratio), form.page.model, [width, height], **QUIET)
+            swap = gr.Button("Swap", size="sm", min_width=60, elem_id=f"{form.task}-swap")
+            aspect = gr.Textbox(aspect_of(form.defaults["width"], form.defaults["height"]), label="Aspect",
+                                show_label=False, container=False, interactive=False, max_lines=1, min_width=90,
+                                elem_classes="line right aspect", elem_id=f"{form.task}-aspect")
+    swap.click(None, [width, height], [width, height], js="(width, height) => [height, width]", **QUIET)
+    gr.on([width.change, height.change], None, [width, height], aspect, js="(w, h) => atelier.aspect(w, h)", **QUIET)
+
+
+def aspect_of(width: int, height: int) -> str:
+    """Say a size in words: "3:2, 0.4 MP" (the page's script has the same rule)."""
+    divisor = gcd(width, height) or 1
+    a, b = width // divisor, height // divisor
+    ratio = f"{a}:{b}" if max(a, b) <= 32 else f"{width / height:.2f}:1"
+    return f"{ratio} · {width * height / 1e6:.2f} MP"
+
+
+def preset_size(native: int, ratio: float) -> tuple[int, int]:
+    """Width and height with about native x native pixels. ratio: width / height."""
+    step = max(8, native // 16)
+    return round(native * ratio**0.5 / step) * step, round(native / ratio**0.5 / step) * step
+
+
+def _preset(studio: Any, ratio: float) -> Callable:
+    def choose(model: str) -> tuple[int, int]:
+        card = next((card for card in studio.cards() if card.name == model), studio.default_card())
+        return preset_size(card.native_size, ratio)
+
+    return choose
+
+
+def seed(form: Form) -> gr.Number:
+    """The seed, with buttons to draw a new one or take the last one, and a lock that keeps it."""
+    with gr.Column(elem_classes="seed", min_width=120, scale=3):
+        number = form.add("seed")
+        with gr.Row(elem_classes="seed-tools"):
+            random = gr.Button("Random", size="sm", min_width=0, elem_id=f"{form.task}-random-seed")
+            form.reuse = gr.Button("Reuse", size="sm", min_width=0, elem_id=f"{form.task}-reuse-seed")
+            form.lock = form.keep("lock", gr.Checkbox(False, label="Lock", container=False, min_width=0,
+                                                      elem_id=f"{form.task}-lock-seed"))
+    random.click(None, None, [number, form.lock], js="() => [-1, false]", **QUIET)
+    return number
+
+
+def essentials(form: Form, studio: Any) -> None:
+    """The controls that stay in sight: size, steps, guidance, seed and how many."""
+    size(form, studio)
+    with gr.Row():
+        form.add("steps", min_width=120)
+        form.add("guidance_scale", min_width=120)
+    with gr.Row():
+        seed(form)
+        form.add("batch_count", min_width=100, scale=2)
+
+
+@contextmanager
+def more(form: Form):
+    """The controls that most runs do not need. Whether it is open is remembered by the page's script."""
+    with gr.Accordion("More", open=False, elem_classes="more", elem_id=f"{form.task}-more") as accordion:
+        yield accordion
+
+
+def sampling(form: Form) -> None:
+    """Sampler, schedule, clip skip and batch size; one prompt a line."""
+    with gr.Row():
+        form.add("sampler", min_width=120)
+        form.add("schedule", min_width=120)
+    with gr.Row():
+        form.add("batch_size", min_width=120)
+        form.add("clip_skip", min_width=120)
+    form.add("prompt_lines")
+
+
+PLACEHOLDERS = {"prompt": "What should the picture show?", "negative_prompt": "What should it keep away from?"}
+PRESETS = {"Square": 1.0, "Portrait": 3 / 4, "Landscape": 4 / 3}

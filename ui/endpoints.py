@@ -1,0 +1,83 @@
+"""The public endpoints: /txt2img, /img2img and /inpaint, with the request's fields as parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
+from gradio_client.utils import is_file_obj_with_meta
+
+from pipelines.errors import RequestError
+from pipelines.images.mask import from_upload
+from pipelines.requests import TASKS, Request, make
+
+from .binding import problem
+
+FILES = ("image", "mask")
+
+
+def publish(studio: Any) -> None:
+    """Add the endpoints to the current Blocks."""
+    for task, cls in TASKS.items():
+        gr.api(_endpoint(studio, task, cls), api_name=task, api_description=inspect.getdoc(cls),
+               concurrency_limit=None)
+
+
+def _endpoint(studio: Any, task: str, cls: type[Request]) -> Callable:
+    def call(*args: Any, **kwargs: Any) -> list[dict]:
+        values = signature.bind(*args, **kwargs).arguments
+        try:
+            request = make(cls, **_stored(studio, values))
+            records = studio.submit(request).wait().records
+        except Exception as error:
+            raise gr.Error(problem(error), print_exception=False) from None
+        return [{"image": _served(record), "infotext": record.infotext, "seed": record.seed} for record in records]
+
+    signature = inspect.Signature([_parameter(name, info) for name, info in cls.model_fields.items()],
+                                  return_annotation=list[dict])
+    call.__signature__ = signature
+    call.__name__ = task
+    call.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    return call
+
+
+def _parameter(name: str, info: Any) -> inspect.Parameter:
+    """One parameter as callers see it. None stays the default where it means "as the model likes"."""
+    default = None if name in FILES else info.default
+    annotation = (dict | None) if name in FILES else info.annotation
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
+
+
+def _stored(studio: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Replace the sent files by ids. A mask is read as white = repaint."""
+    files = {name: _uploaded(values.pop(name), name) for name in FILES if name in values}
+    if files.get("image"):
+        values["image"] = studio.images.add(files["image"]).id
+    if files.get("mask"):
+        if "image" not in values:
+            raise RequestError("Picture: a mask needs the picture it belongs to.", "image")
+        mask = studio.images.open(studio.images.add(files["mask"], "mask").id, "mask")
+        size = studio.images.open(values["image"]).size
+        values["mask"] = studio.images.add(from_upload(mask, size, soft=True), "mask").id
+    return values
+
+
+def _uploaded(value: Any, field: str) -> str | None:
+    """The path of an uploaded file. Gradio has checked that it lies in the upload folder, for real files only."""
+    if value is None:
+        return None
+    if not is_file_obj_with_meta(value):
+        raise RequestError(f"{field.capitalize()}: send a file (handle_file in gradio_client).", field)
+    return value["path"]
+
+
+def _served(record: Any) -> dict[str, Any] | None:
+    """The saved PNG, with its text, where a caller may fetch it."""
+    if record.path is None:
+        return None
+    path = save_file_to_cache(record.path, get_upload_folder())
+    return {"path": path, "orig_name": record.path.name, "meta": {"_type": "gradio.FileData"}}

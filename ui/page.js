@@ -1,0 +1,218 @@
+// The page's own script: who this page is, what it remembers, and the few things Gradio's components cannot do.
+// Everything waits for facts, never for a time. Gradio calls the functions of `atelier` from its events.
+"use strict";
+
+window.atelier = (() => {
+  const TITLE = "Atelier";
+  const PLACE = "atelier-place"; // which tab is selected and what is unfolded
+  let restored = false; // until then the form holds defaults, which must not overwrite what was saved
+
+  // Who
+
+  function random() {
+    return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+
+  function kept(storage, key) {
+    try {
+      const found = storage.getItem(key);
+      if (/^[0-9a-f]{32}$/.test(found ?? "")) return found;
+      const made = random();
+      storage.setItem(key, made);
+      return made;
+    } catch {
+      return random(); // storage is forbidden: this visit only
+    }
+  }
+
+  // "owner.page": the browser, which keeps its pictures of today, and this tab of it, which keeps its job on a reload.
+  const visitor = () => `${kept(localStorage, "atelier-owner")}.${kept(sessionStorage, "atelier-page")}`;
+
+  // What was typed
+
+  function fits(rule, value) {
+    if (rule.choices) return rule.choices.includes(value);
+    if (rule.kind === "number") return Number.isFinite(value) && value >= rule.low && value <= rule.high;
+    if (rule.kind === "string") return typeof value === "string" && value.length <= 20000;
+    return typeof value === rule.kind;
+  }
+
+  function save(rules, saved, values) {
+    if (!restored) return saved;
+    return Object.fromEntries(rules.map((rule, i) => [rule.name, values[i]]));
+  }
+
+  async function restore(rules, saved, values) {
+    const back = rules.map((rule, i) => (saved && fits(rule, saved[rule.name]) ? saved[rule.name] : values[i]));
+    restored = true;
+    await returnToPlace();
+    return [visitor(), ...back];
+  }
+
+  // Where one was
+
+  function place() {
+    try {
+      return JSON.parse(localStorage.getItem(PLACE)) ?? {};
+    } catch {
+      return {};
+    }
+  }
+
+  function note(change) {
+    try {
+      localStorage.setItem(PLACE, JSON.stringify({ ...place(), ...change }));
+    } catch { /* storage is forbidden */ }
+  }
+
+  const tabButtons = () => [...document.querySelectorAll('#tabs [role="tab"]')];
+  const unfolded = (block) => block.querySelector(":scope > button")?.classList.contains("open");
+
+  async function returnToPlace() {
+    const { tab, open } = place();
+    const button = tabButtons().find((each) => each.textContent.trim() === tab);
+    if (button && button.getAttribute("aria-selected") !== "true") button.click();
+    for (const id of Array.isArray(open) ? open : []) {
+      const block = document.getElementById(id);
+      if (block?.classList.contains("more") && !unfolded(block)) block.querySelector(":scope > button")?.click();
+    }
+    await editorReady();
+  }
+
+  document.addEventListener("click", (event) => {
+    const tab = event.target.closest?.('#tabs [role="tab"]');
+    if (tab) note({ tab: tab.textContent.trim() });
+    if (event.target.closest?.(".more > button")) {
+      requestAnimationFrame(() => note({ open: [...document.querySelectorAll(".more")].filter(unfolded).map((each) => each.id) }));
+    }
+  });
+
+  // A picture that reaches the mask editor before its tools are there is lost, so wait for them where it is in view.
+  function editorReady() {
+    const ready = () => {
+      const editor = document.querySelector(".mask-editor");
+      return !editor?.offsetParent || editor.querySelector('button[aria-label="Brush"]');
+    };
+    return new Promise((resolve) => {
+      if (ready()) return resolve();
+      const watch = new MutationObserver(() => ready() && (watch.disconnect(), resolve()));
+      watch.observe(document.body, { childList: true, subtree: true });
+    });
+  }
+
+  // Running
+
+  const visible = (selector) => [...document.querySelectorAll(selector)].find((each) => each.offsetParent);
+
+  function generate() {
+    visible("button.generate, .generate button")?.click();
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
+    event.preventDefault();
+    event.stopPropagation(); // a text box would take it as its own submit
+    generate();
+  }, true);
+
+  function duration(seconds) {
+    return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  }
+
+  // The title says how long it takes, so one may look at another window meanwhile.
+  function tellTitle() {
+    const bar = [...document.querySelectorAll(".bar")].find((each) => each.dataset.state === "running");
+    const left = Number(bar?.dataset.left);
+    const title = bar ? `${left > 0 ? duration(left) : "..."} · ${TITLE}` : TITLE;
+    if (document.title !== title) document.title = title;
+  }
+
+  // Pictures: small ones at whole multiples with crisp edges, large ones fitted into their place.
+
+  function fit(image) {
+    const stage = image.closest(".stage");
+    if (!stage || !image.naturalWidth) return;
+    const bar = stage.closest(".workspace")?.querySelector(".bar");
+    const preview = bar?.dataset.state === "running" && Number(bar.dataset.width) > 0 && /\.jpe?g$/.test(image.src);
+    const width = preview ? Number(bar.dataset.width) : image.naturalWidth;
+    const height = preview ? Number(bar.dataset.height) : image.naturalHeight;
+    const scale = Math.min(stage.clientWidth / width, stage.clientHeight / height);
+    const factor = scale >= 1 ? Math.floor(scale) : scale;
+    image.style.width = `${Math.round(width * factor)}px`;
+    image.style.height = `${Math.round(height * factor)}px`;
+    image.style.imageRendering = factor > 1 ? "pixelated" : "auto";
+  }
+
+  const fitAll = () => document.querySelectorAll(".stage .picture img").forEach(fit);
+
+  document.addEventListener("load", (event) => event.target.matches?.(".stage .picture img") && fit(event.target), true);
+  window.addEventListener("resize", fitAll);
+
+  function aspect(width, height) {
+    let [a, b] = [width, height];
+    while (b) [a, b] = [b, a % b];
+    const [w, h] = [width / a, height / a];
+    const ratio = Math.max(w, h) <= 32 ? `${w}:${h}` : `${(width / height).toFixed(2)}:1`;
+    return `${ratio} · ${((width * height) / 1e6).toFixed(2)} MP`;
+  }
+
+  // Source pictures: the file itself goes to the server, never what a canvas makes of it.
+
+  function hand(source, file) {
+    const input = document.querySelector(`#${source.id.replace(/-source$/, "-upload")} input[type="file"]`);
+    if (!input || !file) return;
+    const files = new DataTransfer();
+    files.items.add(file);
+    input.files = files.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+
+  const pictureIn = (list) => [...(list ?? [])].find((file) => file.type.startsWith("image/")) ?? list?.[0];
+  const take = (event) => (event.preventDefault(), event.stopImmediatePropagation());
+
+  document.addEventListener("change", (event) => {
+    const source = event.target.matches?.('input[type="file"]') && event.target.closest(".source");
+    if (!source) return;
+    take(event);
+    hand(source, pictureIn(event.target.files));
+    event.target.value = ""; // so that the same file may be chosen again
+  }, true);
+
+  document.addEventListener("dragover", (event) => event.target.closest?.(".source") && event.preventDefault(), true);
+
+  document.addEventListener("drop", (event) => {
+    const source = event.target.closest?.(".source");
+    if (!source || !event.dataTransfer?.files.length) return;
+    take(event);
+    hand(source, pictureIn(event.dataTransfer.files));
+  }, true);
+
+  document.addEventListener("paste", (event) => {
+    const file = [...(event.clipboardData?.files ?? [])].find((each) => each.type.startsWith("image/"));
+    const source = file && visible(".source");
+    if (!source) return;
+    take(event);
+    hand(source, file);
+  }, true);
+
+  // News for screen readers, and the title
+
+  function start() {
+    const live = document.createElement("div");
+    live.setAttribute("role", "status");
+    live.className = "spoken";
+    document.body.append(live);
+    let said = "";
+    new MutationObserver(() => {
+      tellTitle();
+      const box = visible(".status textarea, .status input");
+      const words = box?.value ?? "";
+      if (words !== said && !words.startsWith("Step ")) live.textContent = said = words;
+    }).observe(document.body, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-state", "data-left"] });
+    new ResizeObserver(fitAll).observe(document.body);
+  }
+
+  document.addEventListener("DOMContentLoaded", start);
+
+  return { save, restore, generate, aspect };
+})();

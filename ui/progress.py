@@ -1,0 +1,140 @@
+"""From a job's events to what the page shows. The relay only tells; the job itself runs on in the studio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from pipelines import events
+from pipelines.requests import Inpaint
+
+from .binding import problem, toast
+from .results import Panel, Shown, joined
+
+PREVIEW_GAP_S = 0.25  # every preview is a file in the cache and a download of the page
+PREVIEW_SIDE_PX = 512
+
+
+def status_lines(task: str) -> tuple[gr.Textbox, gr.HTML, gr.Textbox]:
+    """The place under the buttons where a run reports. Its room is kept, so nothing moves when a run starts."""
+    with gr.Column(elem_classes="report", min_width=0):
+        progress_bar = gr.HTML(bar("idle"), elem_classes="bar-holder", padding=False)
+        status = gr.Textbox("Ready", label="Status", show_label=False, container=False, interactive=False, lines=1,
+                            max_lines=2, elem_classes="line strong status", elem_id=f"{task}-status")
+        notices = gr.Textbox("", label="Notices", show_label=False, container=False, interactive=False, lines=1,
+                             max_lines=4, elem_classes="line strong notices", elem_id=f"{task}-notices")
+    return status, progress_bar, notices
+
+
+def begin(panel: Panel, message: str = "Starting ...") -> dict:
+    """Clear what the last run said; its pictures stay."""
+    return {panel.status: message, panel.bar: bar("running"), panel.notices: "",
+            panel.empty: gr.Column(visible=False), **panel.uncovered()}
+
+
+def refuse(panel: Panel, message: str) -> dict:
+    """Say near the button why there is no picture."""
+    return {panel.status: message, panel.bar: bar("failed")}
+
+
+def relay(panel: Panel, job: Any, earlier: list[Shown], raise_failure: bool = True) -> Iterator[dict]:
+    """Yield component updates until the job has ended; yields at least at every tick of `job.follow`.
+
+    earlier: what the strip held before. Raises gr.Error at the end of a failed job, unless told not to.
+    """
+    told, made, last_preview = [], [], 0.0
+    for event in job.follow():
+        match event:
+            case events.StepDone():
+                update = {panel.status: step_line(event), panel.bar: bar("running", event, job.request)}
+                if event.preview is not None and time.monotonic() - last_preview >= PREVIEW_GAP_S:
+                    last_preview = time.monotonic()
+                    update[panel.picture] = enlarged(event.preview, job.request)
+                yield update
+            case events.Saved(record):
+                made.append(Shown.of(record))
+                yield panel.show(joined(made, earlier), len(made) - 1)
+            case events.Notice(text):
+                told.append(text)
+                yield {panel.notices: "\n".join(told)}
+            case events.Queued(position):
+                yield {panel.status: waiting_line(position)}
+            case events.Loading(title):
+                yield {panel.status: f"Loading {title} ..."}
+            case events.Finished():
+                yield {panel.status: finished_line(event), panel.bar: bar("done"), **_settled(panel, made, earlier)}
+            case events.Failed(error):
+                message = problem(error)
+                yield {**_settled(panel, made, earlier), **refuse(panel, message)}
+                if raise_failure:
+                    raise toast(message)
+            case _:
+                yield {}
+
+
+def _settled(panel: Panel, made: list[Shown], earlier: list[Shown]) -> dict:
+    # A run that is stopped or fails leaves a preview behind: put a finished picture back.
+    return panel.select(joined(made, earlier), len(made) - 1) if made else panel.show(earlier, 0)
+
+
+def enlarged(preview: Image.Image, request: Any) -> Image.Image:
+    """Bring a small preview near the size of the picture, so that nothing jumps when the picture arrives."""
+    width, height = preview.size
+    if not isinstance(request, Inpaint) and request.width and request.height:
+        width, height = request.width, request.height
+    factor = min(1.0, PREVIEW_SIDE_PX / max(width, height))
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return preview if preview.size == size else preview.resize(size, Image.Resampling.BILINEAR)
+
+
+def bar(state: str, event: events.StepDone | None = None, request: Any = None) -> str:
+    """The progress bar. Only numbers and our own words go in; the page's script reads the data attributes."""
+    share = left = 0.0
+    if event is not None:
+        share = (event.image - 1 + event.step / max(event.steps, 1)) / max(event.images, 1)
+        left = event.seconds_left
+    share = min(max(share, 0.0), 1.0)
+    size = ""
+    if request is not None and not isinstance(request, Inpaint):
+        size = f' data-width="{request.width or 0:d}" data-height="{request.height or 0:d}"'
+    return (f'<div class="bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" '
+            f'aria-valuenow="{100 * share:.0f}" data-state="{state}" data-left="{left:.0f}"{size}>'
+            f'<i style="width:{100 * share:.1f}%"></i></div>')
+
+
+def step_line(event: events.StepDone) -> str:
+    """Such as "Step 7 of 20 · picture 2 of 4 · 11.2 it/s · 1 s left"."""
+    parts = [f"Step {event.step} of {event.steps}"]
+    if event.images > 1:
+        parts.append(f"picture {event.image} of {event.images}")
+    speed = event.steps_per_s
+    if speed > 0:
+        parts.append(f"{speed:.1f} it/s" if speed >= 1 else f"{1 / speed:.1f} s/it")
+        parts.append(f"{duration(event.seconds_left)} left")
+    return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Such as "8 s" or "2 min 5 s"."""
+    whole = max(0, round(seconds))
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+
+
+def waiting_line(position: int) -> str:
+    """Where a job stands in the queue."""
+    if position <= 0:
+        return "Starting ..."
+    return f"Waiting: {position} {'job' if position == 1 else 'jobs'} before this one"
+
+
+def finished_line(event: events.Finished) -> str:
+    """How a run ended and what it left."""
+    count = sum(not record.is_grid for record in event.records)
+    pictures = f"{count} {'picture' if count == 1 else 'pictures'}"
+    if event.stopped:
+        return f"Stopped. {pictures} kept." if count else "Stopped before the first picture was ready."
+    return f"{pictures} in {event.seconds:.1f} s"

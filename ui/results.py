@@ -1,0 +1,181 @@
+"""The right side of a tab: one large picture, a strip of thumbnails under it, and what can be done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache, save_pil_to_cache
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from pipelines.errors import StudioError
+from pipelines.events import Record
+
+from .binding import QUIET
+
+THUMBNAIL_SIDE_PX = 256
+STRIP_LENGTH = 60  # this run's pictures, then earlier ones of today
+SEND_LABELS = {"txt2img": "Text to image", "img2img": "Image to image", "inpaint": "Inpaint",
+               "image_info": "Image info"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A finished picture as the page shows it. path and thumbnail lie in Gradio's cache, where a page may read."""
+
+    path: str
+    thumbnail: str
+    infotext: str
+    caption: str
+    seed: int
+    key: str
+
+    @classmethod
+    def of(cls, record: Record) -> Shown:
+        """Copy the saved file, with its text, to where the page may read it."""
+        cache = get_upload_folder()
+        path = (save_file_to_cache(record.path, cache) if record.path is not None
+                else save_pil_to_cache(record.image, cache, format="png"))
+        caption = "grid" if record.is_grid else str(record.seed)
+        return cls(path, _thumbnail(path, cache), record.infotext, caption, record.seed, str(record.path or path))
+
+
+def _thumbnail(path: str, cache: str) -> str:
+    with Image.open(path) as image:
+        if max(image.size) <= THUMBNAIL_SIDE_PX:
+            return path
+        small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX))
+    return save_pil_to_cache(small, cache, format="webp")
+
+
+def joined(made: list[Shown], earlier: list[Shown]) -> list[Shown]:
+    """This run's pictures first, then the earlier ones, none of them twice."""
+    keys = {each.key for each in made}
+    return (made + [each for each in earlier if each.key not in keys])[:STRIP_LENGTH]
+
+
+def today(studio: Any, visitor: str, task: str) -> list[Shown]:
+    """This visitor's pictures of today, newest first; files that are gone are left out."""
+    records = [record for record in studio.today(owner_of(visitor)) if record.task == task][:STRIP_LENGTH]
+    return [Shown.of(record) for record in records if record.path is not None and Path(record.path).exists()]
+
+
+def owner_of(visitor: str) -> str | None:
+    """The browser that a visitor id belongs to: the part before the dot."""
+    return visitor.partition(".")[0] or None
+
+
+@dataclass
+class Panel:
+    """The results of a tab, and the status lines of its left side.
+
+    shown: state, the list of `Shown` in the strip. selected: state, which of them is the large picture.
+    """
+
+    task: str
+    status: gr.Textbox
+    bar: gr.HTML
+    notices: gr.Textbox
+    picture: gr.Image
+    slider: gr.ImageSlider | None
+    empty: gr.Column
+    strip: gr.Gallery
+    download: gr.DownloadButton
+    infotext: gr.Textbox
+    shown: gr.State
+    selected: gr.State
+    send: dict[str, gr.Button] = field(default_factory=dict)
+    compare: gr.Button | None = None
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        """What a run may change."""
+        found = [self.status, self.bar, self.notices, self.picture, self.empty, self.strip, self.download,
+                 self.infotext, self.shown, self.selected]
+        return found if self.slider is None else [*found, self.slider]
+
+    def show(self, shown: list[Shown], selected: int) -> dict:
+        """Fill the strip and make one of its pictures the large one."""
+        if not shown:
+            return {self.strip: [], self.shown: [], self.selected: 0, self.picture: None, self.infotext: "",
+                    self.download: gr.DownloadButton(value=None, interactive=False),
+                    self.empty: gr.Column(visible=True)}
+        strip = gr.Gallery([(each.thumbnail, each.caption) for each in shown], selected_index=selected)
+        return {self.strip: strip, self.shown: shown, self.empty: gr.Column(visible=False),
+                **self.select(shown, selected)}
+
+    def select(self, shown: list[Shown], index: int) -> dict:
+        """Make one picture of the strip the large one."""
+        if not 0 <= index < len(shown):
+            return {self.selected: 0}
+        return {self.picture: shown[index].path, self.infotext: shown[index].infotext, self.selected: index,
+                self.download: gr.DownloadButton(value=shown[index].path, interactive=True), **self.uncovered()}
+
+    def uncovered(self) -> dict:
+        """Take the before/after slider away from the picture."""
+        return {} if self.slider is None else {self.slider: gr.ImageSlider(visible=False)}
+
+
+def panel(task: str, lines: tuple, fill_empty: Callable[[], Any], comparable: bool = False) -> Panel:
+    """Build the right side of a tab. fill_empty: builds what an empty result area shows."""
+    slider = compare_button = None
+    with gr.Column(elem_classes="stage", min_width=0):
+        picture = gr.Image(label="Picture", show_label=False, interactive=False, format="jpeg", type="filepath",
+                           buttons=["fullscreen"], elem_classes="picture", elem_id=f"{task}-picture",
+                           alt_text="The selected picture, or a preview of the one being made")
+        if comparable:
+            slider = gr.ImageSlider(label="Before and after", show_label=False, interactive=False, visible=False,
+                                    type="filepath", format="png", buttons=["fullscreen"],
+                                    elem_classes="before-after", elem_id=f"{task}-before-after")
+        with gr.Column(elem_classes="empty", min_width=0) as empty:
+            fill_empty()
+    strip = gr.Gallery(label="Pictures of today", show_label=False, columns=8, rows=1, allow_preview=False,
+                       object_fit="contain", buttons=[], elem_classes="strip", elem_id=f"{task}-strip",
+                       type="filepath", interactive=False)
+    with gr.Row(elem_classes="send"):
+        gr.Markdown("Send to", elem_classes="send-label")
+        send = {name: gr.Button(label, size="sm", min_width=60, elem_id=f"{task}-send-{name}")
+                for name, label in SEND_LABELS.items() if name != task}
+        if comparable:
+            compare_button = gr.Button("Compare", size="sm", min_width=60, elem_id=f"{task}-compare")
+        download = gr.DownloadButton("Download", size="sm", min_width=60, interactive=False,
+                                     elem_id=f"{task}-download")
+    infotext = gr.Textbox("", label="Settings of this picture", lines=2, max_lines=2, interactive=False,
+                          buttons=["copy"], elem_classes="infotext", elem_id=f"{task}-infotext")
+    made = Panel(task, *lines, picture, slider, empty, strip, download, infotext, gr.State([]), gr.State(0), send,
+                 compare_button)
+
+    def choose(shown: list[Shown], event: gr.SelectData) -> dict:
+        return made.select(shown, event.index)
+
+    strip.select(choose, made.shown, made.outputs, **QUIET)
+    return made
+
+
+def hint(text: str) -> Callable[[], Any]:
+    """What an empty result area says."""
+    return lambda: gr.Markdown(text, elem_classes="hint")
+
+
+def compare(studio: Any, panel: Panel, image_id: gr.Textbox) -> None:
+    """Let the Compare button lay the source over the selected result, with a slider between them."""
+    open_now = gr.State(False)
+
+    def toggle(is_open: bool, shown: list[Shown], selected: int, source_id: str) -> tuple[Any, bool]:
+        if is_open or not shown or not source_id:
+            return gr.ImageSlider(visible=False), False
+        result = shown[selected].path
+        try:
+            with Image.open(result) as image:
+                before = studio.images.open(source_id).convert("RGB").resize(image.size)
+        except (StudioError, OSError):
+            return gr.ImageSlider(visible=False), False
+        path = save_pil_to_cache(before, get_upload_folder(), format="png")
+        return gr.ImageSlider((path, result), visible=True), True
+
+    panel.compare.click(toggle, [open_now, panel.shown, panel.selected, image_id], [panel.slider, open_now], **QUIET)

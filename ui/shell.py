@@ -1,0 +1,192 @@
+"""The page: header, model picker, tabs, and what connects the tabs with each other and with the last visit."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from pipelines import events, metadata
+from pipelines.errors import StudioError
+
+from . import endpoints
+from .binding import QUIET, RELAY, guarded, problem, toast
+from .controls import MODEL_FIELDS
+from .tab import Page, discover
+
+STATUS_EVERY_S = 3
+# Fixed on purpose: with the random defaults a restart of the server would forget everything that was typed.
+STORAGE_KEY, STORAGE_SECRET = "atelier-v1", "not-a-secret-it-ships-to-the-browser"
+
+
+def build(studio: Any) -> gr.Blocks:
+    """Build the page for a studio. Launch it with the theme, css and head of `ui.theme`."""
+    with gr.Blocks(title="Atelier", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as demo:
+        page, model_line, queue_line = _header(studio)
+        with page.tabs:
+            for tab in discover():
+                with gr.Tab(tab.label, id=tab.name, elem_id=f"tab-{tab.name}"):
+                    tab.build(studio, page)
+        _send_to(studio, page)
+        _switch_models(studio, page, model_line)
+        _remember(demo, page)
+        _tell_status(studio, demo, queue_line)
+        endpoints.publish(studio)
+    return demo
+
+
+def _header(studio: Any) -> tuple[Page, gr.Textbox, gr.Textbox]:
+    card = studio.default_card()
+    with gr.Row(elem_classes="header"):
+        gr.Markdown("# Atelier", elem_classes="name")
+        model = gr.Dropdown(_choices(studio), value=card.name, label="Model", show_label=False, container=False,
+                            filterable=False, min_width=160, elem_classes="model", elem_id="model")
+        model_line = gr.Textbox(_about(card), label="About the model", show_label=False, container=False,
+                                interactive=False, max_lines=1, elem_classes="line model-line", elem_id="model-line")
+        queue_line = gr.Textbox(_queue(studio), label="Queue and device", show_label=False, container=False,
+                                interactive=False, max_lines=1, elem_classes="line right queue-line", elem_id="queue-line")
+    visitor = gr.Textbox("", label="visitor", visible=False)
+    return Page(visitor, model, gr.Tabs(elem_id="tabs")), model_line, queue_line
+
+
+def _choices(studio: Any) -> list[tuple[str, str]]:
+    return [(card.title, card.name) for card in studio.cards()]
+
+
+def _card(studio: Any, name: str | None) -> Any:
+    return next((card for card in studio.cards() if card.name == name), studio.default_card())
+
+
+def _about(card: Any) -> str:
+    parts = [f"{card.family}", f"{card.native_size} px", *([card.note] if card.note else [])]
+    return " · ".join(parts)
+
+
+def _queue(studio: Any) -> str:
+    status = studio.status()
+    waiting = f"{status.queue_length} in the queue" if status.queue_length else "queue empty"
+    return f"{status.device_line} · {waiting}"
+
+
+def _tell_status(studio: Any, demo: gr.Blocks, line: gr.Textbox) -> None:
+    gr.Timer(STATUS_EVERY_S).tick(lambda: _queue(studio), None, line, **QUIET)
+
+
+def _switch_models(studio: Any, page: Page, line: gr.Textbox) -> None:
+    """Load the picked model; fields that still hold the old model's own values move to the new one's."""
+    before = gr.Textbox(page.model.value, label="model before", visible=False)
+    page.remembered["model-before"] = before
+    controls = [(name, form.fields[name]) for form in page.forms.values() for name in MODEL_FIELDS
+                if name in form.fields]
+
+    def adopt(new: str, old: str, *values: Any) -> list:
+        had, has = studio.defaults(old), studio.defaults(new)
+        moved = [has[name] if value == had[name] else gr.skip()
+                 for (name, _), value in zip(controls, values, strict=True)]
+        return [new, *moved]
+
+    def load(name: str) -> Iterator[str]:
+        card = _card(studio, name)
+        try:
+            job = studio.load_model(name)
+            yield f"Loading {card.title} ..."
+            for event in job.follow():
+                match event:
+                    case events.Queued(position) if position > 0:
+                        yield f"Waiting to load {card.title}"
+                    case events.Loading(title):
+                        yield f"Loading {title} ..."
+                    case events.Notice(text):
+                        gr.Info(text)
+                        yield gr.skip()
+                    case events.Failed(error):
+                        raise error
+                    case events.Finished():
+                        yield _about(card)
+                    case _:
+                        yield gr.skip()
+        except Exception as error:
+            message = problem(error)
+            yield message
+            raise toast(message) from None
+
+    boxes = [control for _, control in controls]
+    page.model.input(guarded(adopt), [page.model, before, *boxes], [before, *boxes], **QUIET)
+    page.model.input(load, page.model, line, trigger_mode="always_last", **RELAY)
+    # The list is read again when the picker is opened, so a model that was just added can be picked.
+    page.model.focus(lambda: gr.Dropdown(choices=_choices(studio)), None, page.model, **QUIET)
+    page.returning.append((lambda name: _about(_card(studio, name)), [page.model], [line]))
+
+
+def _send_to(studio: Any, page: Page) -> None:
+    """Wire every "send to" button: the settings fill the other tab's form, the picture becomes its source."""
+    for panel in page.panels.values():
+        for target, button in panel.send.items():
+            page.senders.append((button, target, [panel.shown, panel.selected],
+                                 lambda shown, selected: (shown[selected].path, shown[selected].infotext)
+                                 if shown else ("", "")))
+    for button, target, inputs, pick in page.senders:
+        form, receiver = page.forms.get(target), page.receivers.get(target)
+        outputs = [page.tabs, *([page.model, *form.fields.values()] if form else []),
+                   *(receiver.outputs if receiver else [])]
+        outputs = list(dict.fromkeys(outputs))
+        button.click(guarded(_sender(studio, page, target, pick)), inputs, outputs, **QUIET)
+
+
+def _sender(studio: Any, page: Page, target: str, pick: Any):
+    form, receiver = page.forms.get(target), page.receivers.get(target)
+
+    def send(*values: Any) -> dict:
+        path, text = pick(*values)
+        if not path:
+            raise StudioError("There is no picture to send yet.")
+        fields = metadata.parse(text).fields if text else {}
+        update: dict = {page.tabs: gr.Tabs(selected=target)}
+        if form is not None:
+            update |= {form.fields[name]: value for name, value in fields.items() if name in form.fields}
+            if fields.get("model") in {card.name for card in studio.cards()}:
+                update[page.model] = fields["model"]
+        if receiver is not None:
+            update |= receiver.accept(path, fields)
+        return update
+
+    return send
+
+
+def _remember(demo: gr.Blocks, page: Page) -> None:
+    """Keep what was typed in the browser and bring it back, without a round trip that could overtake the typist."""
+    saved = gr.BrowserState({}, storage_key=STORAGE_KEY, secret=STORAGE_SECRET)
+    page.remembered["model"] = page.model
+    controls = list(page.remembered.values())
+    rules = json.dumps([_rule(name, control) for name, control in page.remembered.items()]).replace("</", "<\\/")
+    gr.on([control.change for control in controls], None, [saved, *controls], saved,
+          js=f"(saved, ...values) => atelier.save({rules}, saved, values)", show_progress="hidden",
+          api_visibility="private", trigger_mode="multiple")
+    arrived = demo.load(None, [saved, *controls], [page.visitor, *controls],
+                        js=f"async (saved, ...values) => atelier.restore({rules}, saved, values)", **QUIET)
+    for handler, inputs, outputs in page.returning:
+        arrived.then(_or_nothing(handler), inputs, outputs, **RELAY)
+
+
+def _rule(name: str, control: gr.components.Component) -> dict[str, Any]:
+    """What a remembered value must be to be taken back: the browser's store is not trusted."""
+    rule: dict[str, Any] = {"name": name}
+    if isinstance(control, gr.Dropdown):
+        rule["choices"] = [value for _, value in control.choices]
+    elif isinstance(control, gr.Checkbox):
+        rule["kind"] = "boolean"
+    elif isinstance(control, gr.Slider | gr.Number):
+        rule |= {"kind": "number", "low": control.minimum, "high": control.maximum}
+    else:
+        rule |= {"kind": "string"}
+    return rule
+
+
+def _or_nothing(handler: Any) -> Any:
+    """Let a handler answer {} for "nothing to change"."""
+    if inspect.isgeneratorfunction(handler):
+        return handler
+    return lambda *values: handler(*values) or gr.skip()

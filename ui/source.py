@@ -1,0 +1,108 @@
+"""The picture a form starts from: uploaded, dropped, pasted or sent, always kept on the server as it was given.
+
+The page's script catches every file that is dropped on, pasted to or chosen in a `source` component and hands it to
+the hidden upload button beside it, so the original reaches the server and not what a canvas made of it. What the
+component shows is a small opaque copy; the request carries the id of the stored original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_pil_to_cache
+from gradio.utils import get_upload_folder
+
+from pipelines.errors import StudioError
+from pipelines.images.store import proxy
+
+from .binding import QUIET, problem, toast
+
+
+@dataclass
+class Source:
+    """A picture to start from.
+
+    view: shows the picture. image_id: hidden box with the stored picture's id. note: its size, and what was converted.
+    as_view: from the path of the small copy to the value of `view`. others: what is cleared with a new picture.
+    """
+
+    view: gr.components.Component
+    image_id: gr.Textbox
+    note: gr.Textbox
+    upload: gr.UploadButton
+    as_view: Callable[[str], Any] = lambda path: path
+    others: dict[gr.components.Component, Any] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        """What taking another picture may change."""
+        return [self.view, self.image_id, self.note, *self.others]
+
+    def take(self, studio: Any, file: Any) -> dict:
+        """Store a picture (path, bytes or PIL) and show it. Raises StudioError for one that cannot be used."""
+        stored = studio.images.add(file)
+        words = " · ".join([f"{stored.width} × {stored.height} px", *stored.notices])
+        return {self.view: self.as_view(self.small(studio, stored.id)), self.image_id: stored.id, self.note: words,
+                **self.others}
+
+    def small(self, studio: Any, image_id: str) -> str:
+        """Path of an opaque copy of at most 1024 px, where the page may read it."""
+        return save_pil_to_cache(proxy(studio.images.open(image_id)), get_upload_folder(), format="png")
+
+    def empty(self) -> dict:
+        """Forget the picture."""
+        return {self.view: None, self.image_id: "", self.note: "", **self.others}
+
+    def wire(self, studio: Any) -> None:
+        """Take what the page's script hands to the upload button; forget it when the component is cleared."""
+
+        def receive(path: str) -> dict:
+            try:
+                return self.take(studio, path)
+            except Exception as error:
+                raise toast(problem(error)) from None
+
+        self.upload.upload(receive, self.upload, self.outputs, **QUIET)
+        self.view.clear(lambda: ["", "", *self.others.values()], None, [self.image_id, self.note, *self.others],
+                        **QUIET)
+
+    def again(self, studio: Any) -> Callable[[str], dict]:
+        """Make the handler that shows the remembered picture after a reload, if it is still stored."""
+
+        def show(image_id: str) -> dict:
+            if not image_id:
+                return {}
+            try:
+                return {self.view: self.as_view(self.small(studio, image_id))}
+            except (StudioError, OSError):
+                return self.empty()
+
+        return show
+
+
+def hidden_text(name: str) -> gr.Textbox:
+    """A value that the page carries and never shows."""
+    return gr.Textbox("", label=name, visible=False, elem_id=name)
+
+
+def upload_button(task: str) -> gr.UploadButton:
+    """The hidden way in: it sends the file's own bytes."""
+    with gr.Column(elem_id=f"{task}-upload", elem_classes="source-upload"):
+        return gr.UploadButton("Upload", file_types=[".png", ".jpg", ".jpeg", ".webp"], type="filepath")
+
+
+def note_line(task: str) -> gr.Textbox:
+    """The line under a source picture."""
+    return gr.Textbox("", label="About the picture", show_label=False, container=False, interactive=False,
+                      max_lines=2, lines=1, elem_classes="line note", elem_id=f"{task}-note")
+
+
+def picture(task: str, label: str) -> Source:
+    """A plain picture to start from (the mask editor makes its own)."""
+    view = gr.Image(label=label, type="filepath", sources=["upload"], interactive=True, format="png", height=240,
+                    image_mode=None, buttons=["fullscreen"], elem_classes="source", elem_id=f"{task}-source",
+                    placeholder="Drop, paste or click to choose a picture")
+    return Source(view, hidden_text(f"{task}-image-id"), note_line(task), upload_button(task))

@@ -1,0 +1,76 @@
+"""Image info: what a picture file tells about how it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from pipelines import metadata
+
+from .. import source
+from ..binding import QUIET, problem, toast
+from ..results import SEND_LABELS
+from ..tab import Page, Receiver, Tab
+
+MAX_SHOWN_TEXT = 20_000  # characters of one text; a hostile file may hold megabytes
+
+
+def build(studio: Any, page: Page) -> None:
+    """Build the tab inside the current Blocks."""
+    with gr.Row(elem_classes="workspace info"):
+        with gr.Column(elem_classes="given", min_width=0):
+            given = source.picture("image_info", "Picture")
+            with gr.Row(elem_classes="send"):
+                gr.Markdown("Send to", elem_classes="send-label")
+                send = {name: gr.Button(label, size="sm", min_width=60, elem_id=f"image_info-send-{name}")
+                        for name, label in SEND_LABELS.items() if name != "image_info"}
+        with gr.Column(elem_classes="results", min_width=0):
+            parameters = gr.Textbox("", label="Settings", lines=6, max_lines=16, interactive=False, buttons=["copy"],
+                                    elem_id="image_info-parameters",
+                                    placeholder="Drop a picture to see the settings it was made with.")
+            fields = gr.Dataframe(headers=["Setting", "Value"], datatype="str", interactive=False, wrap=True,
+                                  label="As this page reads them", elem_id="image_info-fields", visible=False)
+            unknown = gr.Textbox("", label="Not used here", lines=1, max_lines=6, interactive=False, visible=False,
+                                 elem_id="image_info-unknown")
+            others = gr.Textbox("", label="Other texts in the file", lines=2, max_lines=12, interactive=False,
+                                visible=False, elem_id="image_info-others")
+    path = gr.State("")
+    infotext = gr.State("")
+    outputs = [*given.outputs, parameters, fields, unknown, others, path, infotext]
+
+    def read(file: str) -> dict:
+        update = given.take(studio, file)
+        text = metadata.read(Path(file)) or ""
+        return {**update, path: file, infotext: text, **tell(text, metadata.all_text(Path(file)))}
+
+    def tell(text: str, texts: dict[str, str]) -> dict:
+        parsed = metadata.parse(text) if text else None
+        rows = [[str(name), str(value)[:MAX_SHOWN_TEXT]] for name, value in parsed.fields.items()] if parsed else []
+        left = [f"{name}: {value}" for name, value in parsed.unknown.items()] if parsed else []
+        left += list(parsed.notes) if parsed else []
+        rest = [f"{name}: {value[:MAX_SHOWN_TEXT]}" for name, value in texts.items() if value != text]
+        return {parameters: text[:MAX_SHOWN_TEXT] or "This picture says nothing about how it was made.",
+                fields: gr.Dataframe(rows, visible=bool(rows)),
+                unknown: gr.Textbox("\n".join(left)[:MAX_SHOWN_TEXT], visible=bool(left)),
+                others: gr.Textbox("\n".join(rest)[:MAX_SHOWN_TEXT], visible=bool(rest))}
+
+    def receive(file: str) -> dict:
+        try:
+            return read(file)
+        except Exception as error:
+            raise toast(problem(error)) from None
+
+    def forget() -> dict:
+        return {**given.empty(), path: "", infotext: "", parameters: "", fields: gr.Dataframe(visible=False),
+                unknown: gr.Textbox(visible=False), others: gr.Textbox(visible=False)}
+
+    given.upload.upload(receive, given.upload, outputs, **QUIET)
+    given.view.clear(forget, None, outputs, **QUIET)
+    page.receivers["image_info"] = Receiver(lambda file, parsed: read(file), outputs)
+    for name, button in send.items():
+        page.senders.append((button, name, [path, infotext], lambda file, text: (file, text)))
+
+
+TAB = Tab(name="image_info", label="Image info", order=80, build=build)

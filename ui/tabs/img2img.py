@@ -1,0 +1,51 @@
+"""Image to image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from pipelines.errors import RequestError
+from pipelines.requests import Img2Img
+
+from .. import controls, progress, results, source
+from ..binding import bind
+from ..tab import Page, Receiver, Tab
+
+
+def build(studio: Any, page: Page) -> None:
+    """Build the tab inside the current Blocks."""
+    form = controls.Form("img2img", Img2Img, page, studio.defaults(page.model.value))
+    with gr.Row(elem_classes="workspace"):
+        with gr.Column(elem_classes="ask", min_width=0):
+            controls.prompts(form, studio)
+            controls.actions(form)
+            lines = progress.status_lines(form.task)
+        with gr.Column(elem_classes="given", min_width=0):
+            given = source.picture(form.task, "Picture to start from")
+        with gr.Column(elem_classes="knobs", min_width=0):
+            form.add("strength")
+            controls.essentials(form, studio)
+            with controls.more(form):
+                form.add("resize_mode")
+                controls.sampling(form)
+        with gr.Column(elem_classes="results", min_width=0):
+            panel = results.panel(form.task, lines, results.hint("Choose a picture on the left, say what it should "
+                                                                 "become, and press **Generate**."), comparable=True)
+    form.fields["image"] = form.keep("image", given.image_id)
+    given.wire(studio)
+    results.compare(studio, panel, given.image_id)
+    page.returning.append((given.again(studio), [given.image_id], given.outputs))
+    page.receivers[form.task] = Receiver(lambda path, fields: given.take(studio, path), given.outputs)
+    bind(studio, page, form, panel, prepare=_checked)
+    page.forms[form.task], page.panels[form.task] = form, panel
+
+
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    if not values["image"]:
+        raise RequestError("Picture: there is none yet. Drop, paste or choose one.", "image")
+    return values
+
+
+TAB = Tab(name="img2img", label="Image to image", order=20, build=build)

@@ -1,0 +1,55 @@
+"""Text to image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from pipelines.requests import Txt2Img
+
+from .. import controls, progress, results
+from ..binding import bind
+from ..tab import Page, Tab
+
+
+def build(studio: Any, page: Page) -> None:
+    """Build the tab inside the current Blocks."""
+    form = controls.Form("txt2img", Txt2Img, page, studio.defaults(page.model.value))
+    with gr.Row(elem_classes="workspace"):
+        with gr.Column(elem_classes="ask", min_width=0):
+            controls.prompts(form, studio)
+            controls.actions(form)
+            lines = progress.status_lines(form.task)
+        with gr.Column(elem_classes="knobs", min_width=0):
+            controls.essentials(form, studio)
+            with controls.more(form):
+                controls.sampling(form)
+        with gr.Column(elem_classes="results", min_width=0):
+            cards: list[tuple[gr.Button, dict]] = []
+            panel = results.panel(form.task, lines, lambda: cards.extend(_cards(studio)))
+    bind(studio, page, form, panel)
+    for button, example in cards:
+        _wire(form, button, example)
+    page.forms[form.task], page.panels[form.task] = form, panel
+
+
+def _cards(studio: Any) -> list[tuple[gr.Button, dict]]:
+    """Buttons for the default model's examples."""
+    examples = studio.default_card().examples[:4]
+    gr.Markdown("Write a prompt and press **Generate**, or try one of these:" if examples
+                else "Write a prompt and press **Generate**.", elem_classes="hint")
+    with gr.Row(elem_classes="cards"):
+        return [(gr.Button(each["prompt"], elem_classes="card", min_width=180, elem_id=f"txt2img-example-{index}"),
+                 each) for index, each in enumerate(examples, start=1)]
+
+
+def _wire(form: controls.Form, button: gr.Button, example: dict[str, Any]) -> None:
+    """Let an example fill the form, then press Generate as a person would."""
+    filled = {form.fields[name]: value for name, value in example.items() if name in form.fields}
+    values = list(filled.values())
+    button.click(lambda: values if len(values) > 1 else values[0], None, list(filled), queue=False,
+                 show_progress="hidden", api_visibility="private").then(None, js="() => atelier.generate()")
+
+
+TAB = Tab(name="txt2img", label="Text to image", order=10, build=build)
