@@ -33,7 +33,8 @@ def test_near_colours_count_more_than_far_ones():
     mask = Image.new("L", image.size)
     mask.paste(255, (100, 0, 300, 100))
     filled = np.asarray(fill(image, mask)).astype(int)[50]
-    assert filled[105, 0] > 200 > 50 > filled[105, 2] and filled[295, 2] > 200 > 50 > filled[295, 0]
+    assert filled[101, 0] > 250 > 5 >= filled[101, 2] and filled[298, 2] > 250 > 5 >= filled[298, 0]
+    assert 215 < filled[110, 0] < 240 and 160 < filled[150, 0] < 180
     assert (np.diff(filled[100:300, 0]) <= 2).all()
 
 

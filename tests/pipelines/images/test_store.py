@@ -53,6 +53,7 @@ def test_notices_come_with_the_picture(store):
 @pytest.mark.parametrize("image_id", ["", "../secret", "A" * 64, "0" * 63, "0" * 64 + "\n", "/etc/passwd", "0" * 64,
                                       None, "0" * 62 + "/.", 7])
 def test_unknown_and_malformed_ids_are_refused(store, image_id):
+    store.add(noise(3, 3))
     (store.folder.parent / "secret.png").write_bytes(encoded(noise(2, 2)))
     for look_up in (store.get, store.open):
         with pytest.raises(RequestError, match="Mask: it is not in the store") as refused:
