@@ -42,7 +42,7 @@ def load(card: ModelCard, placement: Placement, *, offline: bool = True) -> dict
                 components[part] = _settled(components[part], part, card, placement)
     except StudioError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
+    except Exception as error:  # three libraries read the files, each with its own errors
         if _is_out_of_memory(error):
             raise
         raise ModelError(f"{card.title}: {_shown(card)} cannot be loaded: {_reason(error)}") from error

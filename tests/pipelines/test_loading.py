@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -130,6 +131,20 @@ def test_a_truncated_weight_file_is_refused_by_name(sd_folder, tmp_path):
     with pytest.raises(ModelError, match="diffusion_pytorch_model.safetensors.*cut short") as caught:
         load(card, FLOAT32)
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_tensors_that_share_bytes_are_refused(sd_folder, tmp_path):
+    twisted = shutil.copytree(sd_folder, tmp_path / "twisted")
+    weights = twisted / "unet" / "diffusion_pytorch_model.safetensors"
+    data = weights.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:8 + length])
+    conv = next(name for name in header if name.endswith("resnets.0.conv1.weight"))
+    twin = next(name for name in header if name != conv and header[name].get("shape") == header[conv]["shape"])
+    header[twin]["data_offsets"] = header[conv]["data_offsets"]
+    weights.write_bytes(data[:8] + json.dumps(header).encode().ljust(length) + data[8 + length:])
+    with pytest.raises(ModelError, match="twisted cannot be loaded"):
+        load(read_folder(twisted, "twisted"), FLOAT32)
 
 
 @pytest.mark.parametrize(("part", "name"), [("unet", "conv_in.weight"), ("text_encoder", "final_layer_norm.weight"),
