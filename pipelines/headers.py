@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,9 @@ def read_header(path: Path) -> Header:
         if start + end > file_bytes:
             raise _fault(path, f"it is cut short: {file_bytes:,} bytes of at least {start + end:,}")
         header.shapes[name], header.dtypes[name], header.offsets[name] = shape, dtype, (begin, end)
+    ranges = sorted(offsets for offsets in header.offsets.values() if offsets[0] < offsets[1])
+    if any(end > begin for (_, end), (begin, _) in pairwise(ranges)):
+        raise _fault(path, "two of its tensors lie on the same bytes")
     return header
 
 

@@ -128,6 +128,9 @@ def damaged(path: Path, header: bytes, length: int | None = None, data: bytes = 
     (lambda path: damaged(path, b'{"a": {"dtype": "F32", "shape": [' + b"9," * 9000 + b'9], "data_offsets": [0, 8]}}'),
      "damaged"),
     (lambda path: damaged(path, b'{"a": 3}'), "damaged"),
+    (lambda path: damaged(path, b'{"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}, '
+                                b'"b": {"dtype": "U8", "shape": [4], "data_offsets": [2, 6]}}', data=b"123456"),
+     "same bytes"),
     (lambda path: write_file(path, {UNET + "x.weight": (4, 4)}), "not supported.*1 tensors under model"),
     (lambda path: write_file(path, {k: v for k, v in single_file(768).items() if VAE not in k}), "no autoencoder"),
     (lambda path: write_file(path, {k: v for k, v in single_file(768).items() if TEXT not in k}), "no text encoder"),
