@@ -24,11 +24,13 @@ help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
 	@echo "PYTHON=python3.12 takes another Python; PIP_ARGS is handed to pip install."
 
-# A stamp is newer than the list of packages that it stands for.
-$(VENV)/run.stamp: requirements.txt
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, and $(PYTHON) is not. Name another one: make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is needed to go on."; exit 1; }
+
+# A stamp is newer than the list of packages that it stands for.
+$(VENV)/run.stamp: requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements.txt
 	@touch $@
 

@@ -41,6 +41,8 @@ def quieten(environ: MutableMapping[str, str], settings: Settings) -> None:
     for name in [name for name in environ if name.startswith("GRADIO_")]:
         del environ[name]  # several of them would open the page to others; --host and --share are the way
     prepare_environment(environ, offline=settings.offline)
+    if settings.log_level != "debug":
+        environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it advises to install packages that we must not have
     environ["GRADIO_TEMP_DIR"] = str(settings.data_dir / "cache")
     for name in ("NO_PROXY", "no_proxy"):  # Gradio asks itself whether it is up; a proxy cannot know
         environ[name] = ",".join(filter(None, (environ.get(name), "127.0.0.1,localhost,::1")))

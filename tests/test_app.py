@@ -89,7 +89,7 @@ class Started:
 
     def end(self, kind: signal.Signals) -> int:
         self.process.send_signal(kind)
-        code = self.process.wait(20)
+        code = self.process.wait(START_TIMEOUT_S)  # a model that is being loaded is waited for
         self._reader.join(5)
         return code
 

@@ -1,7 +1,5 @@
 """A page just large enough to try the server on: text, a picture, an error."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import httpx
@@ -10,13 +8,17 @@ SECRET_DETAIL = "/srv/inside/of/the/server.py"
 
 
 def small_page() -> Any:
-    """Build a Blocks with the endpoints /echo, /size and /fail."""
+    """Build a Blocks with the endpoints /echo, /size, /who and /fail."""
     import gradio as gr
+
+    def who(request: gr.Request) -> str:
+        return request.client.host
 
     with gr.Blocks(title="small", analytics_enabled=False) as demo:
         text, answer, picture = gr.Textbox(), gr.Textbox(), gr.Image(type="pil", format="png")
         gr.Button().click(lambda value: value, text, answer, api_name="echo")
         gr.Button().click(lambda image: f"{image.width}x{image.height}", picture, answer, api_name="size")
+        gr.Button().click(who, None, answer, api_name="who")
         gr.Button().click(_fail, None, answer, api_name="fail")
     return demo
 
@@ -25,12 +27,12 @@ def _fail() -> str:
     raise RuntimeError(f"the secret is in {SECRET_DETAIL}")
 
 
-def call(url: str, name: str, data: list[Any]) -> str:
+def call(url: str, name: str, data: list[Any], **headers: str) -> str:
     """Call an endpoint as gradio_client does; return the answer's event stream."""
-    joined = httpx.post(f"{url}gradio_api/call/{name}", json={"data": data}, timeout=30)
+    joined = httpx.post(f"{url}gradio_api/call/{name}", json={"data": data}, headers=headers, timeout=30)
     if joined.status_code != 200:
         return f"{joined.status_code} {joined.text}"
-    return httpx.get(f"{url}gradio_api/call/{name}/{joined.json()['event_id']}", timeout=30).text
+    return httpx.get(f"{url}gradio_api/call/{name}/{joined.json()['event_id']}", headers=headers, timeout=30).text
 
 
 def upload(url: str, content: bytes, name: str = "a.png") -> str:

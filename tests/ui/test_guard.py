@@ -238,6 +238,7 @@ def test_forged_forwarding_headers_change_nothing(url: str) -> None:
     forged = {"X-Forwarded-Host": "other.example", "X-Gradio-Server": "http://other.example"}
     assert "other.example" not in httpx.get(url, headers=forged).text
     assert "other.example" not in httpx.get(f"{url}config", headers=forged).text
+    assert '["127.0.0.1"]' in call(url, "who", [], **{"X-Forwarded-For": "203.0.113.9"})
 
 
 def test_errors_do_not_show_the_insides(url: str) -> None:
