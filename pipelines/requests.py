@@ -111,6 +111,9 @@ class Inpaint(Img2Img):
     strength: float = param(0.75, "Strength", gt=0, le=1, step=0.01, infotext="Denoising strength",
                             a1111="denoising_strength",
                             help="How much may change under the mask: near 0 almost nothing, 1 everything.")
+    resize_mode: ResizeMode = param("stretch", "Resize mode", a1111="resize_mode",
+                                    help="How the picture is brought to the working size. The result has the "
+                                         "picture's own size in any case.")
     mask: str | None = param(None, "Mask", help="White is drawn again, black stays.")
     mask_blur: int = param(4, "Mask blur (px)", ge=0, le=64, step=1, infotext="Mask blur", a1111="mask_blur",
                            help="Softens the mask's edge so that old and new flow together.")

@@ -110,7 +110,7 @@ class FromMask:
         empty = mask.is_empty(prepared)
         if empty:  # nothing painted: all of it is to be drawn again
             prepared = Image.new("L", source.size, 255)
-        self.notices = ("The mask is empty, so the whole picture was drawn again.",) if empty else ()
+        notices = ["The mask is empty, so the whole picture was drawn again."] if empty else []
         self._source = source
         self._size = geometry.working_size(request.resize_mode, source.size, request.width, request.height)
         box = None
@@ -122,6 +122,12 @@ class FromMask:
             box = geometry.box_for(request.resize_mode, source.size, self._size)
             # Twice the blurred mask: the ring that is at least half masked is replaced fully.
             self._overlay = prepared.point(lambda value: min(255, 2 * value))
+        outside = self._overlay.copy()
+        outside.paste(0, box.edges)
+        if outside.getbbox() and not empty:
+            notices.append("Part of the mask lies outside what this resize mode shows the model; it was left as it "
+                           "is. Choose stretch or fill to reach it.")
+        self.notices = tuple(notices)
         self._box = box
         self._work_mask = geometry.cut(prepared, box, self._size)
         picture = geometry.cut(flatten(source), box, self._size)

@@ -19,12 +19,13 @@ from . import metadata, models, samplers
 from .errors import RequestError
 from .events import Event, ImageReady, Loading, Record
 from .families import FAMILIES
+from .images import geometry
 from .images.grid import grid
 from .images.store import ImageStore
 from .jobs import Job, JobQueue
 from .models import ModelCard
 from .prompts.tokens import Tokens, count
-from .requests import MAX_PIXELS, Img2Img, Request, changed, task_of
+from .requests import MAX_PIXELS, Img2Img, Inpaint, Request, changed, task_of
 from .results import Made, Results
 from .settings import Settings
 
@@ -126,7 +127,9 @@ class Studio:
             raise RequestError(f"Model: {card.title} cannot do this task.", "model")
         wanted = {name: value for name, value in self.defaults(card.name).items() if getattr(request, name) is None}
         if isinstance(request, Img2Img):
-            wanted |= self._fitting_size(request, card)
+            fitting = self.fitting_size(request)
+            keep = request.resize_mode == "keep"
+            wanted |= {name: side for name, side in fitting.items() if keep or getattr(request, name) is None}
         seed = secrets.randbelow(2**32) if request.seed == -1 else request.seed
         request = changed(request, model=card.name, seed=seed, **wanted)
         samplers.check(request.sampler, request.schedule)
@@ -139,15 +142,24 @@ class Studio:
                                "At most 256.", "batch_count")
         return request
 
-    def _fitting_size(self, request: Img2Img, card: ModelCard) -> dict[str, int]:
-        """The picture's own shape at about the model's native area, for sides that were not given."""
+    def fitting_size(self, request: Img2Img) -> dict[str, int]:
+        """The picture's own shape at about the model's native area; its own size when the resize mode keeps it.
+
+        Returns width and height, multiples of 8. Raises RequestError without a picture.
+        """
         if not request.image:
             raise RequestError("Picture: none was given. Drop, paste or upload one first.", "image")
         stored = self.images.get(request.image)
-        scale = card.native_size / (stored.width * stored.height) ** 0.5
-        sides = {"width": stored.width, "height": stored.height}
-        return {name: min(2048, max(64, round(side * scale / 8) * 8)) for name, side in sides.items()
-                if getattr(request, name) is None}
+        width, height = stored.width, stored.height
+        if isinstance(request, Inpaint):
+            width += request.outpaint_left + request.outpaint_right
+            height += request.outpaint_top + request.outpaint_bottom
+        if request.resize_mode == "keep":
+            width, height = geometry.working_size("keep", (width, height), 0, 0)
+            return {"width": width, "height": height}
+        scale = self.card(request.model).native_size / (width * height) ** 0.5
+        return {name: min(2048, max(64, round(side * scale / 8) * 8))
+                for name, side in (("width", width), ("height", height))}
 
     # The worker's side
 

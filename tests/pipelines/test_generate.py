@@ -312,6 +312,16 @@ def test_empty_mask_draws_the_whole_picture_and_says_so(sd):
     assert not same(next(event.image for event in seen if isinstance(event, ImageReady)), picture())
 
 
+def test_a_mask_outside_the_cropped_part_is_left_alone_and_said(sd):
+    source, painted = picture((128, 64)), disc((128, 64), (6, 32), 5)
+    painted.paste(255, (60, 20, 80, 40))
+    request = make(Inpaint, **{**BASE, "image": "a", "mask": "m", "resize_mode": "crop", "mask_blur": 0})
+    seen = events(sd, request, {"a": source, "m": painted}, task="inpaint")
+    assert any(isinstance(event, Notice) and "outside" in event.text for event in seen)
+    result = next(event.image for event in seen if isinstance(event, ImageReady))
+    assert same(result.crop((0, 0, 32, 64)), source.crop((0, 0, 32, 64)))
+
+
 def test_outpainting_enlarges_and_keeps_the_old_picture_far_from_the_seam(sd):
     source = picture((64, 64))
     request = make(Inpaint, **{**BASE, "image": "a", "outpaint_right": 32, "outpaint_top": 8, "width": 96,

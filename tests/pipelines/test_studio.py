@@ -69,6 +69,21 @@ def test_image_to_image_takes_the_pictures_shape_at_the_models_area(studio):
     assert (request.width, request.height) == (88, 64)  # 64 is the least
 
 
+def test_keep_works_at_the_pictures_own_size_and_refuses_what_is_too_large(studio):
+    image = studio.images.add(Image.new("RGB", (301, 150), "red"))
+    request = studio.resolve(make(Img2Img, image=image.id, prompt="x", resize_mode="keep", width=64, height=64))
+    assert (request.width, request.height) == (296, 144)
+    large = studio.images.add(Image.new("RGB", (2100, 80), "red"))
+    with pytest.raises(RequestError, match=r"Width \(px\): 2096 is not possible. .* 2048"):
+        studio.resolve(make(Img2Img, image=large.id, resize_mode="keep"))
+
+
+def test_outpainting_works_at_the_shape_of_the_enlarged_picture(studio):
+    image = studio.images.add(Image.new("RGB", (128, 128), "red"))
+    request = studio.resolve(make(Inpaint, image=image.id, outpaint_right=384))
+    assert (request.width, request.height) == (128, 64)
+
+
 def test_inpainting_through_the_studio_keeps_the_rest(studio):
     rng = np.random.default_rng(0)
     source = Image.fromarray(rng.integers(0, 256, (70, 90, 4), np.uint8), "RGBA")

@@ -1,0 +1,1 @@
+"""Measurements that anyone can repeat. Each prints a table; none is a test."""
