@@ -75,7 +75,8 @@ def describe(settings_device: str = "auto", dtype: str = "") -> str:
 
     device = _device(settings_device)
     if device == "cpu":
-        words = ["CPU", f"{torch.get_num_threads()} threads"]
+        count = torch.get_num_threads()
+        words = ["CPU", f"{count} thread{'s' if count > 1 else ''}"]
     elif device == "mps":
         words = ["Apple GPU"]
     else:

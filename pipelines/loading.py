@@ -30,6 +30,7 @@ def load(card: ModelCard, placement: Placement, *, offline: bool = True) -> dict
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()  # it asks for torchvision, which breaks diffusers on a CPU torch
     family = FAMILIES[card.family]
     try:
         if card.kind == "file":

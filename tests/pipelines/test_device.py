@@ -61,8 +61,10 @@ def test_an_unknown_dtype_is_refused_by_name():
 def test_the_header_line_names_device_threads_and_format():
     import torch
 
-    assert describe("cpu") == f"CPU, {torch.get_num_threads()} threads"
-    assert describe("cpu", "float32") == f"CPU, {torch.get_num_threads()} threads, float32"
+    threads = torch.get_num_threads()
+    shown = "1 thread" if threads == 1 else f"{threads} threads"
+    assert describe("cpu") == f"CPU, {shown}"
+    assert describe("cpu", "float32") == f"CPU, {shown}, float32"
     with pytest.raises(RequestError, match="cuda:99"):
         describe("cuda:99")
 
