@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,17 @@ ITEM_BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16,
 
 @dataclass(frozen=True)
 class Header:
-    """path: the file. start: where its data begins. shapes, dtypes, offsets (from start): by tensor name."""
+    """path: the file. start: where its data begins. shapes, dtypes, offsets (from start): by tensor name.
+
+    metadata: what the file's maker wrote into it, unchecked text of any length.
+    """
 
     path: Path
     start: int
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]
     offsets: dict[str, tuple[int, int]]
+    metadata: dict[str, str] = field(default_factory=dict)
 
     def parameters(self, prefix: str = "") -> int:
         """How many numbers the tensors under `prefix` hold."""
@@ -51,9 +55,10 @@ def read_header(path: Path) -> Header:
         raise _fault(path, "its header is not readable") from None
     if not isinstance(entries, dict):
         raise _fault(path, "its header is not a table")
-    entries.pop("__metadata__", None)
+    said = entries.pop("__metadata__", None)
+    metadata = {key: value for key, value in said.items() if isinstance(value, str)} if isinstance(said, dict) else {}
     start = 8 + length
-    header = Header(path, start, {}, {}, {})
+    header = Header(path, start, {}, {}, {}, metadata)
     for name, entry in entries.items():
         shape, dtype, (begin, end) = _checked(path, name, entry)
         if start + end > file_bytes:

@@ -48,6 +48,27 @@ def no_file_settings(facts: Facts, tensor: Callable[[str], Any]) -> dict[str, An
 
 
 @dataclass(frozen=True)
+class LoraFacts:
+    """How LoRA files of a family are named, and what they say of themselves.
+
+    context_width: of the text states that the published models take. numbered: the U-Net's blocks have the numbers
+    of the original layout (input_blocks_4_1). encoder_names: text encoder -> its name in a key (lora_te1_...).
+    base_version, architecture, implementation: values of ss_base_model_version, modelspec.architecture and
+    modelspec.implementation. architecture_v: the architecture of a v-predicting base. sidecar: AUTOMATIC1111's
+    "sd version".
+    """
+
+    context_width: int
+    base_version: str
+    architecture: str
+    sidecar: str
+    numbered: bool = False
+    encoder_names: Mapping[str, str] = field(default_factory=lambda: {"text_encoder": "lora_te"})
+    implementation: str = "diffusers"
+    architecture_v: str = ""
+
+
+@dataclass(frozen=True)
 class Family:
     """One lineage of models.
 
@@ -63,6 +84,7 @@ class Family:
     unet_parameters: size of the U-Net as published.
     file_settings: (facts, reader of one small tensor) -> {"native_size", "scheduler": changes of its config} for
     variants that only a single file's content tells apart.
+    lora: how its LoRA files look, or None where none are read.
     """
 
     name: str
@@ -84,3 +106,4 @@ class Family:
     latent_rgb_bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
     half_vae: bool = True
     file_settings: Callable[[Facts, Callable[[str], Any]], dict[str, Any]] = no_file_settings
+    lora: LoraFacts | None = None

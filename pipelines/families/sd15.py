@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .family import UNET_PREFIX, Facts, Family
+from .family import UNET_PREFIX, Facts, Family, LoraFacts
 
 TEXT_WIDTH = 768
 SD2_TEXT_WIDTH = 1024
@@ -22,6 +22,7 @@ def matches(facts: Facts) -> bool:
 FAMILY = Family(
     name="sd15", label="Stable Diffusion 1.x", native_size=512, pipelines=PIPELINES, matches=matches, config="sd15",
     unet_parameters=859_520_964,
+    lora=LoraFacts(context_width=TEXT_WIDTH, base_version="sd_v1", architecture="stable-diffusion-v1", sidecar="SD1"),
     # Factors fitted by users of the model, as published in ComfyUI's latent_formats.py.
     latent_rgb=((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721),
                 (-0.2120, -0.2616, -0.7177)))

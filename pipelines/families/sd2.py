@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .family import UNET_PREFIX, Facts, Family
+from .family import UNET_PREFIX, Facts, Family, LoraFacts
 
 TEXT_WIDTH = 1024
 FIRST_CONTEXT = UNET_PREFIX + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
@@ -35,6 +35,8 @@ FAMILY = Family(
     name="sd2", label="Stable Diffusion 2.x", native_size=768, pipelines=PIPELINES, matches=matches,
     file_settings=file_settings, config="sd2",
     unet_parameters=865_910_724,
+    lora=LoraFacts(context_width=TEXT_WIDTH, base_version="sd_v2", architecture="stable-diffusion-v2-512",
+                   architecture_v="stable-diffusion-v2-768-v", sidecar="SD2"),
     # The latent space is that of 1.x, and so are the factors (as published in ComfyUI's latent_formats.py).
     latent_rgb=((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721),
                 (-0.2120, -0.2616, -0.7177)))

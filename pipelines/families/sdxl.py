@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .family import UNET_PREFIX, Facts, Family
+from .family import UNET_PREFIX, Facts, Family, LoraFacts
 
 TEXT_WIDTH = 2048
 FIRST_CONTEXT = UNET_PREFIX + "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
@@ -37,6 +37,10 @@ FAMILY = Family(
     text_encoders=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
     # It was trained on the last layer but one, before the final norm, of both encoders.
     skip_offset=1, final_norm=False, pooled="text_encoder_2",
+    lora=LoraFacts(context_width=TEXT_WIDTH, base_version="sdxl_base_v1-0", numbered=True,
+                   architecture="stable-diffusion-xl-v1-base", sidecar="SDXL",
+                   encoder_names={"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
+                   implementation="https://github.com/Stability-AI/generative-models"),
     # Factors fitted by users of the model, as published in ComfyUI's latent_formats.py.
     latent_rgb=((0.3651, 0.4232, 0.4341), (-0.2533, -0.0042, 0.1068), (0.1076, 0.1111, -0.0362),
                 (-0.3165, -0.2492, -0.2188)),
