@@ -12,9 +12,9 @@ class Config:
     """All numbers of the recipe. Every stage stores the part that it depends on and refuses to resume under another."""
 
     # data
-    concepts: int = 220              # how many of concepts.txt are taught
+    concepts: int = 200              # how many of concepts.txt are taught
     image_px: int = 128
-    variants: int = 2                # cached latents for each (drawing, background): other sizes, places, gradients
+    variants: int = 3                # cached latents for each (drawing, background): other sizes, places, gradients
     held_out: float = 0.05           # share of (concept, style) pairs that the UNet never sees
 
     # autoencoder: 128x128x3 <-> 16x16x4
@@ -31,7 +31,8 @@ class Config:
     text_heads: int = 4
 
     # UNet
-    unet_channels: tuple[int, ...] = (64, 128, 192)
+    unet_channels: tuple[int, ...] = (80, 160, 192)
+    unet_attention: tuple[bool, ...] = (False, True, True)   # the text is looked at on these levels
     unet_layers: int = 1
     unet_heads: tuple[int, ...] = (2, 4, 6)
     unet_groups: int = 16
@@ -52,7 +53,7 @@ class Config:
     def latent_px(self) -> int:
         return self.image_px // self.vae_factor
 
-    def check(self) -> "Config":
+    def check(self) -> Config:
         """Return self, or raise ValueError that names the field, its value and what it must be."""
 
         def need(ok: bool, field: str, rule: str) -> None:
@@ -68,8 +69,10 @@ class Config:
              f"each must divide by vae_groups = {self.vae_groups}")
         need(all(c > 0 and c % self.unet_groups == 0 for c in self.unet_channels), "unet_channels",
              f"each must divide by unet_groups = {self.unet_groups}")
+        need(len(self.unet_attention) == len(self.unet_channels) and any(self.unet_attention), "unet_attention",
+             "one value for each of unet_channels, at least one of them true")
         need(len(self.unet_heads) == len(self.unet_channels), "unet_heads", "one number for each of unet_channels")
-        need(all(h > 0 and c % h == 0 for c, h in zip(self.unet_channels, self.unet_heads)), "unet_heads",
+        need(all(h > 0 and c % h == 0 for c, h in zip(self.unet_channels, self.unet_heads, strict=False)), "unet_heads",
              "each must divide its channels")
         need(self.text_heads > 0 and self.text_width % self.text_heads == 0, "text_width",
              f"must divide by text_heads = {self.text_heads}")

@@ -212,6 +212,12 @@ def compose(drawing: np.ndarray, colour: tuple[int, int, int], rng: random.Rando
 
 
 # ---------------------------------------------------------------------------------------------------------- captions
+def all_texts(concepts: list[Concept]) -> list[str]:
+    """Words for the tokenizer: every name and tag, and what the captions put around them."""
+    texts = [text for c in concepts for text in (c.name, c.name, c.name, *c.tags)]
+    return texts + [full_caption("", style, colour) for style in STYLES for colour in COLOURS] * 20
+
+
 def taught(concepts: list[Concept], count: int) -> list[Concept]:
     """The first `count` concepts, each with only those tags (two at most) that are no other one's tag or name."""
     chosen = concepts[:count]
@@ -227,10 +233,20 @@ def full_caption(name: str, style: str, colour: str) -> str:
     return f"a {name}, {style} style, {colour} background"
 
 
-def caption(concept: Concept, style: str, colour: str, rng: random.Random, empty: float = 0.1) -> str:
+@dataclasses.dataclass(frozen=True)
+class Caption:
+    """A text and what it says; None where it says nothing of it."""
+
+    text: str
+    concept: str | None = None
+    style: str | None = None
+    colour: str | None = None
+
+
+def caption(concept: Concept, style: str, colour: str, rng: random.Random, empty: float = 0.1) -> Caption:
     """One of the ways in which a person may ask for this picture; empty with probability `empty`."""
     if rng.random() < empty:
-        return ""
+        return Caption("")
     name = concept.name
     pick = rng.random()
     if pick < 0.25 and concept.short != name:
@@ -239,13 +255,13 @@ def caption(concept: Concept, style: str, colour: str, rng: random.Random, empty
         name = rng.choice(concept.tags)
     form = rng.random()
     if form < 0.70:
-        return full_caption(name, style, colour)
+        return Caption(full_caption(name, style, colour), concept.name, style, colour)
     article = "an" if name[0] in "aeiou" else "a"
     if form < 0.84:
-        return f"{article} {name}, {colour} background"
+        return Caption(f"{article} {name}, {colour} background", concept.name, None, colour)
     if form < 0.89:
-        return f"{article} {name}, {style} style"
-    return f"{article} {name}" if form < 0.96 else name
+        return Caption(f"{article} {name}, {style} style", concept.name, style)
+    return Caption(f"{article} {name}" if form < 0.96 else name, concept.name)
 
 
 def held_out_pairs(concepts: list[Concept], share: float) -> set[tuple[str, str]]:

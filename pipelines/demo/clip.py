@@ -1,0 +1,137 @@
+"""The text encoder, taught by contrast with a small image tower (CLIP; Radford et al. 2021), then frozen.
+
+A caption may fit several pictures of a batch ("a frog" fits every frog), so each row's target is spread evenly over
+all that fit, as in supervised contrastive learning (Khosla et al. 2020, equation 2).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from . import data, folder
+from .config import Config
+from .training import Draw, Trainer, autocast, load_state, pick_device
+from .vae import to_pixels
+
+IMAGE_PX, PATCH_PX = 64, 8
+EACH = 4       # pictures of a concept in a batch: so that style and background, too, must be told apart
+
+
+class Clip(nn.Module):
+    """Two towers into one space. text: shipped. image: scores pictures against prompts."""
+
+    def __init__(self, config: Config, vocabulary_size: int):
+        super().__init__()
+        self.text = folder.text_encoder(config, vocabulary_size)
+        self.text_projection = nn.Linear(config.text_width, config.text_width, bias=False)
+        self.image = CLIPVisionModelWithProjection(CLIPVisionConfig(
+            hidden_size=160, intermediate_size=640, num_hidden_layers=4, num_attention_heads=5, image_size=IMAGE_PX,
+            patch_size=PATCH_PX, projection_dim=config.text_width))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    def embed_text(self, ids: Tensor) -> Tensor:
+        """(b, length) token ids -> (b, width), unit length."""
+        return F.normalize(self.text_projection(self.text(input_ids=ids).pooler_output).float(), dim=-1)
+
+    def embed_image(self, pixels: Tensor) -> Tensor:
+        """(b, 3, 64, 64) in [-1, 1] -> (b, width), unit length."""
+        return F.normalize(self.image(pixel_values=pixels).image_embeds.float(), dim=-1)
+
+
+def tokenizer(config: Config, cache: Path, concepts: list[data.Concept]) -> CLIPTokenizer:
+    """The recipe's own byte pairs, learned once from all names and tags."""
+    path = cache / "tokenizer"
+    if not (path / "tokenizer_config.json").exists():
+        folder.train_tokenizer(path, data.all_texts(concepts), config)
+    return CLIPTokenizer.from_pretrained(path)
+
+
+def fits(captions: list[data.Caption], things: list[tuple[str, str, str]]) -> Tensor:
+    """(captions, pictures) bool: is the caption true of the picture (concept, style, colour)?"""
+    return torch.tensor([[c.concept in (None, name) and c.style in (None, style) and c.colour in (None, colour)
+                          for name, style, colour in things] for c in captions])
+
+
+def contrastive_loss(text: Tensor, image: Tensor, scale: Tensor, positive: Tensor) -> Tensor:
+    """Cross-entropy both ways against targets spread over all that fit. text, image: (b, width), unit length."""
+    logits = scale * text @ image.T
+    target = positive.float()
+    rows = -(target / target.sum(1, keepdim=True) * logits.log_softmax(1)).sum(1).mean()
+    columns = -(target / target.sum(0, keepdim=True) * logits.log_softmax(0)).sum(0).mean()
+    return (rows + columns) / 2
+
+
+def key(config: Config) -> str:
+    return json.dumps([config.text_width, config.text_layers, config.text_heads, config.merges])
+
+
+def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data.Concept], *, batch_size: int = 128,
+          log=print, **budget) -> Clip:
+    """Train both towers on the taught concepts; the log says how often the right one of 200 names is picked."""
+    device = pick_device()
+    torch.manual_seed(config.seed)
+    tokens = tokenizer(config, cache, concepts)
+    model = Clip(config, len(tokens)).to(device)
+    taught = data.taught(concepts, config.concepts)
+    colours = list(data.COLOURS)
+    left_out = data.held_out_pairs(taught, config.held_out)
+
+    def sample(draw: Draw, size: int, each: int, empty_full: bool):
+        rng, pictures, captions, things = draw.py, [], [], []
+        for i in rng.sample(range(len(taught)), min(size // each, len(taught))):
+            for _ in range(each):
+                style, colour = rng.choice(data.STYLES), rng.choice(colours)
+                if (taught[i].name, style) in left_out:
+                    continue
+                drawing = np.asarray(drawings[i, data.STYLES.index(style)])[::2, ::2]
+                pictures.append(data.compose(drawing, data.COLOURS[colour], rng, IMAGE_PX))
+                captions.append(data.Caption(data.full_caption(taught[i].name, style, colour), taught[i].name, style,
+                                             colour) if empty_full else
+                                data.caption(taught[i], style, colour, rng, empty=0))
+                things.append((taught[i].name, style, colour))
+        ids = tokens([c.text for c in captions], padding=True, return_tensors="pt").input_ids
+        return to_pixels(np.stack(pictures)).to(device), ids.to(device), fits(captions, things).to(device)
+
+    def loss_of(model, draw: Draw, size: int) -> Tensor:
+        pixels, ids, positive = sample(draw, size, EACH, False)
+        with autocast(device):
+            text, image = model.embed_text(ids), model.embed_image(pixels)
+        return contrastive_loss(text, image, model.log_scale.exp().clamp(max=100), positive)
+
+    test = sample(Draw(99, 0), 200, 1, True)
+
+    @torch.no_grad()
+    def report() -> str:
+        text, image = trainer.averaged.embed_text(test[1]), trainer.averaged.embed_image(test[0])
+        best = (image @ text.T).argmax(1).cpu()
+        return f"right caption of {len(best)}: {(best == torch.arange(len(best))).float().mean():.0%}"
+
+    trainer = Trainer(cache / "clip.state", model, key(config), batch=batch_size, lr=1e-3, ema=0.995,
+                      seed=config.seed, warmup=100, log=log, **budget)
+    return trainer.run(loss_of, report, 100)
+
+
+def load(config: Config, cache: Path, concepts: list[data.Concept]) -> tuple[Clip, CLIPTokenizer]:
+    tokens = tokenizer(config, cache, concepts)
+    state = load_state(cache / "clip.state")
+    if state is None or state["key"] != key(config):
+        raise ValueError("no text encoder of these sizes in the cache: run --stage clip first")
+    model = Clip(config, len(tokens)).requires_grad_(False).eval()
+    model.load_state_dict(state["averaged"])
+    return model, tokens
+
+
+@torch.no_grad()
+def encode(text: CLIPTextModel, tokens: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """What stock pipelines give the UNet: (b, 77, width), padded with end tokens and with no mask over them."""
+    ids = tokens(captions, padding="max_length", max_length=tokens.model_max_length, truncation=True,
+                 return_tensors="pt").input_ids
+    return text(input_ids=ids.to(next(text.parameters()).device)).last_hidden_state

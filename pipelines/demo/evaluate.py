@@ -1,0 +1,217 @@
+"""Measure the embedded model: does it draw what the prompt says?
+
+    python -m pipelines.demo.evaluate                    # the shipped folder, a few minutes on two CPU cores
+    python -m pipelines.demo.evaluate --prompts 40       # a quick look
+
+Prints a table (the one in README.md) and writes a sheet of pictures. Needs nothing beside the shipped files; where
+the recipe's drawings are cached, the autoencoder's PSNR on held-out drawings is measured as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .config import default_cache_dir
+
+STEPS, GUIDANCE = 20, 5.0
+
+
+def prompts_for(vocabulary: dict, count: int, unseen: bool) -> list[tuple[int, int, int]]:
+    """(concept, style, colour) indices: a fixed draw among the pairs held out of training, or among the others."""
+    rng = random.Random(7)
+    names, styles = list(vocabulary["concepts"]), vocabulary["styles"]
+    held_out = {tuple(pair) for pair in vocabulary["held_out"]}
+    pairs = [(i, s) for i, name in enumerate(names) for s, style in enumerate(styles)
+             if ((name, style) in held_out) == unseen]
+    rng.shuffle(pairs)
+    return [(*pairs[i % len(pairs)], rng.randrange(len(vocabulary["colours"]))) for i in range(count)] if pairs else []
+
+
+class Studio:
+    """The three stock pipelines on one set of weights, called in batches with a seed a picture."""
+
+    def __init__(self, folder: Path):
+        import torch
+        from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline, StableDiffusionPipeline
+
+        self.torch = torch
+        self.text = StableDiffusionPipeline.from_pretrained(folder)
+        parts = {**self.text.components, "requires_safety_checker": False}
+        self.image = StableDiffusionImg2ImgPipeline(**parts)
+        self.inpaint = StableDiffusionInpaintPipeline(**parts)
+        for pipe in (self.text, self.image, self.inpaint):
+            pipe.set_progress_bar_config(disable=True)
+
+    def __call__(self, pipe, prompts: list[str], seeds: list[int], batch: int = 20, **lists) -> list[np.ndarray]:
+        """Draw one (h, w, 3) uint8 picture for each prompt; `lists` hold one input picture or mask each."""
+        pictures = []
+        for at in range(0, len(prompts), batch):
+            part = slice(at, at + batch)
+            pictures += pipe(prompts[part], num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=[
+                self.torch.Generator().manual_seed(s) for s in seeds[part]],
+                **{k: v[part] if isinstance(v, list) else v for k, v in lists.items()}).images
+        return [np.asarray(p) for p in pictures]
+
+
+def fidelity(references, pictures, wanted) -> dict[str, float]:
+    """Shares of pictures whose concept, style and background are the wanted (concept, style, colour)."""
+    hits = np.zeros(4)
+    for picture, (i, s, k) in zip(pictures, wanted, strict=False):
+        match = references.match(picture, i)
+        hits += [match.concepts[0] == i, i in match.concepts[:5], match.style == s, match.colour == k]
+    return dict(zip(("top-1", "top-5", "style", "background"), hits / len(wanted), strict=False))
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation of luminance between two pictures (h, w, 3)."""
+    a, b = (p.astype(np.float64) @ [0.299, 0.587, 0.114] for p in (a, b))
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
+
+
+def spread(pictures: list[np.ndarray], seeds: int) -> float:
+    """Mean distance between pictures of one prompt over that between pictures of different prompts (32x32 Lab).
+
+    pictures: `seeds` in a row for each prompt.
+    """
+    from .matching import small
+
+    x = np.stack([small(p).reshape(-1) for p in pictures])
+    d = np.sqrt(np.maximum(0, (x ** 2).sum(1)[:, None] + (x ** 2).sum(1)[None] - 2 * x @ x.T))
+    group = np.arange(len(x)) // seeds
+    same = group[:, None] == group[None]
+    return float(d[same & ~np.eye(len(x), dtype=bool)].mean() / d[~same].mean())
+
+
+def held_out_psnr(vae, cache: Path) -> float | None:
+    """PSNR in dB on drawings the autoencoder never saw; None where no drawings are cached."""
+    if not (cache / "drawings.npy").exists():
+        return None
+    from . import data
+    from .training import Draw
+    from .vae import batch, held_out_concepts, psnr
+
+    drawings, all_concepts = data.draw_all(cache)
+    out = held_out_concepts(all_concepts)
+    return psnr(vae, batch(drawings, (out, out), Draw(99, 0), 96, vae.config.sample_size))
+
+
+def labelled(rows: list[tuple[str, list[np.ndarray]]], margin_px: int = 150) -> Image.Image:
+    """A sheet: a title at the left of each row of pictures."""
+    side = rows[0][1][0].shape[0]
+    width = max(len(pictures) for _, pictures in rows)
+    sheet = Image.new("RGB", (margin_px + side * width, side * len(rows)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for y, (title, pictures) in enumerate(rows):
+        pen.multiline_text((6, y * side + 6), title, fill="black", spacing=3)
+        for x, picture in enumerate(pictures):
+            sheet.paste(Image.fromarray(picture), (margin_px + x * side, y * side))
+    return sheet
+
+
+def evaluate(folder: Path, cache: Path, count: int, sheet_path: Path, log=print) -> dict[str, float]:
+    """Run all measurements; return {row: value} and write the sheet."""
+    import torch
+
+    from .matching import References
+
+    vocabulary = json.loads((folder.parent / "vocabulary.json").read_text())
+    references = References.load(folder.parent)
+    names, styles, colours = (list(vocabulary[k]) for k in ("concepts", "styles", "colours"))
+    studio = Studio(folder)
+
+    def text(i: int, s: int, k: int) -> str:
+        return f"a {names[i]}, {styles[s]} style, {colours[k]} background"
+
+    table: dict[str, float] = {}
+    seen = prompts_for(vocabulary, count, False)
+    pictures = studio(studio.text, [text(*w) for w in seen], list(range(len(seen))))
+    table |= {f"{k}, {len(seen)} prompts": v for k, v in fidelity(references, pictures, seen).items()}
+    rows = [(f"text to image\n{at + 1} to {at + 10}\n" + "\n".join(names[w[0]][:22] for w in seen[at:at + 10]),
+             pictures[at:at + 10]) for at in range(0, min(60, len(seen)), 10)]
+
+    unseen = prompts_for(vocabulary, min(count // 3, 2 * len(vocabulary["held_out"])), True)
+    if unseen:
+        new = studio(studio.text, [text(*w) for w in unseen], list(range(1000, 1000 + len(unseen))))
+        table |= {f"{k}, {len(unseen)} prompts of unseen pairs": v
+                  for k, v in fidelity(references, new, unseen).items()}
+        rows.append(("pairs of concept and\nstyle never seen\n" + "\n".join(names[w[0]][:22] for w in unseen[:9]),
+                     new[:10]))
+
+    seeds = 5
+    few = seen[:max(2, count // 12)]
+    many = studio(studio.text, [text(*w) for w in few for _ in range(seeds)],
+                  list(range(2000, 2000 + seeds * len(few))))
+    table["spread within a prompt / between prompts"] = spread(many, seeds)
+    rows.append((f"{seeds} seeds each:\n{names[few[0][0]]}\n{names[few[1][0]]}", many[:2 * seeds]))
+
+    # A picture of one thing becomes another; then another is put into the middle of it.
+    n = max(4, count // 8)
+    sources = [Image.fromarray(p) for p in pictures[:n]]
+    wanted = [(seen[(j + 1) % n][0], seen[j][1], seen[j][2]) for j in range(n)]
+    said = [text(*w) for w in wanted]
+    changed = studio(studio.image, said, list(range(3000, 3000 + n)), image=sources, strength=0.5)
+    found = fidelity(references, changed, wanted)
+    table["image to image 0.5: luminance correlation"] = float(np.mean(
+        [correlation(np.asarray(a), b) for a, b in zip(sources, changed, strict=False)]))
+    table["image to image 0.5: top-5 of the new concept"] = found["top-5"]
+    side = sources[0].width
+    mask = Image.new("L", (side, side))
+    mask.paste(255, (side // 8, side // 8, side - side // 8, side - side // 8))
+    filled = studio(studio.inpaint, said, list(range(4000, 4000 + n)), image=sources, mask_image=[mask] * n,
+                    strength=1.0, height=side, width=side)
+    table["inpainting: top-5 of the new concept"] = fidelity(references, filled, wanted)["top-5"]
+    for title, made in (("image to image,\nstrength 0.5", changed), ("inpainting the\nmiddle", filled)):
+        rows.append((title + "\n(below the sources)\n" + "\n".join(names[w[0]][:22] for w in wanted[:7]), made[:10]))
+        rows.insert(len(rows) - 1, ("sources", [np.asarray(p) for p in sources[:10]]))
+
+    began = time.monotonic()
+    studio(studio.text, [text(*seen[0])], [0])
+    table[f"seconds for {STEPS} steps, {torch.get_num_threads()} threads"] = time.monotonic() - began
+    if (value := held_out_psnr(studio.text.vae, cache)) is not None:
+        table["autoencoder PSNR on held-out drawings, dB"] = value
+    table["size of the folder, MB"] = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
+    labelled(rows).save(sheet_path)
+    log(f"sheet: {sheet_path}")
+    return table
+
+
+def show(table: dict[str, float]) -> str:
+    """The table as Markdown: shares as percentages, the rest as numbers."""
+    share = ("top-", "style", "background", "spread", "image to image 0.5: top", "inpainting")
+    lines = [f"| {k} | {f'{v:.1%}' if k.startswith(share) else f'{v:.2f}'} |" for k, v in table.items()]
+    return "\n".join(["| measure | value |", "|---|---|", *lines])
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.demo.evaluate", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path(__file__).parent / "model", help="folder to measure")
+    parser.add_argument("--prompts", type=int, default=300)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--cache-dir", type=Path, default=default_cache_dir())
+    parser.add_argument("--sheet", type=Path, help="where the sheet goes (default: evaluation.png in the cache)")
+    args = parser.parse_args(argv)
+    if args.prompts < 12:
+        parser.error(f"--prompts {args.prompts}: at least 12")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
+    sheet = args.sheet or args.cache_dir / "evaluation.png"
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    print(show(evaluate(args.model, args.cache_dir, args.prompts, sheet, lambda text: print(text, file=sys.stderr))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""The denoiser: learns to predict v in the autoencoder's latents, given the frozen text encoder's states.
+
+v-prediction: Salimans & Ho 2022 (arXiv:2202.00512), appendix D. Classifier-free guidance: Ho & Salimans 2022.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor
+from PIL import Image
+from torch import Tensor
+
+from . import clip, data, folder, vae
+from .config import Config
+from .matching import write_references
+from .training import Draw, Trainer, autocast, load_state, pick_device
+
+WATCHED = ("dog face", "red apple", "rocket", "frog", "pizza", "penguin", "sunflower", "automobile")
+
+
+def v_target(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (x_t, v) for x_t = sqrt(a) x0 + sqrt(1-a) noise and v = sqrt(a) noise - sqrt(1-a) x0.
+
+    latents, noise: (b, 4, h, w). alphas_cumprod: (b,), that of each picture's time.
+    """
+    a, s = alphas_cumprod.sqrt().view(-1, 1, 1, 1), (1 - alphas_cumprod).sqrt().view(-1, 1, 1, 1)
+    return a * latents + s * noise, a * noise - s * latents
+
+
+def loss_weight(alphas_cumprod: Tensor, gamma: float = 5.0) -> Tensor:
+    """Min-SNR for v (Hang et al. 2023, arXiv:2303.09556), shifted by one: (min(snr, gamma) + 1) / (snr + 1).
+
+    That is 1 at high noise, where the text alone decides subject and background, and falls where noise is low.
+    """
+    snr = alphas_cumprod / (1 - alphas_cumprod)
+    return (snr.clamp(max=gamma) + 1) / (snr + 1)
+
+
+class TextStates:
+    """Remembers the text encoder's output, (77, width) bfloat16 each, so that a caption is encoded only once."""
+
+    def __init__(self, text, tokens):
+        self.text, self.tokens, self.known = text, tokens, {}
+
+    def __call__(self, captions: list[str]) -> Tensor:
+        """(b, 77, width) bfloat16."""
+        new = list(dict.fromkeys(c for c in captions if c not in self.known))
+        if new:
+            for caption, states in zip(new, clip.encode(self.text, self.tokens, new).bfloat16(), strict=False):
+                self.known[caption] = states
+        return torch.stack([self.known[c] for c in captions])
+
+
+def key(config: Config) -> str:
+    return json.dumps([config.unet_channels, config.unet_attention, config.unet_layers, config.unet_heads,
+                       config.unet_groups, config.text_width, config.latent_px])
+
+
+def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data.Concept], *, log=print,
+          **budget):
+    """Train on cached latents; a sheet of samples of the averaged weights goes beside the log now and then."""
+    device = pick_device()
+    frozen = vae.freeze(config, cache, drawings, concepts, log)
+    latents = frozen["latents"].to(device)
+    text_model, tokens = clip.load(config, cache, concepts)
+    states = TextStates(text_model.text.to(device), tokens)
+    taught = data.taught(concepts, config.concepts)
+    left_out = data.held_out_pairs(taught, config.held_out)
+    pairs = [(i, s) for i, c in enumerate(taught) for s, style in enumerate(data.STYLES)
+             if (c.name, style) not in left_out]
+    colours = list(data.COLOURS)
+    alphas_cumprod = folder.scheduler().alphas_cumprod.to(device)
+    times = len(alphas_cumprod)
+
+    torch.manual_seed(config.seed)
+    model = folder.unet(config).to(device, memory_format=torch.channels_last)
+    if device.type == "cpu":        # plain attention: its backward is twice as fast there as the fused one's
+        model.set_attn_processor(AttnProcessor())
+    log(f"unet: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {len(taught)} concepts, "
+        f"{len(left_out)} pairs held out")
+
+    def loss_of(model, draw: Draw, b: int) -> Tensor:
+        rng = draw.py
+        at, captions = [], []
+        for _ in range(b):
+            i, s = rng.choice(pairs)
+            k, variant = rng.randrange(len(colours)), rng.randrange(config.variants)
+            at.append((i, s, k, variant))
+            captions.append(data.caption(taught[i], data.STYLES[s], colours[k], rng, config.empty_captions).text)
+        x0 = latents[tuple(torch.tensor(at, device=device).T)].float()
+        # evenly spread times: the same expectation as independent ones, with less variance
+        t = ((torch.rand((), generator=draw.torch, device=device) + torch.arange(b, device=device) / b) % 1 * times)
+        t = t.long()
+        noise = torch.randn(x0.shape, generator=draw.torch, device=device)
+        x_t, v = v_target(x0, noise, alphas_cumprod[t])
+        with autocast(device):
+            out = model(x_t.contiguous(memory_format=torch.channels_last), t, states(captions)).sample
+        return (loss_weight(alphas_cumprod[t]) * (out.float() - v).square().mean((1, 2, 3))).mean()
+
+    def report() -> str:
+        names = [n for n in WATCHED if any(c.name == n for c in taught)] or [c.name for c in taught[:8]]
+        prompts = [data.full_caption(n, data.STYLES[i % 4], colours[i % 10]) for i, n in enumerate(names)]
+        parts = {"unet": trainer.averaged, "vae": vae.load(config, cache).to(device),
+                 "text_encoder": text_model.text, "scheduler": folder.scheduler()}
+        pipe = StableDiffusionPipeline(**parts, tokenizer=tokens, safety_checker=None, feature_extractor=None,
+                                       requires_safety_checker=False)
+        pipe.set_progress_bar_config(disable=True)
+        pictures = pipe(prompts, num_inference_steps=15, guidance_scale=5.0, generator=[
+            torch.Generator().manual_seed(i) for i in range(len(prompts))], output_type="np").images
+        sheet = np.concatenate(list(pictures), axis=1)
+        path = cache / "samples" / f"unet-{trainer.step:06d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray((sheet * 255).round().astype(np.uint8)).save(path)
+        return f"samples in {path.name}"
+
+    trainer = Trainer(cache / "unet.state", model, key(config), batch=config.batch, lr=config.lr,
+                      ema=config.ema, seed=config.seed, warmup=300, log=log, **budget)
+    return trainer.run(loss_of, report, 1000)
+
+
+def export(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data.Concept], out: Path,
+           log=print) -> None:
+    """Write the averaged weights of all stages as a diffusers folder; vocabulary.json and references.png beside it."""
+    state = load_state(cache / "unet.state")
+    if state is None or state["key"] != key(config):
+        raise ValueError("no UNet of these sizes in the cache: run --stage unet first")
+    model = folder.unet(config)
+    model.load_state_dict(state["averaged"])
+    text_model, _ = clip.load(config, cache, concepts)
+    folder.write_folder(out, {"vae": vae.load(config, cache), "unet": model, "text_encoder": text_model.text,
+                              "scheduler": folder.scheduler()}, cache / "tokenizer")
+    taught = data.taught(concepts, config.concepts)
+    folder.write_json(out.parent / "vocabulary.json", {
+        "concepts": {c.name: {"short": c.short, "tags": list(c.tags), "code": c.code} for c in taught},
+        "styles": list(data.STYLES), "colours": {k: list(v) for k, v in data.COLOURS.items()},
+        "held_out": sorted(map(list, data.held_out_pairs(taught, config.held_out))),
+        "sources": [list(one) for one in (*data.SETS.values(), data.NAMES)],
+        "training": {"unet_steps": state["step"], "unet_minutes": round(state["elapsed_s"] / 60, 1),
+                     "batch": config.batch}})
+    write_references(out.parent / "references.png", drawings[:len(taught)])
+    log(f"export: {out}, UNet step {state['step']}")

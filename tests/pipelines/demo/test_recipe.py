@@ -1,0 +1,188 @@
+"""The recipe at tiny sizes: settings, captions, states, and the road from drawings to a folder."""
+
+import dataclasses
+import json
+import random
+
+import numpy as np
+import pytest
+
+from pipelines.demo import data, recipe
+from pipelines.demo.config import Config
+
+TINY = Config(concepts=4, image_px=32, variants=1, vae_channels=(8, 8), vae_groups=4, merges=40, text_width=16,
+              text_layers=1, text_heads=2, unet_channels=(16, 16), unet_attention=(False, True), unet_heads=(2, 2),
+              unet_groups=8, batch=4, held_out=0.0)
+CONCEPTS = [data.Concept("dog face", "1f436", ("puppy", "pet")), data.Concept("cat face", "1f431", ("kitty", "pet")),
+            data.Concept("apple", "1f34e"), data.Concept("star", "2b50", ("sky",))]
+
+
+@pytest.fixture(scope="module")
+def drawings() -> np.ndarray:
+    """Four concepts in four styles: opaque discs and squares of different colours, (4, 4, 128, 128, 4)."""
+    rng = np.random.default_rng(0)
+    array = np.zeros((4, 4, 128, 128, 4), np.uint8)
+    for i in range(4):
+        for s in range(4):
+            array[i, s, 16 + 8 * i:112, 16:112 - 8 * s] = (*rng.integers(0, 255, 3), 255)
+    return array
+
+
+@pytest.mark.parametrize("field, value", [
+    ("image_px", 90), ("latent_channels", 8), ("vae_channels", (10, 20)), ("unet_heads", (2,)),
+    ("unet_heads", (3, 3)), ("text_width", 17), ("held_out", 0.9), ("batch", 0), ("lr", 0.0),
+    ("unet_attention", (False, False))])
+def test_wrong_sizes_are_refused_by_name(field, value):
+    with pytest.raises(ValueError, match=f"{field} = "):
+        dataclasses.replace(TINY, **{field: value}).check()
+
+
+def test_the_shipped_sizes_are_sound():
+    assert Config().check().latent_px == 16
+
+
+def test_a_wrong_size_ends_the_command_before_any_work(tmp_path, capsys):
+    assert recipe.main(["--stage", "unet", "--steps", "1", "--batch", "0", "--cache-dir", str(tmp_path)]) == 1
+    assert "batch = 0" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_package_that_cannot_be_had_says_what_to_fetch_by_hand(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(data.shutil, "which", lambda name: None)
+    assert recipe.main(["--stage", "data", "--cache-dir", str(tmp_path)]) == 1
+    message = capsys.readouterr().err.strip()
+    assert "npm pack @iconify-json/noto@" in message and "\n" not in message
+
+
+def test_captions_say_what_they_are_recorded_to_say():
+    rng = random.Random(0)
+    seen = [data.caption(CONCEPTS[0], "fluent flat", "pink", rng) for _ in range(2000)]
+    for c in seen:
+        if c.text:
+            assert (c.style is None) or "fluent flat style" in c.text
+            assert (c.colour is None) == ("background" not in c.text)
+            assert any(word in c.text for word in ("dog", "puppy", "pet"))
+    assert 0.07 < sum(c.text == "" for c in seen) / len(seen) < 0.13
+    assert "a dog face, fluent flat style, pink background" in {c.text for c in seen}
+    assert "dog" in {c.text for c in seen}
+
+
+def test_a_vowel_gets_its_article_in_short_forms():
+    rng = random.Random(1)
+    texts = {data.caption(CONCEPTS[2], "noto", "red", rng, empty=0).text for _ in range(300)}
+    assert "an apple" in texts and "a apple, noto style, red background" in texts
+
+
+def test_tags_that_two_concepts_share_are_dropped():
+    assert [c.tags for c in data.taught(CONCEPTS, 2)] == [("puppy",), ("kitty",)]
+
+
+def test_a_drawing_lies_whole_on_a_plain_background(drawings):
+    picture = data.compose(drawings[0, 0], (255, 0, 0), random.Random(3), 64, gradients=0)
+    edge = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).astype(int)
+    assert picture.shape == (64, 64, 3) and np.ptp(edge, axis=0).max() == 0
+    assert abs(edge[0] - [255, 0, 0]).max() <= 6
+
+
+def test_held_out_pairs_are_a_fixed_small_share():
+    many = [data.Concept(f"thing {i}", f"{i:x}") for i in range(1000)]
+    pairs = data.held_out_pairs(many, 0.05)
+    assert pairs == data.held_out_pairs(many, 0.05) and 150 < len(pairs) < 250
+    assert not data.held_out_pairs(many, 0.0)
+
+
+def test_a_damaged_drawings_cache_is_noticed(tmp_path, monkeypatch):
+    def collect(packages):
+        return CONCEPTS[:1], [["<svg/>"] * 4]
+
+    drawn = []
+    monkeypatch.setattr(data, "fetch", lambda cache: {})
+    monkeypatch.setattr(data, "_collect", collect)
+    monkeypatch.setattr(data, "rasterise", lambda svg: drawn.append(1) or np.full((128, 128, 4), 7, np.uint8))
+    first, _ = data.draw_all(tmp_path, log=lambda text: None)
+    assert first.shape == (1, 4, 128, 128, 4) and len(drawn) == 4
+    del first
+    data.draw_all(tmp_path)
+    assert len(drawn) == 4                                       # read, not drawn
+    blob = bytearray((tmp_path / "drawings.npy").read_bytes())
+    blob[-1] ^= 1
+    (tmp_path / "drawings.npy").write_bytes(blob)
+    again, _ = data.draw_all(tmp_path, log=lambda text: None)
+    assert len(drawn) == 8 and again.min() == 7
+
+
+def test_a_state_survives_a_round_trip_and_a_damaged_one_is_refused(tmp_path):
+    import torch
+
+    from pipelines.demo.training import load_state, save_state
+
+    path = tmp_path / "x.state"
+    assert load_state(path) is None
+    save_state(path, {"a": torch.arange(3)})
+    assert load_state(path)["a"].tolist() == [0, 1, 2]
+    path.write_bytes(path.read_bytes()[:-40] + bytes(40))
+    said = []
+    assert load_state(path, said.append) is None and "damaged" in said[0]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_training_resumed_after_a_kill_equals_training_in_one_go(tmp_path, drawings, workers, monkeypatch):
+    import torch
+
+    from pipelines.demo import vae
+
+    def train(folder):
+        folder.mkdir(exist_ok=True)
+        return vae.train(TINY, folder, drawings, CONCEPTS, batch_size=4, steps=5, workers=workers, save_every_s=0,
+                         log=lambda text: None).state_dict()
+
+    whole = train(tmp_path / "whole")
+    calls, batch = [], vae.batch
+
+    def dying(*args):
+        calls.append(1)
+        if len(calls) > 1 + 2 * workers:        # one batch is for measuring
+            raise KeyboardInterrupt
+        return batch(*args)
+
+    monkeypatch.setattr(vae, "batch", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed")
+    monkeypatch.setattr(vae, "batch", batch)
+    resumed = train(tmp_path / "killed")
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def test_every_stage_runs_and_the_folder_it_writes_draws(tmp_path, drawings):
+    from diffusers import StableDiffusionPipeline
+
+    from pipelines.demo import clip, unet, vae
+
+    quiet = {"log": lambda text: None}
+    vae.train(TINY, tmp_path, drawings, CONCEPTS, batch_size=2, steps=2, **quiet)
+    frozen = vae.freeze(TINY, tmp_path, drawings, CONCEPTS, **quiet)
+    assert frozen["latents"].shape == (4, 4, 10, 1, 4, 16, 16)
+    assert abs(frozen["latents"].float().std().item() - 1) < 0.02
+    clip.train(TINY, tmp_path, drawings, CONCEPTS, batch_size=8, steps=2, **quiet)
+    unet.train(TINY, tmp_path, drawings, CONCEPTS, steps=2, workers=2, **quiet)
+    out = tmp_path / "shipped" / "model"
+    unet.export(TINY, tmp_path, drawings, CONCEPTS, out, **quiet)
+    pipe = StableDiffusionPipeline.from_pretrained(out)
+    assert pipe("a dog", num_inference_steps=2, output_type="np").images.shape == (1, 32, 32, 3)
+    assert set(json.loads((out.parent / "vocabulary.json").read_text())["concepts"]) == {c.name for c in CONCEPTS}
+
+    # the encoder stays as it was frozen while the decoder goes on
+    before = vae.load(TINY, tmp_path).state_dict()
+    vae.train(TINY, tmp_path, drawings, CONCEPTS, batch_size=2, steps=4, **quiet)
+    after = vae.load(TINY, tmp_path).state_dict()
+    moved = {k.split(".")[0] for k in before if not before[k].equal(after[k])}
+    assert moved <= {"decoder", "post_quant_conv"} and "decoder" in moved
+
+
+def test_another_size_does_not_resume_an_old_state(tmp_path, drawings):
+    from pipelines.demo import vae
+
+    vae.train(TINY, tmp_path, drawings, CONCEPTS, batch_size=2, steps=1, log=lambda text: None)
+    with pytest.raises(ValueError, match="other sizes"):
+        vae.train(dataclasses.replace(TINY, vae_channels=(8, 16)), tmp_path, drawings, CONCEPTS, batch_size=2, steps=1,
+                  log=lambda text: None)
