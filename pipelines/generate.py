@@ -22,7 +22,8 @@ from .control import Control
 from .errors import Cancelled, OutOfMemory, RequestError
 from .events import Event, ImageReady, Notice, StepDone
 from .families import Family
-from .prompts.embed import Conditioning, embed
+from .prompts.embed import Conditioning, Conditionings, Embedder
+from .prompts.schedule import plan
 from .requests import Request, changed
 from .sources import LATENT_PX, OpenImage, Source, Start, source_of
 
@@ -79,10 +80,11 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage,
     source = source_of(request, open_image)
     yield from map(Notice, source.notices)
     waiting, pace, tight = deque(_batches(request)), Pace(request.image_count), False
+    embedder = Embedder(pipe, family, clip_skip=request.clip_skip)
     while waiting:
         batch, made, full = waiting.popleft(), 0, False
         try:
-            for event in _make(request, batch, source, pipe, family, control, pace, tight):
+            for event in _make(request, batch, source, pipe, family, embedder, control, pace, tight):
                 made += isinstance(event, ImageReady)
                 yield event
         except Exception as error:
@@ -123,12 +125,14 @@ def _batches(request: Request) -> Iterator[Batch]:
             number += request.batch_size
 
 
-def _make(request: Request, batch: Batch, source: Source, pipe: Any, family: Family, control: Control, pace: Pace,
-          tight: bool) -> Iterator[Event]:
+def _make(request: Request, batch: Batch, source: Source, pipe: Any, family: Family, embedder: Embedder,
+          control: Control, pace: Pace, tight: bool) -> Iterator[Event]:
     """Denoise and decode one batch."""
     guided = request.guidance_scale > 1 and pipe.unet.config.time_cond_proj_dim is None
-    conditioning = embed(pipe, family, batch.prompt, request.negative_prompt, clip_skip=request.clip_skip,
-                         guided=guided)
+    prompts = plan(batch.prompt, request.negative_prompt, request.steps)
+    conditionings = Conditionings(embedder, prompts, guided=guided or prompts.composed)
+    if (batch.first - 1) % (request.batch_size * request.batch_count) == 0:  # once for each prompt
+        yield from map(Notice, (*prompts.notices, *embedder.notices))
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in batch.seeds]
     scheduler = samplers.make(request.sampler, request.schedule, dict(pipe.scheduler.config), request.steps,
                               pipe.unet.device)
@@ -140,7 +144,7 @@ def _make(request: Request, batch: Batch, source: Source, pipe: Any, family: Fam
         if tight:
             encoders = [getattr(pipe, encoder) for _, encoder in family.text_encoders]
             moved.enter_context(memory.aside(pipe.vae, *encoders))
-        for step in denoise(pipe, family, request.sampler, scheduler, start, conditioning, request.guidance_scale,
+        for step in denoise(pipe, family, request.sampler, scheduler, start, conditionings, request.guidance_scale,
                             generators):
             if control.stop.is_set():
                 raise Cancelled("Stopped.")
@@ -159,20 +163,26 @@ def _make(request: Request, batch: Batch, source: Source, pipe: Any, family: Fam
         yield ImageReady(source.finish(image), alone, {})
 
 
-def denoise(pipe: Any, family: Family, sampler: str, scheduler: Any, start: Start, conditioning: Conditioning,
-            guidance_scale: float, generators: Sequence[torch.Generator]) -> Iterator[Step]:
+def denoise(pipe: Any, family: Family, sampler: str, scheduler: Any, start: Start,
+            conditionings: Conditionings | Conditioning, guidance_scale: float,
+            generators: Sequence[torch.Generator]) -> Iterator[Step]:
     """Walk from start.latents along start.timesteps, yielding after every model call.
 
+    A second-order solver calls the model twice a step; prompts change with the steps, which count from start.begin.
     The last step's latents are the result, with the kept part of a mask put back.
     """
     latents, count = start.latents, len(start.timesteps)
     accepted = inspect.signature(scheduler.step).parameters
     kwargs = {"generator": list(generators)} if "generator" in accepted else {}
-    with torch.inference_mode():
-        condition = _unet_arguments(pipe, family, conditioning, latents, guidance_scale)
+    distilled = pipe.unet.config.time_cond_proj_dim is not None  # such a model is told the guidance instead
+    scale = 1.0 if distilled else max(1.0, guidance_scale)
+    told, arguments = None, {}
     for i, t in enumerate(start.timesteps):
         with torch.inference_mode():
-            output = _predict(pipe, scheduler, start, conditioning.guided, condition, guidance_scale, latents, t)
+            now = conditionings.at(i // scheduler.order)
+            if now is not told:
+                told, arguments = now, _unet_arguments(pipe, family, now, latents, guidance_scale)
+            output = _predict(pipe, scheduler, start, told.weights, arguments, scale, latents, t)
             level = samplers.noise_level(sampler, scheduler, t, start.begin + i)
             x0 = level.x0(output, latents)
             if start.mask is not None:
@@ -185,18 +195,23 @@ def denoise(pipe: Any, family: Family, sampler: str, scheduler: Any, start: Star
         yield Step(i + 1, count, latents, x0)
 
 
-def _predict(pipe: Any, scheduler: Any, start: Start, guided: bool, condition: dict[str, Any], guidance_scale: float,
-             latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """One guided model call: (b, 4, h, w) -> the same. Ho & Salimans 2022 (arXiv:2207.12598), stock form."""
-    halves = 2 if guided else 1
-    x = scheduler.scale_model_input(torch.cat([latents] * halves), t)
+def _predict(pipe: Any, scheduler: Any, start: Start, weights: tuple[float, ...], arguments: dict[str, Any],
+             guidance_scale: float, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """One guided model call: (b, 4, h, w) -> the same. Ho & Salimans 2022 (arXiv:2207.12598), stock form.
+
+    weights: of the prompts that stand after the unconditional one; none without guidance. Several are composed as in
+    Liu et al. 2022 (arXiv:2206.01714) eq. 11.
+    """
+    rows = 1 + len(weights)
+    x = scheduler.scale_model_input(torch.cat([latents] * rows), t)
     if start.extra is not None:
-        x = torch.cat([x, torch.cat([start.extra] * halves)], 1)
-    output = pipe.unet(x, t, **condition, return_dict=False)[0]
-    if not guided:
+        x = torch.cat([x, torch.cat([start.extra] * rows)], 1)
+    output = pipe.unet(x, t, **arguments, return_dict=False)[0]
+    if not weights:
         return output
-    uncond, cond = output.chunk(2)
-    return uncond + guidance_scale * (cond - uncond)
+    uncond, *conds = output.chunk(rows)
+    directions = [weight * (cond - uncond) for weight, cond in zip(weights, conds, strict=True)]
+    return uncond + guidance_scale * sum(directions[1:], directions[0])
 
 
 def _keep(start: Start, x: torch.Tensor, progress: float) -> torch.Tensor:
@@ -211,12 +226,12 @@ def _keep(start: Start, x: torch.Tensor, progress: float) -> torch.Tensor:
 
 def _unet_arguments(pipe: Any, family: Family, conditioning: Conditioning, latents: torch.Tensor,
                     guidance_scale: float) -> dict[str, Any]:
-    """The keyword arguments that every model call of a run shares."""
+    """The keyword arguments of the model calls that share a conditioning."""
     size, device = latents.shape[0], latents.device
     embeds, pooled = conditioning.for_batch(size)
     arguments: dict[str, Any] = {"encoder_hidden_states": embeds.to(device, latents.dtype)}
     if pipe.unet.config.time_cond_proj_dim is not None:  # guidance-distilled models (LCM) take it as an embedding
-        w = torch.full((size,), guidance_scale - 1)
+        w = torch.full((embeds.shape[0],), guidance_scale - 1)
         arguments["timestep_cond"] = pipe.get_guidance_scale_embedding(
             w, embedding_dim=pipe.unet.config.time_cond_proj_dim).to(device, latents.dtype)
     if family.pooled is not None:

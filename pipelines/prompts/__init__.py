@@ -1,4 +1,6 @@
 """From prompt text to what the U-Net is conditioned on.
 
-tokens counts and cuts (no torch: the page asks while somebody types), embed runs the text encoders.
+grammar (text -> tree), schedule (tree -> weighted text of every step), chunks (weighted text -> tokens), tokens
+(counting, while somebody types), wildcards and styles (text -> text, before all that); none of these imports torch.
+embed runs the text encoders.
 """

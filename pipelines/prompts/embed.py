@@ -1,11 +1,13 @@
-"""Run the text encoders ourselves.
+"""Run the text encoders ourselves: weights, chunks and embeddings by name, at every step what the plan says.
 
 The stock pipelines apply clip_skip to the positive prompt only, count it from 0, and fail with it on recent
-transformers. Without clip_skip the result equals theirs bit for bit (a test compares).
+transformers. A prompt of one chunk without syntax and clip_skip equals theirs bit for bit (a test compares).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,64 +15,191 @@ import torch
 
 from ..errors import RequestError
 from ..families import Family
+from .chunks import CHUNK, COMMA, MAX_CHUNKS, Chunk, chunked
+from .schedule import Emphasis, Plan, Scene, Sections, plan
+
+Vectors = Mapping[str, Mapping[str, torch.Tensor]]  # name -> text encoder's component name -> (n, width)
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the U-Net is told. With guidance the unconditional half comes first.
+    """What the U-Net is told at a step. With guidance the unconditional row comes first.
 
-    embeds: (1 or 2, tokens, width). pooled: (1 or 2, width) or None. guided: whether there are two halves.
+    embeds: (rows, tokens, width). pooled: (rows, width) or None. weights: of the prompts after the unconditional row;
+    empty when there is none, and then one row is all.
     """
 
     embeds: torch.Tensor
     pooled: torch.Tensor | None
-    guided: bool
+    weights: tuple[float, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return self.embeds.shape[0]
+
+    def at(self, step: int) -> Conditioning:
+        """It holds at every step."""
+        return self
 
     def for_batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Repeat each half `size` times: (halves * size, tokens, width) and (halves * size, width)."""
+        """Repeat each row `size` times: (rows * size, tokens, width) and (rows * size, width)."""
         pooled = None if self.pooled is None else self.pooled.repeat_interleave(size, 0)
         return self.embeds.repeat_interleave(size, 0), pooled
 
 
 def embed(pipe: Any, family: Family, prompt: str, negative_prompt: str, *, clip_skip: int = 1,
           guided: bool = True) -> Conditioning:
-    """Embed a prompt and, when guided, its negative.
+    """Embed a prompt that does not change with the steps and, when guided, its negative.
 
     clip_skip: 1 reads the last layer, 2 the last but one, as AUTOMATIC1111 counts; both prompts alike.
     Raises RequestError when the encoder has fewer layers.
     """
-    with torch.inference_mode():
-        embeds, pooled = _encode(pipe, family, prompt, clip_skip)
+    embedder = Embedder(pipe, family, clip_skip=clip_skip)
+    return Conditionings(embedder, plan(prompt, negative_prompt, 1), guided=guided).at(0)
+
+
+class Conditionings:
+    """The conditioning of every step of a plan. Equal scenes are one object, so a caller can tell a change by `is`."""
+
+    def __init__(self, embedder: Embedder, plan: Plan, *, guided: bool):
+        self._plan = plan
+        self._made: dict[Scene, Conditioning] = {}
+        with torch.inference_mode():
+            for scene in dict.fromkeys(plan.scenes):
+                self._made[scene] = embedder.condition(scene, plan.emphasis, guided=guided)
+
+    def at(self, step: int) -> Conditioning:
+        """The conditioning of a step, counted from 0."""
+        return self._made[self._plan.at(step)]
+
+
+class Embedder:
+    """Embeds text with a pipeline's encoders and remembers what it has embedded. Lives as long as a run.
+
+    vectors: embeddings (textual inversion) that stand for their bare name in the text. notices: what was not read.
+    """
+
+    def __init__(self, pipe: Any, family: Family, *, clip_skip: int = 1, vectors: Vectors | None = None):
+        self._pipe, self._family, self._clip_skip = pipe, family, clip_skip
+        self._vectors = vectors or {}
+        self._states: dict[tuple[str, Chunk], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._texts: dict[tuple[Sections, Emphasis], tuple[torch.Tensor, torch.Tensor | None]] = {}
+        self.notices: dict[str, None] = {}  # as an ordered set
+
+    def condition(self, scene: Scene, emphasis: Emphasis, *, guided: bool) -> Conditioning:
+        """Embed a scene. Rows of fewer chunks than the longest are filled up with empty ones."""
+        prompts = [self.text(sections, emphasis) for sections, _ in scene.prompts]
         if not guided:
-            return Conditioning(embeds, pooled, False)
-        if not negative_prompt and getattr(pipe.config, "force_zeros_for_empty_prompt", False):
-            negative = torch.zeros_like(embeds), torch.zeros_like(pooled)
-        else:
-            negative = _encode(pipe, family, negative_prompt, clip_skip)
-        return Conditioning(torch.cat([negative[0], embeds]),
-                            None if pooled is None else torch.cat([negative[1], pooled]), True)
+            embeds, pooled = prompts[0]
+            return Conditioning(embeds, pooled)
+        zeros = not any(scene.negative) and getattr(self._pipe.config, "force_zeros_for_empty_prompt", False)
+        rows = [prompts[0] if zeros else self.text(scene.negative, emphasis), *prompts]
+        longest = max(embeds.shape[1] for embeds, _ in rows)
+        embeds = torch.cat([self._filled(embeds, longest, emphasis) for embeds, _ in rows])
+        pooled = None if self._family.pooled is None else torch.cat([pooled for _, pooled in rows])
+        if zeros:
+            embeds[0], pooled[0] = 0, 0
+        return Conditioning(embeds, pooled, tuple(weight for _, weight in scene.prompts))
 
+    def text(self, sections: Sections, emphasis: Emphasis) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(1, tokens, width), the encoders' states side by side, and the first chunk's pooled (1, width) or None."""
+        key = sections, emphasis
+        if key not in self._texts:
+            self._texts[key] = self._text(sections, emphasis)
+        return self._texts[key]
 
-def _encode(pipe: Any, family: Family, text: str, clip_skip: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-    states, pooled = [], None
-    for tokenizer_name, encoder_name in family.text_encoders:
-        tokenizer, encoder = getattr(pipe, tokenizer_name), getattr(pipe, encoder_name)
-        ids = tokenizer(text, padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
-                        return_tensors="pt").input_ids.to(encoder.device)
-        last = clip_skip == 1 and family.final_norm
+    def _text(self, sections: Sections, emphasis: Emphasis) -> tuple[torch.Tensor, torch.Tensor | None]:
+        sides, pooled = [], None
+        for tokenizer_name, encoder_name in self._family.text_encoders:
+            chunks = self._chunks(sections, getattr(self._pipe, tokenizer_name), encoder_name)
+            states = [self._chunk(tokenizer_name, encoder_name, chunk) for chunk in chunks]
+            if encoder_name == self._family.pooled:
+                pooled = states[0][1]
+            weighted = [weigh(state, chunk.weights, emphasis)
+                        for (state, _), chunk in zip(states, chunks, strict=True)]
+            sides.append(torch.cat(weighted, 1))
+        return torch.cat(sides, -1), pooled
+
+    def _filled(self, embeds: torch.Tensor, tokens: int, emphasis: Emphasis) -> torch.Tensor:
+        if embeds.shape[1] == tokens:
+            return embeds
+        empty, _ = self.text(((),), emphasis)
+        return torch.cat([embeds, empty.repeat(1, (tokens - embeds.shape[1]) // empty.shape[1], 1)], 1)
+
+    def _chunks(self, sections: Sections, tokenizer: Any, encoder_name: str) -> tuple[Chunk, ...]:
+        def encode(text: str) -> list[int]:
+            return tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+
+        names = {name: len(sides[encoder_name]) for name, sides in self._vectors.items() if encoder_name in sides}
+        comma = tokenizer.convert_tokens_to_ids(COMMA)
+        chunks = chunked(sections, encode, None if comma == tokenizer.unk_token_id else comma,
+                         size=tokenizer.model_max_length - 2, names=names)
+        if len(chunks) > MAX_CHUNKS:
+            self.notices[f"The prompt is longer than {MAX_CHUNKS * CHUNK} tokens, so its end was not read."] = None
+        return chunks[:MAX_CHUNKS]
+
+    def _chunk(self, tokenizer_name: str, encoder_name: str, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:
+        """One chunk's unweighted states (1, tokens, width) and the encoder's pooled output."""
+        key = encoder_name, Chunk(chunk.ids, (), chunk.vectors)
+        if key not in self._states:
+            tokenizer, encoder = getattr(self._pipe, tokenizer_name), getattr(self._pipe, encoder_name)
+            size = tokenizer.model_max_length
+            ids = [tokenizer.bos_token_id, *chunk.ids, tokenizer.eos_token_id]
+            ids += [tokenizer.pad_token_id] * (size - len(ids))
+            rows = {place + 1: self._vectors[name][encoder_name] for place, name in chunk.vectors}
+            with _replaced(encoder.get_input_embeddings(), rows):
+                self._states[key] = self._encode(encoder, torch.tensor([ids], device=encoder.device))
+        return self._states[key]
+
+    def _encode(self, encoder: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        family, skip = self._family, self._clip_skip
+        last = skip == 1 and family.final_norm
         out = encoder(ids, output_hidden_states=not last)
-        if encoder_name == family.pooled:
-            pooled = out[0]
         if last:
-            states.append(out[0])
-            continue
-        depth = clip_skip + family.skip_offset
+            return out[0], out[0]
+        depth = skip + family.skip_offset
         if depth >= len(out.hidden_states):
-            raise RequestError(f"Clip skip: {clip_skip} is not possible. This model's text encoder has "
+            raise RequestError(f"Clip skip: {skip} is not possible. This model's text encoder has "
                                f"{len(out.hidden_states) - 1} layers.", "clip_skip")
         state = out.hidden_states[-depth]
         if family.final_norm:
             # transformers 5.6 dropped the .text_model level.
             state = getattr(encoder, "text_model", encoder).final_layer_norm(state)
-        states.append(state)
-    return torch.cat(states, -1), pooled
+        return state, out[0]
+
+
+def weigh(states: torch.Tensor, weights: tuple[float, ...], emphasis: Emphasis) -> torch.Tensor:
+    """Multiply each token's state by its weight; "Original" then restores the mean over the whole chunk.
+
+    states: (1, tokens, width). weights: of the tokens after the first mark; the others have 1. AUTOMATIC1111's rule.
+    """
+    if emphasis in ("Ignore", "None") or all(weight == 1 for weight in weights):
+        return states
+    factors = states.new_ones(states.shape[1], dtype=torch.float32)
+    factors[1:1 + len(weights)] = torch.tensor(weights, device=states.device)
+    before = states.float()
+    after = before * factors[:, None]
+    if emphasis == "Original":
+        ratio = before.mean() / after.mean()
+        after = after * ratio if bool(torch.isfinite(ratio)) else after
+    return after.to(states.dtype)
+
+
+@contextmanager
+def _replaced(embedding: torch.nn.Module, rows: Mapping[int, torch.Tensor]) -> Iterator[None]:
+    """Put vectors in the place of looked-up token embeddings. rows: first position -> (n, width)."""
+    if not rows:
+        yield
+        return
+
+    def put(module: torch.nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
+        output = output.clone()
+        for first, vectors in rows.items():
+            output[:, first:first + len(vectors)] = vectors.to(output)
+        return output
+
+    handle = embedding.register_forward_hook(put)
+    try:
+        yield
+    finally:
+        handle.remove()

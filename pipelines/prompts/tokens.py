@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from .chunks import CHUNK, COMMA, MAX_CHUNKS, Chunk, chunked
+from .schedule import Sections, plan
+
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
-LIMIT = 77  # positions of CLIP's text encoder, the two marks included
+STEPS = 20  # over which a prompt that changes is looked at
+MAX_SCENES = 8  # of those that differ
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """count: tokens without the two marks. limit: how many the model reads. kept + cut is the text."""
+    """The longest text that a prompt asks for at any step, without its syntax.
+
+    count: tokens, the padding before the last chunk included. limit: how many fit in as many chunks. kept + cut is
+    the text, cut what lies beyond MAX_CHUNKS. chunks: tokens in each chunk.
+    """
 
     count: int
     limit: int
     kept: str
     cut: str
+    chunks: tuple[int, ...] = ()
 
 
 @lru_cache(maxsize=4)
@@ -36,13 +46,43 @@ def _encoding(folder: Path, mtime_ns: int):
     return tokenizer
 
 
-def count(text: str, folder: Path, limit: int = LIMIT) -> Tokens:
-    """Count `text` with the tokenizer in `folder` (vocab.json, merges.txt).
+def count(text: str, folder: Path, *, names: Mapping[str, int] | None = None) -> Tokens:
+    """Count `text` with the tokenizer in `folder` (vocab.json, merges.txt): what is read, not weights and tags.
 
-    The cut falls where the first token begins that the model no longer reads.
+    names: embeddings that stand for their bare name, and how many vectors each has.
     """
     tokenizer = _encoding(folder, (folder / "vocab.json").stat().st_mtime_ns)
-    offsets = tokenizer.encode(text, add_special_tokens=False).offsets
-    room = limit - 2
-    at = offsets[room][0] if len(offsets) > room else len(text)
-    return Tokens(len(offsets), room, text[:at], text[at:])
+
+    def encode(piece: str) -> list[int]:
+        return tokenizer.encode(piece, add_special_tokens=False).ids
+
+    scenes = list(dict.fromkeys(plan(text, "", STEPS).scenes))[:MAX_SCENES]
+    texts = dict.fromkeys(sections for scene in scenes for sections, _ in scene.prompts)
+    comma = tokenizer.token_to_id(COMMA)
+    found = [(sections, chunked(sections, encode, comma, names=names)) for sections in texts]
+    sections, chunks = max(found, key=lambda pair: _count(pair[1]))
+    read = chunks[:MAX_CHUNKS]
+    if len(chunks) == len(read):
+        return Tokens(_count(chunks), CHUNK * len(chunks), text, "", _lengths(chunks))
+    kept, cut = _cut(sections, tokenizer, sum(len(chunk.ids) for chunk in read))
+    return Tokens(_count(chunks), CHUNK * MAX_CHUNKS, kept, cut, _lengths(read))
+
+
+def _lengths(chunks: tuple[Chunk, ...]) -> tuple[int, ...]:
+    return tuple(len(chunk.ids) for chunk in chunks)
+
+
+def _count(chunks: tuple[Chunk, ...]) -> int:
+    return CHUNK * (len(chunks) - 1) + len(chunks[-1].ids)
+
+
+def _cut(sections: Sections, tokenizer, room: int) -> tuple[str, str]:
+    """Cut the flat text where the first token begins that is no longer read."""
+    texts = [piece.text for section in sections for piece in section]
+    for number, text in enumerate(texts):
+        offsets = tokenizer.encode(text, add_special_tokens=False).offsets
+        if len(offsets) > room:
+            at = offsets[room][0]
+            return "".join(texts[:number]) + text[:at], text[at:] + "".join(texts[number + 1:])
+        room -= len(offsets)
+    return "".join(texts), ""

@@ -264,6 +264,7 @@ def test_latents_outside_the_mask_end_as_they_began(sd, sampler):
     import torch
 
     from pipelines import generate, sources
+    from pipelines.prompts.embed import embed
 
     family, parts = sd
     pipe = build(family, "inpaint", parts)
@@ -274,7 +275,7 @@ def test_latents_outside_the_mask_end_as_they_began(sd, sampler):
     scheduler = samplers.make(sampler, "Automatic", dict(parts["scheduler"].config), 4, "cpu")
     with torch.inference_mode():
         start = source.start(pipe, scheduler, generators)
-    condition = generate.embed(pipe, FAMILIES[family], "a cat", "")
+    condition = embed(pipe, FAMILIES[family], "a cat", "")
     *_, last = generate.denoise(pipe, FAMILIES[family], sampler, scheduler, start, condition, 5.0, generators)
     outside = (start.mask == 0).expand_as(last.latents)
     assert outside.any() and (start.mask == 1).any()
