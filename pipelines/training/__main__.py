@@ -1,0 +1,93 @@
+"""python -m pipelines.training CONFIG.toml | RUN_FOLDER [--resume]"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from ..device import prepare_environment
+from ..errors import RequestError, StudioError
+from .folder import RunFolder
+from .request import REQUIRED, TrainLora, changed_since, from_toml
+
+
+def main(argv: list[str]) -> int:
+    """Run, and return the exit code: 0 for finished, stopped and paused, 1 for failed, 2 for a config that is wrong."""
+    said = parser().parse_args(argv)
+    prepare_environment(os.environ)
+    try:
+        config, folder = chosen(said.what, resume=said.resume)
+    except StudioError as error:
+        print(error, file=sys.stderr)
+        return 2
+    from .run import run  # torch comes with it
+
+    try:
+        ended = run(config, folder)
+    except StudioError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 1 if ended.how == "failed" else 0
+
+
+def chosen(what: Path, *, resume: bool) -> tuple[TrainLora, RunFolder]:
+    """The config and the run folder that the command line means. Raises StudioError."""
+    if what.is_dir():
+        folder = RunFolder(what.absolute())
+        config = folder.config()
+        if not resume and folder.has_begun:
+            raise StudioError(f"{what.name}: this run has begun already. --resume goes on.")
+        return config, folder
+    config = from_toml(what)
+    folder = RunFolder(Path(config.output) / f"{config.name}-run")
+    leads = os.environ.get("RANK", "0") == "0"  # of several processes one alone moves folders
+    if folder.path.is_dir() and leads:
+        if folder.is_alive:
+            raise StudioError(f"{config.name}: this run is going on in another process.")
+        if resume:
+            field = changed_since(folder.config(), config)
+            if field:
+                title = TrainLora.model_fields[field].title
+                raise RequestError(f"{title}: it was changed since the run began, so the run cannot go on. Change it "
+                                   "back, or start a new one without --resume.", field)
+        else:
+            folder.step_aside()
+    if leads:
+        folder.write_config(config)
+    return config, folder
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command line; its help explains every key of a config."""
+    made = argparse.ArgumentParser(
+        prog="python -m pipelines.training", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Train a LoRA, or the U-Net itself, from a folder of pictures.\nCtrl-C finishes the step, saves "
+                    "and ends.", epilog=keys())
+    made.add_argument("what", metavar="CONFIG.toml | RUN_FOLDER", type=Path, help="a config, or the folder of a run")
+    made.add_argument("--resume", action="store_true", help="go on from the newest saved state, from 0 if there is "
+                                                            "none")
+    return made
+
+
+def keys() -> str:
+    """Every key of a config with its default and meaning."""
+    lines = [f"The smallest config has {', '.join(REQUIRED)}. Relative paths are relative to the config.", "", "keys:"]
+    for name, info in TrainLora.model_fields.items():
+        default = "needed" if info.is_required() else "by preset or model" if info.default is None else json.dumps(
+            info.default)
+        choices = _choices(info.annotation)
+        lines += [f"  {name} ({default}{f'; {choices}' if choices else ''})", f"      {info.description}"]
+    return "\n".join(lines)
+
+
+def _choices(annotation: object) -> str:
+    from typing import Literal, get_args, get_origin
+
+    return " | ".join(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,202 @@
+"""Look at every picture before any heavy work: ok, mended or left out, and why. The files are only read.
+
+Imports no torch, so that the page can show the table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import RequestError
+from ..images.convert import ORIENTATION_TAG, convert, flatten
+from . import captions
+from .archive import is_junk
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jxl")
+MASK = "-masklabel"
+MIN_SIDE = 64  # px; smaller pictures are mush when enlarged
+MAX_PICTURES = 20_000
+TOKEN_LIMIT = 75  # of CLIP's 77 two are marks
+NEAR = 4  # of 256 bits by which two pictures' hashes may differ and still be called alike
+
+CountTokens = Callable[[str], int]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a dataset. name: relative to its folder, with /. digest: SHA-256 of the file, "" when unread.
+
+    width, height: px, after the EXIF turn. verdict: ok, mended or left out. reasons: why, in plain words.
+    mask: a white-is-learned file beside it. weight: of its loss; is_prior: of the regularisation pictures.
+    """
+
+    path: Path
+    name: str
+    digest: str = ""
+    width: int = 0
+    height: int = 0
+    caption: str = ""
+    verdict: str = "ok"
+    reasons: tuple[str, ...] = ()
+    mask: Path | None = None
+    weight: float = 1.0
+    is_prior: bool = False
+
+    @property
+    def used(self) -> bool:
+        return self.verdict != "left out"
+
+
+def survey(data: Path, *, resolution: int, count_tokens: CountTokens | None = None) -> tuple[Picture, ...]:
+    """Look at every picture under a folder, decoding each fully.
+
+    A bad file is left out and named. Raises RequestError when there is no picture, or no good one.
+    """
+    if not data.is_dir():
+        raise RequestError("Data: there is no such folder.", "data")
+    files = list(_files(data))
+    masks = {path.with_name(path.stem.removesuffix(MASK)): path for path in files if path.stem.endswith(MASK)}
+    files = [path for path in files if not path.stem.endswith(MASK)]
+    if not files:
+        raise RequestError("Data: there is no picture in it. PNG, JPEG and WebP can be read.", "data")
+    if len(files) > MAX_PICTURES:
+        raise RequestError(f"Data: {len(files):,} pictures are too many; the limit is {MAX_PICTURES:,}.", "data")
+    tables: dict[Path, dict[str, str]] = {}
+    found, hashes = [], []
+    for path in files:
+        table = tables.setdefault(path.parent, captions.read_table(path.parent))
+        picture, near = _look(path, path.relative_to(data).as_posix(), resolution)
+        if picture.used:
+            picture = _captioned(picture, captions.read(path, table), count_tokens)
+            picture = replace(picture, mask=masks.get(path.with_name(path.stem)))
+        found.append(picture)
+        hashes.append(near)
+    found = _without_duplicates(found, hashes)
+    if not any(picture.used for picture in found):
+        first = found[0]
+        raise RequestError(f"Data: none of the {len(found)} pictures can be used. The first, {first.name[:80]}: "
+                           f"{'; '.join(first.reasons)}.", "data")
+    return tuple(found)
+
+
+def split(pictures: tuple[Picture, ...], share: float, seed: int) -> tuple[list[Picture], list[Picture]]:
+    """(trained on, held out), by the pictures' hashes: more or fewer files move no picture to the other side."""
+    used = [picture for picture in pictures if picture.used]
+    held = [picture for picture in used if not picture.is_prior and _draw(picture.digest, seed) < share]
+    if len(held) == sum(not picture.is_prior for picture in used):
+        held = []
+    return [picture for picture in used if picture not in held], held
+
+
+def open_picture(picture: Picture) -> tuple[Image.Image, Image.Image | None]:
+    """Its pixels (RGB, on white) and where it counts (L, white is learned): of the mask file, else of its alpha."""
+    image, _ = convert(picture.path)
+    mask = image.getchannel("A") if image.mode == "RGBA" else None
+    if picture.mask is not None:
+        mask = flatten(convert(picture.mask)[0]).convert("L")
+        mask = mask if mask.size == image.size else mask.resize(image.size, Image.Resampling.BILINEAR)
+    return flatten(image), mask
+
+
+def _draw(digest: str, seed: int) -> float:
+    return int(hashlib.sha256(f"{seed} {digest}".encode()).hexdigest()[:13], 16) / 16**13
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Pictures under a folder in a stable order; hidden ones, junk and links that lead out are passed over."""
+    base = root.resolve()
+    for place, folders, files in os.walk(base):
+        folders[:] = sorted(name for name in folders if not is_junk((name,)))
+        for name in sorted(files):
+            path = Path(place) / name
+            if path.suffix.lower() in PICTURES and not is_junk((name,)) and path.resolve().is_relative_to(base):
+                yield path
+
+
+def _look(path: Path, name: str, resolution: int) -> tuple[Picture, np.ndarray | None]:
+    """Decode one file. Returns the picture and its near-duplicate hash: 256 bits, None for a bad one."""
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        reasons = list(_oddities(path))
+        image, notices = convert(path)
+    except RequestError as error:
+        return Picture(path, name, verdict="left out", reasons=(_reason(str(error)),)), None
+    except OSError:
+        return Picture(path, name, verdict="left out", reasons=("the file cannot be opened",)), None
+    reasons += [_reason(notice) for notice in notices if "animated" not in notice]
+    if image.mode == "RGBA":
+        reasons.append("transparent: laid on white")
+    picture = Picture(path, name, digest, *image.size)
+    if min(image.size) < MIN_SIDE:
+        too_small = f"too small: {image.width} x {image.height} px; at least {MIN_SIDE} px a side"
+        return replace(picture, verdict="left out", reasons=(too_small,)), None
+    if image.width * image.height < resolution**2 * 0.9:
+        reasons.append(f"small: {image.width} x {image.height} px are enlarged")
+    verdict = "mended" if reasons else "ok"
+    return replace(picture, verdict=verdict, reasons=tuple(reasons)), _near_hash(image)
+
+
+def _oddities(path: Path) -> Iterator[str]:
+    """What the conversion will change, from the header alone. A damaged header is the conversion's to refuse."""
+    try:
+        with Image.open(path) as image:
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                yield "animated: its first frame is used"
+            if image.getexif().get(ORIENTATION_TAG, 1) not in (1, None):
+                yield "turned as its EXIF data says"
+            if image.mode == "CMYK":
+                yield "CMYK: converted to RGB"
+            deep = path.suffix.lower() == ".png" and path.open("rb").read(25)[24:25] == b"\x10"
+            if image.mode.startswith("I") or deep:
+                yield "16-bit: reduced to 8"
+    except Exception:  # decoders raise many kinds for damaged files
+        return
+
+
+def _captioned(picture: Picture, caption: captions.Caption, count_tokens: CountTokens | None) -> Picture:
+    reasons = [*picture.reasons, *caption.reasons]
+    tokens = count_tokens(caption.text) if count_tokens else 0
+    if tokens > TOKEN_LIMIT:
+        reasons.append(f"the caption has {tokens} tokens; what is beyond {TOKEN_LIMIT} is not read")
+    mended = picture.verdict == "mended" or any("UTF-8" in reason for reason in caption.reasons)
+    return replace(picture, caption=caption.text, reasons=tuple(reasons), verdict="mended" if mended else "ok")
+
+
+def _without_duplicates(pictures: list[Picture], hashes: list[np.ndarray | None]) -> list[Picture]:
+    """Leave out every exact copy but the first, and name near ones: they weigh double."""
+    first: dict[str, Picture] = {}
+    kept: list[tuple[np.ndarray, str]] = []
+    result = []
+    for picture, near in zip(pictures, hashes, strict=True):
+        if picture.used and picture.digest in first:
+            reason = f"the same file as {first[picture.digest].name[:80]}"
+            picture = replace(picture, verdict="left out", reasons=(reason,))
+        elif picture.used and near is not None:
+            first[picture.digest] = picture
+            alike = None
+            if kept:
+                apart = (np.stack([bits for bits, _ in kept]) != near).sum(1)
+                alike = kept[int(apart.argmin())][1] if apart.min() <= NEAR else None
+            if alike:
+                picture = replace(picture, reasons=(*picture.reasons, f"looks like {alike[:80]}"))
+            kept.append((near, picture.name))
+        result.append(picture)
+    return result
+
+
+def _near_hash(image: Image.Image) -> np.ndarray:
+    """256 bits: whether each cell of a 17 x 16 grey picture is brighter than its neighbour (difference hash)."""
+    grey = np.asarray(flatten(image).convert("L").resize((17, 16), Image.Resampling.BOX), np.int16)
+    return (grey[:, 1:] > grey[:, :-1] + 1).ravel()
+
+
+def _reason(sentence: str) -> str:
+    """A conversion's sentence as a reason in a list: without the field and the full stop."""
+    return sentence.removeprefix("Picture: ").rstrip(".")

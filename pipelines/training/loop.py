@@ -1,0 +1,301 @@
+"""The training loop: updates, measurements, saves, and what to do when something goes wrong.
+
+`train` is a generator of events. A state is complete: weights, optimizer, average, micro-batch and counters; the
+random numbers and the order of the pictures follow from seed and step. So N steps straight equal a run that was
+killed and taken up again, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+
+from .. import memory
+from ..errors import OutOfMemory, StudioError
+from . import objective, optimizers
+from .base import Base
+from .buckets import order
+from .events import CheckpointSaved, Event, Forecast, HeldOut, Notice, Skipped, StepDone
+from .examples import Draw, Examples, by_shape, seed_of
+from .losses import total
+from .progress import WORDS, Hooks, Progress
+from .request import TrainLora
+from .state import Checkpoints
+from .team import Team
+from .trainee import Average, Trainee
+
+BAD_IN_A_ROW = 3  # updates that are not finite before the run goes back to the last state
+MAX_ROLLBACKS = 2
+FORECAST_AT = 4  # updates; the first is slower than the rest
+SMOOTHING = 0.1
+
+
+class Loop:
+    """One run on one model. Make it, `resume` if there is a state, then iterate over `train`."""
+
+    def __init__(self, base: Base, config: TrainLora, examples: Examples, trainee: Trainee, checkpoints: Checkpoints,
+                 hooks: Hooks, team: Team | None = None):
+        self.base, self.config, self.examples, self.trainee = base, config, examples, trainee
+        self.checkpoints, self._hooks, self._team = checkpoints, hooks, team or Team()
+        self.average = Average(config.ema, trainee)
+        self.optimizer = optimizers.make(config, trainee.groups)
+        self.progress = Progress(micro_batch=config.batch_size)
+        self._start = None if config.method == "full" else {k: v.clone() for k, v in trainee.weights().items()}
+        self._saved_at = monotonic()
+        self._set_checkpointing(config.gradient_checkpointing == "on")
+
+    @property
+    def update_size(self) -> int:
+        """Pictures in an update, over all processes."""
+        return self.config.batch_size * self.config.accumulation * self._team.size
+
+    # States
+
+    def resume(self) -> int:
+        """Take the newest whole state up; returns its step, 0 when there is none."""
+        found = self.checkpoints.newest(self.base.device)
+        if found is not None:
+            self._restore(found[1])
+        return self.progress.step
+
+    def _tree(self) -> dict[str, Any]:
+        return {"weights": self.trainee.weights(), "average": self.average.weights,
+                "optimizer": self.optimizer.state_dict(), "progress": asdict(self.progress)}
+
+    def _restore(self, tree: dict[str, Any]) -> None:
+        self.trainee.put(tree["weights"])
+        if self.average.weights is not None and tree["average"] is not None:
+            self.average.weights = tree["average"]
+        self.optimizer.load_state_dict(tree["optimizer"])
+        self.progress = Progress(**tree["progress"])
+        self._set_checkpointing(self.progress.checkpointing)
+
+    def save(self) -> Iterator[Event]:
+        """Save the exact state and the usable weights. What the disk refuses is said, and the run goes on."""
+        self._saved_at = monotonic()
+        if not self._team.leads:
+            return
+        step, name = self.progress.step, []
+
+        def export(folder: Path) -> None:
+            with self.trainee.showing(self.average.weights):
+                name.append(self._hooks.export(folder, step))
+
+        keep = [self.progress.best_step] if self.config.keep_best else []
+        try:
+            folder = self.checkpoints.save(step, self._tree(), export, keep)
+        except OSError as error:
+            yield Notice(step, f"The state could not be saved: {error.strerror or error}. Training goes on; free some "
+                               "space. What was saved before is intact.")
+        else:
+            yield CheckpointSaved(step, f"checkpoints/{folder.name}", f"checkpoints/{folder.name}/{name[0]}")
+
+    # The run
+
+    def train(self) -> Iterator[Event]:
+        """Run to the end or until asked to stop; the generator's return value says how: finished, stopped, paused."""
+        config = self.config
+        updates, first = self._updates(), self.progress.step
+        step_s, saved = 0.0, first
+        if self.progress.step == 0:
+            yield from self._measure()
+        while self.progress.step < config.steps:
+            words = self._words()
+            if "sample" in words:
+                yield from self._sample()
+            if "stop" in words or "pause" in words:
+                yield from self.save()
+                return "paused" if "pause" in words else "stopped"
+            since, scale = monotonic(), optimizers.rate(config, self.progress.step) * self.progress.rate_scale
+            try:
+                loss, norm, events = self._update(next(updates), scale)
+            except OutOfMemory:
+                yield from self.save()
+                raise
+            yield from events
+            self.progress.step += 1
+            step = self.progress.step
+            if not math.isfinite(loss + norm):
+                yield Skipped(step, self.progress.skipped)
+                if self.progress.bad_in_a_row >= BAD_IN_A_ROW:
+                    yield from self._roll_back()
+                    updates, saved = self._updates(), self.progress.step
+                continue
+            took = monotonic() - since
+            step_s = took if step - first < 3 else (1 - SMOOTHING) * step_s + SMOOTHING * took
+            left = step_s * (config.steps - step)
+            yield StepDone(step, config.steps, loss, config.learning_rate * scale, norm, 1 / max(step_s, 1e-9), left)
+            if step - first == FORECAST_AT:
+                yield Forecast(step, step_s, left, self._peak_bytes())
+            if step % config.validate_every == 0 or step == config.steps:
+                yield from self._measure()
+                if config.keep_best and self.progress.best_step == step:
+                    yield from self.save()
+                    saved = step
+                if config.early_stop and self.progress.worse >= config.early_stop:
+                    yield Notice(step, f"The held-out loss has not fallen for {self.progress.worse} measurements: "
+                                       "ended early.")
+                    break
+            if config.sample_every and (step % config.sample_every == 0 or step == config.steps):
+                yield from self._sample()
+            if saved != step and ("save" in words or self._due(step)):
+                yield from self.save()
+                saved = step
+        if saved != self.progress.step:
+            yield from self.save()
+        return "finished"
+
+    def _updates(self) -> Iterator[list[int]]:
+        groups = [None if one.picture.is_prior else one.bucket for one in self.examples.trained]
+        own = [i for i, group in enumerate(groups) if group is not None]
+        prior = [i for i, group in enumerate(groups) if group is None]
+        main = order([groups[i] for i in own], self.update_size, self.config.seed, self.config.repeats)
+        side = order([self.examples.trained[i].bucket for i in prior], self.update_size, self.config.seed + 1)
+        both = ([own[i] for i in update] + [prior[i] for i in (next(side) if prior else ())] for update in main)
+        return islice(both, self.progress.step, None)
+
+    def _update(self, indices: list[int], rate: float) -> tuple[float, float, list[Event]]:
+        """One update: (loss, gradient norm before clipping, what had to be changed)."""
+        draws = self.examples.draw(indices, self.progress.step, self.progress.detour)
+        mine = draws[self._team.rank :: self._team.size]
+        events: list[Event] = []
+        while True:
+            full, loss = False, None
+            try:
+                loss = self._gradients(mine)
+            except Exception as error:
+                if not memory.is_out_of_memory(error):
+                    raise
+                full = True
+            if not self._team.any(full, self.base.device):
+                break
+            loss = None
+            self.optimizer.zero_grad(set_to_none=True)
+            memory.free()  # outside the except block: its traceback would keep the tensors
+            events.append(self._shrink())
+        parameters = [parameter for parameter in self.trainee.parameters if parameter.grad is not None]
+        self._team.sum([loss, *(parameter.grad for parameter in parameters)])
+        longest = self.config.max_grad_norm or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(parameters, longest)
+        value, length = torch.stack([loss, norm.to(loss)]).tolist()  # the one time the host waits for the device
+        if math.isfinite(value + length):
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * rate
+            self.optimizer.step()
+            self.average.update(self.progress.step)
+            self.progress.bad_in_a_row = 0
+        else:
+            self.progress.skipped += 1
+            self.progress.bad_in_a_row += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        return value, length, events
+
+    def _gradients(self, draws: list[Draw]) -> torch.Tensor:
+        """Add up the gradients of an update's pictures; returns their share of its loss."""
+        loss = torch.zeros((), device=self.base.device)
+        self._set_training(True)
+        for number, part in enumerate(by_shape(draws, self.progress.micro_batch)):
+            torch.manual_seed(seed_of(self.config.seed, self.progress.step, self.progress.detour, self._team.rank,
+                                      number))  # for dropout
+            batch = self.examples.batch(part)
+            share = total(objective.errors(self.base, self.config, batch), batch.weights, self.update_size)
+            share.backward()
+            loss += share.detach()
+        return loss
+
+    def _measure(self) -> Iterator[Event]:
+        """The held-out loss, when pictures are held out."""
+        draws = self.examples.held_out()
+        if not draws:
+            return
+        self._set_training(False)
+        sum_ = torch.zeros((), device=self.base.device)
+        with torch.no_grad(), self.trainee.showing(self.average.weights):
+            for part in by_shape(draws, self.progress.micro_batch):
+                sum_ += objective.errors(self.base, self.config, self.examples.batch(part)).sum()
+        loss, progress = float(sum_) / len(draws), self.progress
+        best = progress.best_loss is None or loss < progress.best_loss
+        if best:
+            progress.best_loss, progress.best_step = loss, progress.step
+        progress.worse = 0 if best else progress.worse + 1
+        yield HeldOut(progress.step, loss, best)
+
+    def _sample(self) -> Iterator[Event]:
+        if self._team.leads:
+            self._set_training(False)
+            with self.trainee.showing(self.average.weights):
+                yield from self._hooks.sample(self.progress.step)
+
+    # Trouble
+
+    def _shrink(self) -> Notice:
+        """Make the next try smaller: half the micro-batch, then gradient checkpointing. Raises OutOfMemory."""
+        progress = self.progress
+        if progress.micro_batch > 1:
+            progress.micro_batch = (progress.micro_batch + 1) // 2
+            return Notice(progress.step, f"Not enough memory: {progress.micro_batch} pictures at once from here on, in "
+                                         "more parts. The updates stay the same.")
+        if not progress.checkpointing and self.config.gradient_checkpointing == "auto":
+            self._set_checkpointing(True)
+            return Notice(progress.step, "Not enough memory: gradient checkpointing is on from here on, which is "
+                                         "slower.")
+        raise OutOfMemory(f"Not enough memory for one picture at {self.config.resolution} px. Lower the resolution or "
+                          "the rank, or train fewer layers.")
+
+    def _roll_back(self) -> Iterator[Event]:
+        """Go back to the last state with half the learning rate. Raises StudioError when that was done before."""
+        bad = self.progress
+        if bad.detour >= MAX_ROLLBACKS:
+            raise StudioError("The loss is not a number again and again. Lower the learning rate, or choose precision "
+                              "float32. The saved states are good.")
+        found = self.checkpoints.newest(self.base.device)
+        if found is not None:
+            self._restore(found[1])
+        elif self._start is not None:
+            self.trainee.put(self._start)
+            self.average.restart()
+            self.optimizer = optimizers.make(self.config, self.trainee.groups)
+            self.progress = Progress(micro_batch=bad.micro_batch, checkpointing=bad.checkpointing)
+        else:
+            raise StudioError("The loss is not a number, and no state was saved yet. Lower the learning rate.")
+        progress = self.progress
+        progress.rate_scale, progress.detour, progress.skipped = bad.rate_scale / 2, bad.detour + 1, bad.skipped
+        progress.bad_in_a_row = 0
+        yield Notice(progress.step, f"{BAD_IN_A_ROW} updates in a row were not numbers: back to step {progress.step} "
+                                    "with half the learning rate.")
+
+    def _due(self, step: int) -> bool:
+        minutes = self.config.save_minutes
+        by_time = bool(minutes) and monotonic() - self._saved_at > minutes * 60
+        return by_time or bool(self.config.save_every and step % self.config.save_every == 0)
+
+    def _words(self) -> list[str]:
+        """What was asked for, the same in every process."""
+        bits = sum(1 << WORDS.index(word) for word in set(self._hooks.asked()) & set(WORDS)) if self._team.leads else 0
+        bits = self._team.agree(bits, self.base.device)
+        return [word for i, word in enumerate(WORDS) if bits >> i & 1]
+
+    def _set_training(self, on: bool) -> None:
+        if self.trainee.adapter is not None:
+            self.trainee.adapter.train(on)  # switches the LoRA's own dropout
+
+    def _set_checkpointing(self, on: bool) -> None:
+        self.progress.checkpointing = on
+        if on:
+            self.base.unet.enable_gradient_checkpointing()
+        else:
+            self.base.unet.disable_gradient_checkpointing()
+
+    def _peak_bytes(self) -> int:
+        if self.base.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.base.device)
+        import psutil
+
+        return psutil.Process().memory_info().rss

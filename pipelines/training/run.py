@@ -1,0 +1,234 @@
+"""One run, from a config to a result: what `python -m pipelines.training` does.
+
+The process owns the run folder; everybody else follows its event log (follow.py).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import signal
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import device, memory, models, settings
+from ..checkpoints import ModelCard
+from ..errors import RequestError, StudioError
+from ..prompts.tokens import count
+from ..requests import make
+from . import archive, export, presets, team
+from . import base as bases
+from . import trainee as trainees
+from .caches import TensorCache
+from .dataset import Picture, split, survey
+from .events import Ended, Event, Notice, Started
+from .examples import Examples, plan
+from .folder import Commands, RunFolder, owned, write_json
+from .loop import Loop
+from .progress import Hooks
+from .report import Report
+from .request import MAY_CHANGE, TrainLora
+from .sampling import Samples
+from .state import Checkpoints
+
+VERSIONS = ("torch", "diffusers", "transformers", "safetensors", "numpy", "pillow")
+DEFAULT_PROMPTS = 4  # captions that are drawn when samples are wanted and no prompt is given
+PREPARING_EVERY_S = 10.0
+
+
+def run(config: TrainLora, folder: RunFolder) -> Ended:
+    """Run a config in its folder, taking up the newest state when there is one; returns how it ended.
+
+    Raises StudioError only when the folder is another process's; every other error is an end with how "failed".
+    """
+    group, own_device = team.join(config.device)
+    config = config.model_copy(update={"device": own_device})
+    with ExitStack() as stack:
+        stack.callback(group.leave)
+        if group.leads:
+            stack.enter_context(owned(folder))
+        group.agree(0, torch.device(own_device if own_device.startswith("cuda") else "cpu"))
+        report = Report(folder, tensorboard=config.tensorboard, silent=not group.leads)
+        stack.callback(report.close)
+        asked = stack.enter_context(_asked(folder))
+        current = _Run(config, folder, group, asked)
+        try:
+            for event in current.events():
+                report.write(event)
+            ended = current.ended
+        except StudioError as error:
+            ended = Ended(current.step, "failed", str(error))
+        except Exception as error:  # whatever it is, the log must say that it ended
+            traceback.print_exc()
+            if memory.is_out_of_memory(error):
+                text = "Not enough memory. Choose a smaller resolution or batch size."
+            elif isinstance(error, OSError):
+                text = f"The disk refused: {error.strerror or error}. The saved states are intact; go on with --resume."
+            else:
+                text = f"Unexpected: {type(error).__name__}. The output tells more."
+            ended = Ended(current.step, "failed", text)
+        report.write(ended)
+    return ended
+
+
+class _Run:
+    """The parts of a run put together. step: where it is, also after an error."""
+
+    def __init__(self, config: TrainLora, folder: RunFolder, group: team.Team, asked: Any):
+        self._config, self._folder, self._team, self._asked = config, folder, group, asked
+        self._loop: Loop | None = None
+        self.ended = Ended(0, "failed", "It did not begin.")
+
+    @property
+    def step(self) -> int:
+        return self._loop.progress.step if self._loop else 0
+
+    def events(self) -> Iterator[Event]:
+        """Everything from looking at the data to the result."""
+        card = bases.find_card(self._config.model)
+        pictures = self._pictures(card)
+        config, trained, held = self._resolved(card, pictures)
+        for picture in pictures:
+            if not picture.used:
+                yield Notice(0, f"Left out: {picture.name[:100]} ({'; '.join(picture.reasons)}).")
+        base = bases.load(card, config)
+        examples = Examples(plan(trained, config, base.size_step), plan(held, config, base.size_step), base, config,
+                            TensorCache(self._folder.path / "cache" if config.cache == "disk" else None))
+        if not (yield from self._prepare(examples)):
+            self.ended = Ended(0, "stopped", "Stopped before the first step.")
+            return
+        base.park(text_too=config.text_encoder == "off")
+        trainee = trainees.make(base, config)
+        samples = Samples(base, config, self._folder, config.sample_prompts or _prompts(examples))
+
+        def write(folder: Path, step: int) -> str:
+            return "state.safetensors" if trainee.adapter is None else export.write(
+                folder / f"{config.name}-{step:06d}", base, trainee, config, step)
+
+        loop = Loop(base, config, examples, trainee, Checkpoints(self._folder.checkpoints, config.keep_last),
+                    Hooks(self._asked, write, samples.draw), self._team)
+        self._loop = loop
+        first = loop.resume()
+        yield Started(first, config.steps, len(trained), len(held), sum(p.numel() for p in trainee.parameters),
+                      device.describe(base.placement.device, str(base.autocast).removeprefix("torch.")))
+        how = yield from loop.train()
+        if how == "finished":
+            yield from self._finish(base, trainee, config, loop)
+        else:
+            text = "Everything is saved." if how == "paused" else "Stopped; everything is saved."
+            self.ended = Ended(loop.progress.step, how, f"{text} --resume goes on.")
+
+    def _pictures(self, card: ModelCard) -> tuple[Picture, ...]:
+        config, here = self._config, settings.load([], os.environ)
+        tokenizer = models.tokenizer_folder(card, here.data_dir)
+        resolution = config.resolution or card.native_size
+
+        def look(data: str) -> tuple[Picture, ...]:
+            place = Path(data)
+            if place.is_file():
+                unpacked = self._folder.path / "data"
+                if self._team.leads and not unpacked.is_dir():
+                    archive.unpack(place, unpacked)
+                self._team.agree(0, torch.device("cpu"))
+                place = unpacked
+            return survey(place, resolution=resolution, count_tokens=lambda text: count(text, tokenizer).count)
+
+        pictures = look(config.data)
+        if config.prior_data:
+            pictures += tuple(replace(one, is_prior=True, weight=config.prior_weight)
+                              for one in look(config.prior_data))
+        return pictures
+
+    def _resolved(self, card: ModelCard, pictures: tuple[Picture, ...]) -> tuple[TrainLora, list[Picture],
+                                                                                list[Picture]]:
+        """The concrete config, and the pictures trained on and held out; written down, or as they were written."""
+        file, config = self._folder.manifest_file, self._config
+        trained, held = split(pictures, config.validation, config.seed)
+        own = sum(not one.is_prior for one in trained)
+        facts = [{"file": one.name, "sha256": one.digest, "verdict": one.verdict, "reasons": list(one.reasons),
+                  "prior": one.is_prior} for one in pictures]
+        known = self._folder.manifest()
+        if known is None:
+            concrete = presets.resolve(config, pictures=own, native_size=card.native_size,
+                                       unet_parameters=card.unet_parameters)
+            manifest = {
+                "config": config.model_dump(), "resolved": concrete.model_dump(), "model": card.name,
+                "fingerprint": models.short_hash(card, self._folder.path / "hashes.json"), "pictures": facts,
+                "held_out": [one.digest for one in held], "seed": config.seed, "started_at": round(time.time()),
+                "versions": {"python": platform.python_version(),
+                             **{name: importlib.metadata.version(name) for name in VERSIONS}}}
+            if self._team.leads:
+                write_json(file, manifest)
+            return concrete, trained, held
+        begun = {one["sha256"] for one in known["pictures"] if one["verdict"] != "left out"}
+        if begun != {one.digest for one in pictures if one.used}:
+            raise RequestError("Data: the pictures are not those the run began with, so it cannot go on. Put them "
+                               "back, or start a new run.", "data")
+        newer = {name: value for name in MAY_CHANGE if (value := getattr(config, name)) is not None}
+        return make(TrainLora, **{**known["resolved"], **newer, "device": config.device}), trained, held
+
+    def _prepare(self, examples: Examples) -> Iterator[Event]:
+        """Encode everything; the return value says whether to go on."""
+        told = time.monotonic()
+        for done, of in examples.prepare():
+            if {"stop", "pause"} & set(self._asked()):
+                return False
+            if time.monotonic() - told > PREPARING_EVERY_S:
+                told = time.monotonic()
+                yield Notice(0, f"Encoded {done} of {of} pictures.")
+        return True
+
+    def _finish(self, base: bases.Base, trainee: trainees.Trainee, config: TrainLora, loop: Loop) -> Iterator[Event]:
+        """Write the result: of the last step, or of the best one."""
+        step, weights = loop.progress.step, loop.average.weights
+        if config.keep_best and loop.progress.best_step in loop.checkpoints.steps():
+            best = loop.checkpoints.load(loop.progress.best_step, base.device)
+            step, weights = loop.progress.best_step, best["average"] or best["weights"]
+            yield Notice(loop.progress.step, f"The result is that of step {step}, the best by held-out loss.")
+        name = config.name
+        if self._team.leads:
+            base.recall()
+            with trainee.showing(weights):
+                name = export.write(Path(config.output) / config.name, base, trainee, config, step)
+        self.ended = Ended(loop.progress.step, "finished", f"The result is {name}.", name)
+
+
+def _prompts(examples: Examples) -> list[str]:
+    texts = [one.texts[0] for one in [*examples.held, *examples.trained] if one.texts[0]]
+    return list(dict.fromkeys(texts))[:DEFAULT_PROMPTS] or [""]
+
+
+@contextmanager
+def _asked(folder: RunFolder) -> Iterator[Any]:
+    """What the person or the system asks for: the commands file; SIGTERM and Ctrl-C, which mean stop.
+
+    A second signal ends the process at once.
+    """
+    commands, came = Commands(folder), []
+    before = {}
+
+    def on_signal(number: int, frame: Any) -> None:
+        came.append("stop")
+        signal.signal(number, before[number])
+
+    def asked() -> list[str]:
+        words = [*came, *commands.read()]
+        came.clear()
+        return words
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.getsignal(number)
+        signal.signal(number, on_signal)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
