@@ -1,0 +1,15 @@
+"""LoRA files: find, read, attach, write and merge them.
+
+tags     <lora:name:te:unet> in a prompt                           no torch
+keys     tensor names of a file -> layer and role; family          no torch
+find     files on disk -> AdapterCard                              no torch
+names    layers of a model <-> the names that files give them
+parts    what a file holds for one layer, and the change of the weight that it stands for
+read     file -> Adapter, checked against the model
+apply    `with applied(pipe, uses)`: beside the weights; `merged`: into them. Both restore on exit
+write    trained parts -> files of kohya's and of peft's kind
+merge    model and adapters -> a whole new checkpoint
+
+May import errors, settings, headers, checkpoints and families. Start reading at read.py, then apply.py. To read another
+kind of file, add its suffixes to keys.py and a part that knows its `delta` to parts.py.
+"""

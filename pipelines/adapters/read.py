@@ -1,0 +1,198 @@
+"""A LoRA file -> Adapter: every layer found in the model and checked against it, nothing left out silently."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ..checkpoints import refuse_pickle
+from ..errors import ModelError
+from ..families import Family
+from ..headers import Header, read_header
+from . import keys, names
+from .parts import Full, Hadamard, Kronecker, LowRank, Part
+
+FLOATS = ("F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2")
+MAX_TRIGGER = 500  # characters
+PEFT_METADATA = "lora_adapter_metadata"
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """What a file changes in one model.
+
+    parts: path of a layer (see names.py) -> its change. layers: how many the file has. unmatched: names in the file
+    that this model has no layer for, or that are no part of an adapter. family: key of FAMILIES or words, "" unknown.
+    """
+
+    name: str
+    parts: Mapping[str, Part]
+    layers: int
+    unmatched: tuple[str, ...] = ()
+    family: str = ""
+    trigger_words: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The different ranks, smallest first."""
+        return tuple(sorted({part.rank for part in self.parts.values()}))
+
+    @property
+    def line(self) -> str:
+        """One line for the page: how much of the file takes effect."""
+        ranks = self.ranks
+        rank = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+        kind = f", for {keys.label(self.family)}" if self.family else ""
+        return f"{self.name}: {len(self.parts)} of {self.layers} layers matched, {rank}{kind}"
+
+
+def read(path: Path, pipe: Any, family: Family, name: str | None = None) -> Adapter:
+    """Read a safetensors file for the model in `pipe`.
+
+    Raises ModelError naming file and reason: damaged, no adapter, for another family, no layer matched, a layer of
+    another shape, a rank over 1,024, a number that is not finite.
+    """
+    refuse_pickle(path)
+    header = read_header(path)
+    shown = path.name[:80]
+    if not keys.is_adapter(header.shapes):
+        raise ModelError(f"{shown} cannot be used: it holds no LoRA.")
+    keys.ranks(header)
+    kind = keys.family_of(header)
+    if kind and kind != family.name:
+        raise ModelError(f"{shown} is a LoRA for {keys.label(kind)}, the model is {family.label}.")
+    named, other = keys.layers(header.shapes)
+    found, unmatched = _match(named, names.table(pipe))
+    if not found:
+        raise ModelError(f"{shown} does not fit: 0 of {len(named)} layers matched. The model is {family.label}.")
+    modules = names.layers(pipe)
+    tensors = _tensors(header, [key for roles in found.values() for key in roles.values()])
+    alpha_of = _peft_alphas(header.metadata)
+    parts = {}
+    for layer, roles in found.items():
+        held = {role: tensors[key] for role, key in roles.items()}
+        parts[layer] = _part(shown, layer, held, modules[layer], alpha_of)
+    return Adapter(name or path.stem, parts, len(named), (*unmatched, *other), kind,
+                   header.metadata.get("modelspec.trigger_phrase", "")[:MAX_TRIGGER], header.metadata)
+
+
+def _match(named: Mapping[str, Mapping[str, str]], table: Mapping[str, str]) -> tuple[
+        dict[str, dict[str, str]], tuple[str, ...]]:
+    """({path: {role: tensor's name}}, the layers that the model does not have)."""
+    found: dict[str, dict[str, str]] = {}
+    for name, roles in named.items():
+        if name in table:
+            found.setdefault(table[name], {}).update(roles)
+    empty = [path for path, roles in found.items() if roles.keys() <= {"alpha"}]
+    for path in empty:
+        del found[path]
+    return found, tuple(name for name in named if table.get(name) not in found)
+
+
+def _tensors(header: Header, wanted: list[str]) -> dict[str, Tensor]:
+    """Read tensors into memory of our own: a mapped file that another program cuts short would end this one."""
+    for key in wanted:
+        if header.dtypes[key] not in FLOATS and not key.endswith(".alpha"):
+            raise _unusable(header.path.name, f"{key[:80]} is stored as {header.dtypes[key][:20]}")
+    tensors = {}
+    try:
+        with safe_open(header.path, "pt") as file:
+            for key in wanted:
+                tensor = file.get_tensor(key)
+                tensors[key] = tensor.float() if tensor.element_size() == 1 else tensor.clone()
+    except (SafetensorError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise _unusable(header.path.name, (reason or "the disk does not answer")[:200]) from None
+    for key, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise _unusable(header.path.name, f"{key[:80]} holds numbers that are not finite")
+    return tensors
+
+
+def _part(shown: str, layer: str, held: dict[str, Tensor], module: nn.Module,
+          alpha_of: Callable[[str, int], float | None]) -> Part:
+    """Build the part of one layer and check that it changes a weight of this layer's shape."""
+    alpha = held.pop("alpha", None)
+    dora_scale, magnitude = held.pop("dora_scale", None), held.pop("magnitude", None)
+    shape = module.weight.shape
+    part = _assembled(held)
+    if part is None or (alpha is not None and alpha.numel() != 1):
+        raise _unusable(shown, f"{_short(layer)} is not whole: it has {', '.join(sorted(held))[:120]}")
+    if not part.fits(shape) or getattr(module, "groups", 1) != 1:
+        sizes = ", ".join(f"{role} {'x'.join(map(str, tensor.shape))}" for role, tensor in held.items())
+        raise _unusable(shown, f"it is made for a model of other sizes. {_short(layer)} is "
+                               f"{'x'.join(map(str, shape))} here, and the file has {sizes[:160]}")
+    value = float(alpha) if alpha is not None else alpha_of(layer, part.rank)
+    if magnitude is not None:  # peft's, which has one for each output
+        dora_scale = magnitude.reshape(-1, 1)
+    if dora_scale is not None:
+        dora_scale = _dora(shown, layer, dora_scale, shape)
+    # No alpha means a scale of 1.
+    return type(part)(**{**vars(part), "alpha": part.rank if value is None else value, "dora_scale": dora_scale})
+
+
+def _assembled(held: Mapping[str, Tensor]) -> Part | None:
+    """The kind of part that the roles make up; None when one is missing. alpha and dora_scale are still to be set."""
+    short = {role.split("_", 1)[-1]: tensor for role, tensor in held.items()}
+    if {"down", "up"} <= held.keys():
+        return LowRank(held["down"], held["up"], 1.0, mid=held.get("mid"))
+    if {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"} <= held.keys():
+        return Hadamard(**short, alpha=1.0)
+    if "diff" in held:
+        return Full(held["diff"])
+    w1, w2 = (tuple(short[name] for name in ((w,) if w in short else (f"{w}_a", f"{w}_b")) if name in short)
+              for w in ("w1", "w2"))
+    whole = [len(factors) == (1 if w in short else 2) for w, factors in (("w1", w1), ("w2", w2))]
+    return Kronecker(w1, w2, 1.0, short.get("t2")) if all(whole) else None
+
+
+def _dora(shown: str, layer: str, dora_scale: Tensor, shape: torch.Size) -> Tensor:
+    """Magnitudes in the number of axes of the weight: (out, 1[, 1, 1]) or (1, in[, 1, 1])."""
+    ones = [1] * (len(shape) - 2)
+    if dora_scale.shape[:1] == shape[:1] and dora_scale.numel() == shape[0]:
+        return dora_scale.reshape(shape[0], 1, *ones)
+    if dora_scale.shape[1:2] == shape[1:2] and dora_scale.numel() == shape[1]:
+        return dora_scale.reshape(1, shape[1], *ones)
+    raise _unusable(shown, f"the magnitudes of {_short(layer)} are {'x'.join(map(str, dora_scale.shape))}, "
+                           f"the weight is {'x'.join(map(str, shape))}")
+
+
+def _peft_alphas(metadata: Mapping[str, str]) -> Callable[[str, int], float | None]:
+    """(layer's path, rank) -> alpha, from the settings that diffusers writes into the header instead of tensors."""
+    try:
+        said = json.loads(metadata.get(PEFT_METADATA, ""))
+    except (ValueError, RecursionError):
+        said = None
+    said = said if isinstance(said, dict) else {}
+
+    def alpha_of(layer: str, rank: int) -> float | None:
+        component, inner = layer.split(".", 1)
+        alpha = said.get(f"{component}.lora_alpha")
+        patterns = said.get(f"{component}.alpha_pattern")
+        for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
+            # Patterns are the ends of paths; as regular expressions they would be programs from a stranger.
+            plain = names.with_text_model(pattern).removeprefix("text_model.")
+            if inner == plain or inner.endswith(f".{plain}"):
+                alpha = value
+        if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not math.isfinite(alpha):
+            return None
+        return alpha * math.sqrt(rank) if said.get(f"{component}.use_rslora") is True else float(alpha)
+
+    return alpha_of
+
+
+def _short(layer: str) -> str:
+    return layer[:120]
+
+
+def _unusable(file: str, reason: str) -> ModelError:
+    return ModelError(f"{file[:80]} cannot be used: {reason}.")
