@@ -1,0 +1,49 @@
+"""A small dataset, and runs on the tiny models: the real loop, in this process or in one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.training.request import TrainLora, from_table
+
+
+def write_pictures(folder: Path, sizes: list[tuple[int, int]], seed: int = 0) -> Path:
+    """Pictures of smooth random colours with captions beside them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i, size in enumerate(sizes):
+        coarse = Image.fromarray(rng.integers(0, 255, (4, 4, 3), np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(f"a cat, red, picture {i}")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings of the person at this machine, here and in processes that are started."""
+    monkeypatch.setenv("ATELIER_DATA_DIR", str(tmp_path / "app-data"))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven pictures of five shapes; shared, so no test writes into it."""
+    sizes = [(64, 64), (80, 64), (64, 96), (128, 64), (100, 100), (70, 66), (64, 64)]
+    return write_pictures(tmp_path_factory.mktemp("data") / "pictures", sizes)
+
+
+@pytest.fixture
+def make_config(sd_folder: Path, pictures: Path, tmp_path: Path) -> Callable[..., TrainLora]:
+    """Configs for the tiny model: few steps, nothing optional."""
+
+    def make(**changes) -> TrainLora:
+        table = {"model": str(sd_folder), "data": str(pictures), "output": str(tmp_path / "out"), "name": "one",
+                 "steps": 4, "batch_size": 2, "save_every": 0, "save_minutes": 0, "validation": 0.0,
+                 "learning_rate": 1e-3, "tensorboard": False}
+        return from_table({**table, **changes}, tmp_path)
+
+    return make
