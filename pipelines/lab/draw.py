@@ -1,0 +1,81 @@
+"""Pictures from a model that was trained here: a request to draw becomes finished pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+
+from .. import device
+from ..control import Control
+from ..errors import Cancelled, RequestError
+from . import data
+from .checkpoints import Model
+from .requests import Sample
+from .sampling import State, ddim, ddpm, denoiser_of, mixed_context
+
+SHOWN_PX = 64
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A finished picture. number: from 0, so its seed is the request's plus number."""
+
+    number: int
+    seed: int
+    image: Image.Image
+
+
+def draw(request: Sample, model: Model, control: Control | None = None) -> Iterator[Drawn]:
+    """Draw request.count pictures; each depends on its own seed alone. Raises Cancelled when stopped."""
+    control = control or Control()
+    enlarge = request.enlarge or max(1, SHOWN_PX // model.side)
+    for first in range(0, request.count, request.batch_size):
+        seeds = [request.seed + i for i in range(first, min(first + request.batch_size, request.count))]
+        for state in walk(request, model, seeds):
+            x = state.x
+            if control.stop.is_set():
+                raise Cancelled("Stopped.")
+        for i, pixels in enumerate(x):
+            yield Drawn(first + i, seeds[i], data.to_image(pixels, enlarge))
+
+
+def walk(request: Sample, model: Model, seeds: list[int]) -> Iterator[State]:
+    """The steps of one batch, for a film strip."""
+    place = next(model.network.parameters()).device
+    noise, generators = model.noise(seeds)
+    context = mixed_context(class_weights(request.label, model.classes), len(model.classes), len(seeds))
+    denoiser = denoiser_of(model.network, model.prediction, context.to(place) if model.classes else None,
+                           request.guidance_scale)
+    if request.sampler == "ddpm":
+        return ddpm(denoiser, model.schedule, noise.to(place), generators)
+    return ddim(denoiser, model.schedule, noise.to(place), generators, request.steps, request.eta)
+
+
+def class_weights(label: str, classes: tuple[str, ...]) -> dict[int, float]:
+    """Read "3", "food-drink", "3:0.5,8:0.5" or "" (any class). Raises RequestError naming the classes there are."""
+    weights: dict[int, float] = {}
+    for part in filter(None, (piece.strip() for piece in label.split(","))):
+        name, _, weight = part.partition(":")
+        name = name.strip()
+        if not classes:
+            raise RequestError("Class: this model was trained without classes.", "label")
+        known = name in classes or (name.isascii() and name.isdigit() and int(name) < len(classes))
+        if not known:
+            raise RequestError(f"Class: {name[:40]!r} is unknown. Known are {', '.join(classes)}.", "label")
+        try:
+            value = float(weight) if weight else 1.0
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= 10:
+            raise RequestError(f"Class: the weight {weight.strip()[:20]!r} is not possible. It is a number from 0 to "
+                               "10.", "label")
+        weights[classes.index(name) if name in classes else int(name)] = value
+    return weights
+
+
+def device_of(name: str) -> torch.device:
+    """The device to compute on; "auto" takes the best there is. Raises RequestError for one that is missing."""
+    return torch.device(device.choose(name, unet_parameters=0, half_vae=True).device)

@@ -1,0 +1,124 @@
+"""What can be asked of the lab: frozen values, every parameter declared once, as in pipelines/requests.py. No torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
+from ..requests import MAX_PROMPT, MAX_SEED, param
+
+ScheduleName = Literal["linear", "scaled linear", "cosine", "zero terminal SNR", "flow"]
+Prediction = Literal["noise", "x0", "v"]
+Network = Literal["context", "attention", "unet2d"]
+Loss = Literal["mse", "l1", "huber"]
+Decay = Literal["constant", "linear", "cosine"]
+Precision = Literal["float32", "bfloat16", "float16"]
+Walk = Literal["ddim", "ddpm"]
+Over = Literal["none", "alpha-bar", "root of alpha-bar", "one minus alpha-bar"]
+Goal = Literal["colour", "text", "classifier", "symmetry", "reference"]
+DEVICE = r"^(auto|cpu|mps|cuda(:\d{1,2})?)$"
+
+
+class LabRequest(BaseModel):
+    """What every request of the lab has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    seed: int = param(1, "Seed", ge=0, le=MAX_SEED, step=1, help="Everything random follows from it.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole_floats_are_integers(cls, value: Any) -> Any:
+        # A browser has one number type: 20 may arrive as 20.0. Strict mode refuses everything else.
+        return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+class Train(LabRequest):
+    """Train a pixel-space diffusion model from scratch."""
+
+    data: str = param("digits", "Data", min_length=1, max_length=4000,
+                      help="digits, emoji, or a folder of pictures whose subfolders are classes.")
+    output: str = param(..., "Output", min_length=1, max_length=4000, help="Folder of the run. It is made.")
+    side: int | None = param(None, "Side (px)", ge=8, le=128, multiple_of=8, step=8,
+                             help="Pictures are brought to this size; the set's own when left out.")
+    network: Network = param("context", "Network", help="context: a small U-Net with time and class in every block; "
+                             "attention: the same looking at the class with cross-attention; unet2d: diffusers' own.")
+    width: int = param(32, "Width", ge=16, le=256, multiple_of=16, step=16, help="Channels at full resolution.")
+    levels: int | None = param(None, "Levels", ge=1, le=5, step=1,
+                               help="Resolutions, each half of the one before; what fits the side when left out.")
+    timesteps: int = param(1000, "Timesteps", ge=10, le=10_000, step=10, help="Noise levels between picture and noise.")
+    schedule: ScheduleName = param("cosine", "Schedule", help="How the noise grows with the timestep.")
+    prediction: Prediction = param("v", "Prediction", help="What the network says of a noisy picture: its noise, the "
+                                                           "clean picture, or v, which lies between.")
+    loss: Loss = param("mse", "Loss", help="How its error is measured. Huber is squared when small, "
+                                                 "absolute when large.")
+    epochs: int | None = param(None, "Epochs", ge=1, le=100_000, step=1, help="How often each picture is seen.")
+    minutes: float | None = param(None, "Minutes", gt=0, le=10_000, help="How long to train; with epochs, whichever "
+                                                                         "is over first.")
+    batch_size: int = param(64, "Batch size", ge=1, le=1024, step=1, help="Pictures computed at once.")
+    accumulation: int = param(1, "Accumulation", ge=1, le=256, step=1, help="Batches that make one update.")
+    learning_rate: float = param(2e-3, "Learning rate", gt=0, le=1, help="Size of a step. Too high gives noise.")
+    decay: Decay = param("cosine", "Learning rate decay", help="How the learning rate goes down to 0 over the run.")
+    precision: Precision = param("float32", "Precision", help="Number format of the matrix products. float16 needs a "
+                                                              "CUDA card.")
+    ema: float = param(0.995, "EMA", ge=0, lt=1, step=0.001, help="Decay of the averaged weights that samples are made "
+                                                                 "with; 0 is off.")
+    validation: float = param(0.1, "Held out", ge=0, le=0.5, step=0.05, help="Share of pictures never trained on.")
+    class_dropout: float = param(0.1, "Class dropout", ge=0, le=1, step=0.05,
+                                 help="Share of pictures shown without their class, which class guidance needs.")
+    samples: int = param(20, "Samples", ge=0, le=100, step=1, help="Pictures drawn after every epoch; 0 draws none.")
+    device: str = param("auto", "Device", pattern=DEVICE, help="What computes.")
+    resume: bool = param(False, "Resume", help="Go on with the run that lies in the output folder.")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Train:
+        if self.schedule in ("zero terminal SNR", "flow") and self.prediction == "noise":
+            raise ValueError(f"Under the schedule {self.schedule} the last step is noise alone, which says nothing of "
+                             "the picture. Predict v or x0")
+        return self
+
+
+class Sample(LabRequest):
+    """Draw from a model that was trained here."""
+
+    label: str = param("", "Class", max_length=200, help="A class by number or name, a blend such as 3:0.5,8:0.5, or "
+                                                         "nothing for any.")
+    count: int = param(16, "Count", ge=1, le=4096, step=1, help="How many pictures.")
+    sampler: Walk = param("ddim", "Sampler", help="ddpm walks through all timesteps, ddim in as many strides as asked.")
+    steps: int = param(20, "Steps", ge=1, le=10_000, step=1, help="Strides of ddim.")
+    eta: float = param(0.0, "Eta", ge=0, le=1, step=0.05, help="Share of fresh noise in each stride of ddim.")
+    guidance_scale: float = param(2.0, "Guidance scale", ge=0, le=30, step=0.5, help="How much the class is insisted "
+                                                                                     "on; 1 is not at all.")
+    batch_size: int = param(64, "Batch size", ge=1, le=1024, step=1, help="Pictures drawn at once.")
+    enlarge: int = param(0, "Enlarge", ge=0, le=32, step=1, help="Every pixel becomes so many pixels wide; 0 brings "
+                                                                 "pictures to about 64 px.")
+    device: str = param("auto", "Device", pattern=DEVICE, help="What computes.")
+
+
+class Guide(LabRequest):
+    """Steer a model by a loss on the picture it is about to make."""
+
+    goal: Goal = param("colour", "Goal", help="What the picture is pulled towards.")
+    prompt: str = param("", "Prompt", max_length=MAX_PROMPT, help="For a model that reads text, and for the goal text.")
+    colour: str = param("#3060c0", "Colour", pattern=r"^#[0-9a-fA-F]{6}$", help="The target of the goal colour.")
+    scale: float = param(1.0, "Scale", ge=0, le=1000, step=0.1, help="How hard it is pulled; 0 is not at all.")
+    crops: int = param(1, "Crops", ge=1, le=64, step=1, help="Random cut-outs that a loss is averaged over.")
+    over: Over = param("none", "Weight over time", help="How the pull changes from noise to picture.")
+    through_network: bool = param(False, "Through the U-Net", help="Take the gradient through the U-Net, which is "
+                                                                   "truer and dearer, or through predicted x0 only.")
+
+
+class FineTune(LabRequest):
+    """Go on training a DDPMPipeline on pictures of one's own."""
+
+    model: str = param(..., "Model", min_length=1, max_length=4000, help="A folder with a diffusers DDPMPipeline.")
+    data: str = param(..., "Data", min_length=1, max_length=4000, help="digits, emoji, or a folder of pictures.")
+    output: str = param(..., "Output", min_length=1, max_length=4000, help="Folder for the result.")
+    epochs: int = param(1, "Epochs", ge=1, le=10_000, step=1, help="How often each picture is seen.")
+    batch_size: int = param(4, "Batch size", ge=1, le=256, step=1, help="Pictures computed at once.")
+    accumulation: int = param(2, "Accumulation", ge=1, le=256, step=1, help="Batches that make one update.")
+    learning_rate: float = param(1e-5, "Learning rate", gt=0, le=1, help="Size of a step.")
+    samples: int = param(4, "Samples", ge=1, le=16, step=1, help="Pictures drawn before and after.")
+    steps: int = param(40, "Sampling steps", ge=1, le=1000, step=1, help="DDIM strides of these samples.")
+    device: str = param("auto", "Device", pattern=DEVICE, help="What computes.")

@@ -1,0 +1,150 @@
+"""Train a small diffusion model from scratch: equation 14 of DDPM (arXiv:2006.11239), a few hundred thousand times.
+
+`run` is a generator of events. After every epoch everything is saved (weights, their average, the optimizer's and the
+random state, the place in the epoch), so a run of given epochs that was stopped and resumed ends with the same weights,
+bit for bit, as one that was not. With minutes, the learning rate follows the clock.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..control import Control
+from ..errors import RequestError
+from ..events import Notice
+from ..images.grid import grid
+from ..requests import make
+from . import checkpoints, data, draw
+from .events import EpochDone, Started, Trained, Update
+from .learner import Learner
+from .requests import Train
+from .sampling import ddim, denoiser_of, last
+
+MAY_CHANGE = {"output", "epochs", "minutes", "samples", "device", "resume"}
+DEFAULT_MINUTES = 3.0
+SAMPLE_STEPS = 10
+SAMPLE_COLUMNS = 10
+
+Event = Started | Update | EpochDone | Trained | Notice
+
+
+def run(request: Train, control: Control | None = None) -> Iterator[Event]:
+    """Train until epochs or minutes are over, or until control.stop is set; then save and end."""
+    folder, control = Path(request.output), control or Control()
+    saved = _saved(request, folder)
+    if saved is not None:
+        request = _resumed(request, saved["request"])
+    tiny = data.load(request.data, request.side)
+    yield from map(Notice, tiny.notices)
+    learner = Learner(request, tiny, draw.device_of(request.device))
+    if saved is not None:
+        learner.restore(saved)
+    board = _tensorboard(folder)
+    yield Started(len(learner.taught), len(learner.held_out), learner.parameters, learner.epoch, str(learner.device))
+    clock = Clock(request, learner)
+    stopped = False
+    while not (stopped := control.stop.is_set()) and clock.progress() < 1:
+        loss = learner.update(clock.progress())
+        yield Update(learner.step, learner.epoch, loss, learner.learning_rate, clock.seconds_left())
+        if learner.position:  # within an epoch
+            continue
+        held_out = learner.held_out_loss()
+        mean = learner.close_epoch()
+        picture = _samples(learner, request, folder)
+        learner.elapsed_s = clock.elapsed_s()
+        checkpoints.save(folder, learner.state())
+        _log(folder, board, learner, mean, held_out)
+        yield EpochDone(learner.epoch, learner.step, mean, held_out, clock.seconds_left(), picture)
+    learner.elapsed_s = clock.elapsed_s()
+    checkpoints.save(folder, learner.state())
+    yield Trained(learner.epoch, learner.step, stopped)
+
+
+class Clock:
+    """How far a run is, counted in updates and in minutes, whichever is further."""
+
+    def __init__(self, request: Train, learner: Learner):
+        self._request, self._learner = request, learner
+        self._begin, self._before_s, self._first = perf_counter(), learner.elapsed_s, learner.step
+
+    def elapsed_s(self) -> float:
+        return self._before_s + perf_counter() - self._begin
+
+    def progress(self) -> float:
+        """0 at the start, 1 at the end."""
+        epochs, minutes = self._request.epochs, self._request.minutes
+        by_step = self._learner.step / (epochs * self._learner.updates_per_epoch) if epochs else 0.0
+        return max(by_step, self.elapsed_s() / (60 * minutes) if minutes else 0.0)
+
+    def seconds_left(self) -> float:
+        """By the speed of this process so far."""
+        request, learner = self._request, self._learner
+        by_minutes = 60 * request.minutes - self.elapsed_s() if request.minutes else math.inf
+        done = max(1, learner.step - self._first)
+        steps = request.epochs * learner.updates_per_epoch - learner.step if request.epochs else math.inf
+        return max(0.0, min(by_minutes, steps * (perf_counter() - self._begin) / done))
+
+
+def _saved(request: Train, folder: Path) -> dict[str, Any] | None:
+    """The state to go on from, or None for a new run."""
+    if request.resume:
+        return checkpoints.read(folder)
+    if (folder / checkpoints.FILE).exists():
+        raise RequestError("Output: this folder holds a run already. Resume it, or choose another folder.", "output")
+    return None
+
+
+def _resumed(request: Train, begun: dict[str, Any]) -> Train:
+    """The request a run was begun with, with those values that were given anew and may change."""
+    given = {name: getattr(request, name) for name in request.model_fields_set}
+    for name, value in given.items():
+        if name not in MAY_CHANGE and value != begun[name]:
+            title = Train.model_fields[name].title
+            raise RequestError(f"{title}: this run was begun with {begun[name]}; {value} would make another one.", name)
+    return make(Train, **{**begun, **{name: value for name, value in given.items() if name in MAY_CHANGE}})
+
+
+def _samples(learner: Learner, request: Train, folder: Path) -> Any:
+    """A sheet of the averaged network's pictures, from the same noise after every epoch; None when none are asked."""
+    if not request.samples:
+        return None
+    model = learner.model()
+    noise, generators = model.noise([request.seed + i for i in range(request.samples)])
+    context = None
+    if model.classes:
+        context = nn.functional.one_hot(torch.arange(request.samples) % len(model.classes)).float().to(learner.device)
+    denoiser = denoiser_of(model.network, model.prediction, context, guidance_scale=2.0)
+    x = last(ddim(denoiser, model.schedule, noise.to(learner.device), generators, SAMPLE_STEPS)).x
+    picture = grid([data.to_image(one, max(1, 32 // model.side)) for one in x], columns=SAMPLE_COLUMNS)
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
+    picture.save(folder / "samples" / f"epoch-{learner.epoch:04d}.png")
+    return picture
+
+
+def _tensorboard(folder: Path) -> Any:
+    """A writer for TensorBoard's log, or None where its package is not installed."""
+    with suppress(ImportError):
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(folder / "tensorboard")
+    return None
+
+
+def _log(folder: Path, board: Any, learner: Learner, mean: float, held_out: float | None) -> None:
+    numbers = {"loss": mean, "held_out_loss": held_out, "learning_rate": learner.learning_rate}
+    with open(folder / "log.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps({"epoch": learner.epoch, "step": learner.step, **numbers}) + "\n")
+    if board is not None:
+        for name, value in numbers.items():
+            if value is not None:
+                board.add_scalar(name, value, learner.step)
+        board.flush()
