@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from time import perf_counter
 from typing import Any
@@ -77,10 +76,14 @@ class Previews:
         begin = perf_counter()
         if begin < self._due:
             return None
-        if self._small:
-            image = to_image(torch.nan_to_num(_decode(self._pipe.vae, x0[:1])))
-        else:
-            image = _by_factors(x0[:1], self._family)
+        try:
+            image = to_image(torch.nan_to_num(_decode(self._pipe.vae, x0[:1]))) if self._small else \
+                _by_factors(x0[:1], self._family)
+        except Exception as error:  # no preview is worth a picture
+            if not memory.is_out_of_memory(error):
+                raise
+            self._due = float("inf")
+            return None
         image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
         now = perf_counter()
         self._due = now + max(PREVIEW_EVERY_S, (now - begin) / PREVIEW_SHARE)
@@ -102,9 +105,3 @@ def finite_or_raise(latents: torch.Tensor) -> None:
     if not bool(torch.isfinite(latents).all()):
         raise ModelError("The model's numbers overflowed while denoising. Try --dtype float32, another sampler or "
                          "a lower guidance scale.")
-
-
-def iterate(latents: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The pictures of a batch, one by one, so that each is ready as soon as possible and fits in memory."""
-    for i in range(latents.shape[0]):
-        yield latents[i : i + 1]

@@ -43,7 +43,13 @@ _ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Mod
           "Masked content")
 # Every other field is written only where it differs from its default.
 _ALWAYS = {*_ORDER[:6], "Size-1", "Size-2", "Model", "Denoising strength", "Mask blur"}
-_INVERTED = {False: "Inpaint masked", True: "Inpaint not masked"}
+# Where AUTOMATIC1111 has other words for a value.
+_WRITTEN: dict[str, dict[Any, str]] = {
+    "mask_invert": {False: "Inpaint masked", True: "Inpaint not masked"},
+    "tiling": {"both": "True"},
+}
+_READ = {name: {word: value for value, word in words.items()} for name, words in _WRITTEN.items()}
+_SAME = ("Use same sampler", "Use same scheduler", "Use same checkpoint")
 # What older versions put behind the sampler's name; longest first, so that "SGM Uniform" is not read as "Uniform".
 _SCHEDULES = ("Align Your Steps GITS", "Align Your Steps 11", "Align Your Steps 32", "Align Your Steps",
               "Polyexponential", "SGM Uniform", "Exponential", "KL Optimal", "Automatic", "Uniform", "Karras",
@@ -101,8 +107,10 @@ def _pairs_of(request: Request) -> dict[str, Any]:
         padding_matters = name == "masked_padding" and request.inpaint_area == "Only masked"
         if not key or key == NEGATIVE or value is None:
             continue
-        if key in _ALWAYS or value != info.default or padding_matters:
-            pairs[key] = _INVERTED[value] if name == "mask_invert" else value
+        second_pass = name == "hires_strength"
+        always = request.hires_scale > 1 if second_pass else key in _ALWAYS
+        if always or value != info.default or padding_matters:
+            pairs[key] = _WRITTEN.get(name, {}).get(value, value)
     width, height = pairs.pop("Size-1", None), pairs.pop("Size-2", None)
     return {**pairs, "Size": f"{width}x{height}" if width and height else None}
 
@@ -149,6 +157,8 @@ def parse(text: Any, allowed: Mapping[str, Collection[str]] | None = None) -> Pa
             fields[name] = _checked(cls, name, value, (allowed or {}).get(name))
         except RequestError as error:
             notes.append(str(error))
+    if "strength" in fields:  # one key for what are two fields here
+        fields["hires_strength"] = fields["strength"]
     return Parsed(fields, unknown, tuple(notes))
 
 
@@ -226,13 +236,14 @@ def _checked(cls: type[Request], name: str, text: str, allowed: Collection[str] 
         raise RequestError(f"{info.title}: {shown}... is longer than {MAX_NAME} characters.", name)
     if allowed is not None and text not in allowed or name == "sampler" and text == "Undefined":
         raise RequestError(f"{info.title}: {shown} is not known here.", name)
-    return getattr(make(cls, **{name: _typed(info, text)}), name)
+    value = _READ.get(name, {}).get(text, None if text in _SAME else _typed(info, text))
+    return getattr(make(cls, **{name: value}), name)
 
 
 def _typed(info: FieldInfo, text: str) -> Any:
     kinds = (info.annotation, *get_args(info.annotation))
     if bool in kinds:
-        return {"True": True, "False": False, _INVERTED[True]: True, _INVERTED[False]: False}.get(text, text)
+        return {"True": True, "False": False}.get(text, text)
     return float(text) if (int in kinds or float in kinds) and _NUMBER.fullmatch(text) else text
 
 

@@ -29,6 +29,8 @@ def param(default: Any, label: str, *, help: str, step: float | None = None, inf
 
 ResizeMode = Literal["stretch", "crop", "fill", "keep"]
 InpaintArea = Literal["Whole picture", "Only masked"]
+Tiling = Literal["off", "x", "y", "both"]
+HiresUpscaler = Literal["Latent", "Latent (bicubic)", "Latent (nearest)", "Lanczos"]
 MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
 
 
@@ -69,6 +71,28 @@ class Request(BaseModel):
     clip_skip: int = param(1, "Clip skip", ge=1, le=12, step=1, infotext="Clip skip", a1111="clip_skip",
                            help="Which of the text encoder's last layers is read: 1 is the last. Some models "
                                 "were trained with 2.")
+    variation_seed: int = param(-1, "Variation seed", ge=-1, le=MAX_SEED, step=1, infotext="Variation seed",
+                                a1111="subseed", help="A second seed that is mixed into the first.")
+    variation_strength: float = param(0.0, "Variation strength", ge=0, le=1, step=0.01, a1111="subseed_strength",
+                                      infotext="Variation seed strength",
+                                      help="How far the picture moves from its seed towards the variation seed: "
+                                           "0.1 keeps the composition, 1 is the other picture.")
+    tiling: Tiling = param("off", "Tiling", infotext="Tiling", a1111="tiling",
+                           help="Makes opposite edges fit together, for patterns: left to right (x), top to bottom "
+                                "(y), or both.")
+    guidance_rescale: float = param(0.0, "Guidance rescale", ge=0, le=1, step=0.05, infotext="Guidance rescale",
+                                    help="Takes back the harsh contrast of a high guidance scale; 0.7 suits models "
+                                         "with v-prediction.")
+    guidance_start: float = param(0.0, "Guidance from", ge=0, le=1, step=0.05, infotext="Guidance start",
+                                  help="Guidance begins at this share of the steps. Later is more varied.")
+    guidance_end: float = param(1.0, "Guidance until", ge=0, le=1, step=0.05, infotext="Guidance end",
+                                help="Guidance ends at this share of the steps. Earlier is faster and softer.")
+    eta: float | None = param(None, "Eta", ge=0, le=1, step=0.05, infotext="Eta", a1111="eta",
+                              help="Fresh noise a step, for the DDIM sampler: 0 none, 1 as much as DDPM.")
+    s_churn: float = param(0.0, "Churn", ge=0, le=100, step=1, infotext="Sigma churn", a1111="s_churn",
+                           help="Extra noise that Euler and Heun add and take away again; livelier detail.")
+    s_noise: float = param(1.0, "Noise factor", ge=0.9, le=1.1, step=0.005, infotext="Sigma noise", a1111="s_noise",
+                           help="How strong added noise is. Just over 1 gives more detail, just under 1 less.")
     model: str | None = param(None, "Model", infotext="Model", help="The checkpoint that draws.")
 
     @field_validator("*", mode="before")
@@ -90,7 +114,36 @@ class Request(BaseModel):
 
 
 class Txt2Img(Request):
-    """Text to image."""
+    """Text to image, with a second pass at a larger size (hires fix) when hires_scale is over 1."""
+
+    hires_scale: float = param(1.0, "Hires scale", ge=1, le=4, step=0.05, infotext="Hires upscale", a1111="hr_scale",
+                               help="Draws the picture again, this many times larger, so that large pictures keep "
+                                    "one composition. 1 is off.")
+    hires_upscaler: HiresUpscaler = param("Latent", "Hires upscaler", infotext="Hires upscaler", a1111="hr_upscaler",
+                                          help="How the first picture is enlarged: in latent space (needs a strength "
+                                               "over 0.5) or as pixels (Lanczos, works at low strength).")
+    hires_strength: float = param(0.7, "Hires strength", gt=0, le=1, step=0.01, infotext="Denoising strength",
+                                  a1111="denoising_strength",
+                                  help="How much the second pass may change.")
+    hires_steps: int = param(0, "Hires steps", ge=0, le=150, step=1, infotext="Hires steps",
+                             a1111="hr_second_pass_steps", help="Steps of the second pass. 0 takes as many as the "
+                                                                "first.")
+    hires_sampler: str | None = param(None, "Hires sampler", infotext="Hires sampler", a1111="hr_sampler_name",
+                                      help="Sampler of the second pass. Empty takes that of the first.")
+    hires_schedule: str | None = param(None, "Hires schedule", infotext="Hires schedule type", a1111="hr_scheduler",
+                                       help="Schedule of the second pass. Empty takes that of the first.")
+    hires_guidance_scale: float = param(0.0, "Hires guidance scale", ge=0, le=30, step=0.5, infotext="Hires CFG Scale",
+                                        a1111="hr_cfg", help="Guidance of the second pass. 0 takes that of the first.")
+    hires_prompt: str = param("", "Hires prompt", max_length=MAX_PROMPT, infotext="Hires prompt", a1111="hr_prompt",
+                              help="Prompt of the second pass. Empty takes that of the first.")
+    hires_negative_prompt: str = param("", "Hires negative prompt", max_length=MAX_PROMPT,
+                                       infotext="Hires negative prompt", a1111="hr_negative_prompt",
+                                       help="Negative prompt of the second pass. Empty takes that of the first.")
+
+    @property
+    def final_size(self) -> tuple[int, int]:
+        """Width and height of the finished picture, in multiples of 8."""
+        return tuple(round(side * self.hires_scale / 8) * 8 for side in (self.width, self.height))
 
 
 class Img2Img(Request):

@@ -1,25 +1,25 @@
 """What the denoising starts from: noise, a picture, or a picture under a mask.
 
 Each source makes the `Start` of a batch and turns a decoded picture into the finished one. Random numbers are
-drawn in the stock pipelines' order (picture's posterior, then noise), one CPU generator a picture.
+drawn in the stock pipelines' order (picture's posterior, then noise).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from . import memory
 from .errors import RequestError
 from .images import fill, geometry, mask
 from .images.convert import flatten
-from .requests import Img2Img, Inpaint, Request
+from .noise import Draws
+from .requests import Img2Img, Inpaint, Request, Txt2Img
 
 LATENT_PX = 8  # pixels of a side under one latent
 
@@ -52,14 +52,14 @@ class FromNoise:
     def __init__(self, request: Request):
         self._size = request.width, request.height
 
-    def start(self, pipe: Any, scheduler: Any, generators: Sequence[torch.Generator]) -> Start:
+    def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
         """Draw unit noise and bring it to the scheduler's first noise level."""
         width, height = (side // LATENT_PX for side in self._size)
-        shape = (len(generators), pipe.vae.config.latent_channels, height, width)
-        noise = randn_tensor(shape, generator=list(generators), device=pipe.unet.device, dtype=pipe.unet.dtype)
+        shape = (len(draws.generators), pipe.vae.config.latent_channels, height, width)
+        noise = draws.noise(shape, pipe.unet.device, pipe.unet.dtype)
         extra = None
         if pipe.unet.config.in_channels == 9:  # everything is to be drawn, over grey
-            grey = _encode(pipe, Image.new("RGB", self._size, (128, 128, 128)), generators)
+            grey = _encode(pipe, Image.new("RGB", self._size, (128, 128, 128)), draws)
             extra = torch.cat([torch.ones_like(grey[:, :1]), grey], 1)
         return Start(noise * scheduler.init_noise_sigma, scheduler.timesteps, extra=extra)
 
@@ -80,14 +80,46 @@ class FromImage:
         self._picture = geometry.cut(flatten(source), box, size)
         self._steps, self._strength = request.steps, request.strength
 
-    def start(self, pipe: Any, scheduler: Any, generators: Sequence[torch.Generator]) -> Start:
+    def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
         """Encode the picture and noise it to the step that `strength` leaves to run."""
-        original = _encode(pipe, self._picture, generators)
+        original = _encode(pipe, self._picture, draws)
         timesteps, begin = late_timesteps(scheduler, self._steps, self._strength)
-        return Start(_noised(scheduler, original, timesteps, generators), timesteps, begin)
+        return Start(_noised(scheduler, original, timesteps, draws), timesteps, begin)
 
     def finish(self, image: Image.Image) -> Image.Image:
         """The decoded picture is the result, in the working size."""
+        return image
+
+
+class FromLatents:
+    """The second pass of hires fix: the first pass's latents, enlarged."""
+
+    notices: tuple[str, ...] = ()
+
+    def __init__(self, request: Txt2Img, latents: torch.Tensor, decoded: Callable[[torch.Tensor], Image.Image]):
+        self._request, self._latents, self._decoded = request, latents, decoded
+
+    def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
+        """Enlarge, in latent space or as pixels, and noise to the step that the strength leaves to run."""
+        request = self._request
+        width, height = request.final_size
+        mode = _LATENT_MODES.get(request.hires_upscaler)
+        if mode:
+            original = torch.nn.functional.interpolate(
+                self._latents.float(), (height // LATENT_PX, width // LATENT_PX), mode=mode,
+                **({} if mode == "nearest" else {"align_corners": False, "antialias": False}))
+        else:
+            pictures = [self._decoded(one).resize((width, height), Image.Resampling.LANCZOS)
+                        for one in self._latents.split(1)]
+            original = torch.cat([_encode(pipe, picture, Draws((generator,)))
+                                  for picture, generator in zip(pictures, draws.generators, strict=True)])
+        original = original.to(self._latents.dtype)
+        steps = request.hires_steps or request.steps
+        timesteps, begin = late_timesteps(scheduler, steps, request.hires_strength)
+        return Start(_noised(scheduler, original, timesteps, draws), timesteps, begin)
+
+    def finish(self, image: Image.Image) -> Image.Image:
+        """The decoded picture is the result."""
         return image
 
 
@@ -134,13 +166,13 @@ class FromMask:
         self._clean = picture
         self._picture = picture if request.masked_content == "original" else fill.fill(picture, self._work_mask)
 
-    def start(self, pipe: Any, scheduler: Any, generators: Sequence[torch.Generator]) -> Start:
+    def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
         """Encode picture and mask, set what lies under the mask, and noise it."""
         request = self._request
-        original = _encode(pipe, self._picture, generators)
+        original = _encode(pipe, self._picture, draws)
         weight = self._latent_mask(original)
         if request.masked_content == "latent noise":
-            original = _mix(original, _noise_like(original, generators), weight)
+            original = _mix(original, draws.noise(original.shape, original.device, original.dtype), weight)
         elif request.masked_content == "latent nothing":
             original = original * (1 - weight)
         timesteps, begin = late_timesteps(scheduler, request.steps, request.strength)
@@ -149,8 +181,8 @@ class FromMask:
             hole = self._work_mask.point(lambda value: 255 if value >= 128 else 0)
             masked = Image.composite(Image.new("RGB", self._size, (128, 128, 128)), self._clean, hole)
             binary = (weight >= 0.5).to(original.dtype).expand(original.shape[0], -1, -1, -1)
-            extra = torch.cat([binary, _encode(pipe, masked, generators)], 1)
-        return Start(_noised(scheduler, original, timesteps, generators), timesteps, begin, original, weight,
+            extra = torch.cat([binary, _encode(pipe, masked, draws)], 1)
+        return Start(_noised(scheduler, original, timesteps, draws), timesteps, begin, original, weight,
                      request.soft_mask, extra)
 
     def finish(self, image: Image.Image) -> Image.Image:
@@ -166,7 +198,9 @@ class FromMask:
         return torch.from_numpy(small)[None, None].to(like)
 
 
-Source = FromNoise | FromImage | FromMask
+Source = FromNoise | FromImage | FromMask | FromLatents
+
+_LATENT_MODES = {"Latent": "bilinear", "Latent (bicubic)": "bicubic", "Latent (nearest)": "nearest"}
 
 
 def source_of(request: Request, open_image: OpenImage) -> Source:
@@ -193,7 +227,7 @@ def _opened(image_id: str | None, open_image: OpenImage) -> Image.Image:
     return open_image(image_id)
 
 
-def _encode(pipe: Any, image: Image.Image, generators: Sequence[torch.Generator]) -> torch.Tensor:
+def _encode(pipe: Any, image: Image.Image, draws: Draws) -> torch.Tensor:
     """Scaled latents (b, 4, h, w), one posterior sample a generator."""
     vae = pipe.vae
     values = np.asarray(image.convert("RGB"), np.float32)[None] / 255
@@ -210,17 +244,12 @@ def _encode(pipe: Any, image: Image.Image, generators: Sequence[torch.Generator]
             memory.free()
             with memory.tiled(vae):
                 posterior = vae.encode(pixels).latent_dist
-        latents = torch.cat([posterior.sample(generator) for generator in generators])
+        latents = torch.cat([posterior.sample(generator) for generator in draws.generators])
         return (latents * vae.config.scaling_factor).to(pipe.unet.dtype)
 
 
-def _noise_like(latents: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
-    return randn_tensor(latents.shape, generator=list(generators), device=latents.device, dtype=latents.dtype)
-
-
-def _noised(scheduler: Any, latents: torch.Tensor, timesteps: torch.Tensor,
-            generators: Sequence[torch.Generator]) -> torch.Tensor:
-    noise = _noise_like(latents, generators)
+def _noised(scheduler: Any, latents: torch.Tensor, timesteps: torch.Tensor, draws: Draws) -> torch.Tensor:
+    noise = draws.noise(latents.shape, latents.device, latents.dtype)
     return scheduler.add_noise(latents, noise, timesteps[:1].repeat(latents.shape[0]))
 
 

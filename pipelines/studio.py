@@ -25,12 +25,13 @@ from .images.store import ImageStore
 from .jobs import Job, JobQueue
 from .models import ModelCard
 from .prompts.tokens import Tokens, count
-from .requests import MAX_PIXELS, Img2Img, Inpaint, Request, changed, task_of
+from .requests import MAX_PIXELS, Img2Img, Inpaint, Request, Txt2Img, changed, task_of
 from .results import Made, Results
 from .settings import Settings
 
 log = logging.getLogger(__name__)
 
+MAX_SIDE = 4096  # px of a picture made by hires fix
 GRID_SIDE = 512  # pictures in a grid are shrunk to this
 
 
@@ -130,9 +131,17 @@ class Studio:
             fitting = self.fitting_size(request)
             keep = request.resize_mode == "keep"
             wanted |= {name: side for name, side in fitting.items() if keep or getattr(request, name) is None}
-        seed = secrets.randbelow(2**32) if request.seed == -1 else request.seed
-        request = changed(request, model=card.name, seed=seed, **wanted)
+        for name in ("seed", "variation_seed"):
+            if getattr(request, name) == -1 and (name == "seed" or request.variation_strength):
+                wanted[name] = secrets.randbelow(2**32)
+        request = changed(request, model=card.name, **wanted)
         samplers.check(request.sampler, request.schedule)
+        if isinstance(request, Txt2Img):
+            samplers.check(request.hires_sampler or request.sampler, request.hires_schedule or request.schedule)
+            if max(request.final_size) > MAX_SIDE:
+                raise RequestError(f"Hires scale: {request.hires_scale:g} is not possible at {request.width}x"
+                                   f"{request.height} px. The larger side may have {MAX_SIDE} px at most.",
+                                   "hires_scale")
         if request.width * request.height * request.batch_size > MAX_PIXELS:
             most = MAX_PIXELS // (request.width * request.height)
             raise RequestError(f"Batch size: {request.batch_size} is not possible at {request.width}x"

@@ -89,6 +89,12 @@ def furthest(a, b):
     return int(np.abs(np.asarray(a, np.int16) - np.asarray(b, np.int16)).max())
 
 
+@pytest.fixture(autouse=True)
+def no_previews(monkeypatch):
+    """On a busy machine a preview would be one more call of the decoder; the tests that want some turn them on."""
+    monkeypatch.setattr("pipelines.decode.PREVIEW_EVERY_S", 999)
+
+
 # Against the stock pipelines
 
 @pytest.mark.parametrize("sampler", samplers.SAMPLERS)
@@ -240,6 +246,81 @@ def test_no_torch_mode_is_held_across_a_yield(sd):
         assert not torch.is_inference_mode_enabled() and torch.is_grad_enabled()
 
 
+# More ways to steer
+
+def test_a_variation_keeps_the_seed_and_moves_away_from_it(sd):
+    plain = pictures(sd, make(Txt2Img, **BASE))[0]
+    made = [event for event in events(sd, make(Txt2Img, **{
+        **BASE, "variation_seed": 50, "variation_strength": 0.2, "batch_size": 2})) if isinstance(event, ImageReady)]
+    assert [(event.request.seed, event.request.variation_seed) for event in made] == [(7, 50), (7, 51)]
+    assert not same(made[0].image, plain) and not same(made[0].image, made[1].image)
+    assert furthest(pictures(sd, made[1].request)[0], made[1].image) <= 1
+    other = pictures(sd, make(Txt2Img, **{**BASE, "seed": 50}))[0]
+    full = pictures(sd, make(Txt2Img, **{**BASE, "variation_seed": 50, "variation_strength": 1.0}))[0]
+    assert furthest(full, other) <= 1
+
+
+def test_tiling_makes_opposite_edges_fit_and_leaves_the_model_as_it_was(sd):
+    plain = pictures(sd, make(Txt2Img, **BASE))[0]
+    tiled = np.asarray(pictures(sd, make(Txt2Img, **{**BASE, "tiling": "x"}))[0], float)
+    inside = np.abs(np.diff(tiled, axis=1)).mean()
+    assert np.abs(tiled[:, 0] - tiled[:, -1]).mean() < 3 * inside
+    assert same(pictures(sd, make(Txt2Img, **BASE))[0], plain)
+
+
+def test_guidance_rescale_equals_the_stock_pipeline(sd):
+    request = make(Txt2Img, **{**BASE, "guidance_rescale": 0.7, "sampler": "Euler"})
+    theirs = stock(sd, "txt2img", request, width=64, height=64, guidance_rescale=0.7)[0]
+    assert furthest(pictures(sd, request)[0], theirs) <= 1
+
+
+@pytest.mark.parametrize(("window", "calls"), [((0, 1), 8), ((0, 0.5), 6), ((0.5, 1), 6), ((1, 1), 4)])
+def test_guidance_acts_in_its_window_only_and_costs_nothing_outside(sd, window, calls):
+    rows = []
+    hook = sd[1]["unet"].register_forward_pre_hook(lambda module, args: rows.append(args[0].shape[0]))
+    try:
+        pictures(sd, make(Txt2Img, **{**BASE, "guidance_start": window[0], "guidance_end": window[1]}))
+    finally:
+        hook.remove()
+    assert sum(rows) == calls
+
+
+def test_eta_changes_ddim_only(sd):
+    for sampler, changes in (("DDIM", True), ("DPM++ 2M", False)):
+        plain, noisy = (pictures(sd, make(Txt2Img, **{**BASE, "sampler": sampler, "eta": eta}))[0]
+                        for eta in (None, 1.0))
+        assert same(plain, noisy) is not changes
+
+
+@pytest.mark.parametrize("upscaler", ["Latent", "Latent (bicubic)", "Latent (nearest)", "Lanczos"])
+def test_hires_fix_draws_a_second_time_at_the_larger_size(sd, upscaler):
+    request = make(Txt2Img, **{**BASE, "hires_scale": 1.5, "hires_upscaler": upscaler, "hires_steps": 6,
+                               "hires_strength": 0.5, "batch_size": 2})
+    seen = events(sd, request)
+    steps = [event.steps for event in seen if isinstance(event, StepDone)]
+    assert steps == [4] * 4 + [3] * 3
+    made = [event for event in seen if isinstance(event, ImageReady)]
+    assert [event.image.size for event in made] == [(96, 96)] * 2
+    assert furthest(pictures(sd, made[1].request)[0], made[1].image) <= 1
+
+
+def test_hires_fix_takes_its_own_sampler_prompt_and_guidance(sd):
+    plain = make(Txt2Img, **{**BASE, "hires_scale": 1.5})
+    before = pictures(sd, plain)[0]
+    for change in (dict(hires_sampler="Heun"), dict(hires_prompt="a house"), dict(hires_guidance_scale=9.0),
+                   dict(hires_negative_prompt="blue")):
+        assert not same(pictures(sd, make(Txt2Img, **{**plain.model_dump(), **change}))[0], before)
+
+
+def test_tags_of_a_prompt_are_no_words_of_it_and_are_told_when_nothing_answers(sd):
+    seen = events(sd, make(Txt2Img, **{**BASE, "prompt": BASE["prompt"] + " <lora:x:0.5>", "batch_count": 2}))
+    assert [event.text for event in seen if isinstance(event, Notice)] == [
+        "There are no LoRAs here, so x had no effect."]
+    image = next(event for event in seen if isinstance(event, ImageReady))
+    assert image.request.prompt.endswith("<lora:x:0.5>")
+    assert same(image.image, pictures(sd, make(Txt2Img, **BASE))[0])
+
+
 # Inpainting
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
@@ -264,6 +345,7 @@ def test_latents_outside_the_mask_end_as_they_began(sd, sampler):
     import torch
 
     from pipelines import generate, sources
+    from pipelines.noise import Draws
     from pipelines.prompts.embed import embed
 
     family, parts = sd
@@ -271,12 +353,13 @@ def test_latents_outside_the_mask_end_as_they_began(sd, sampler):
     request = make(Inpaint, **{**BASE, "sampler": sampler, "image": "a", "mask": "m", "mask_blur": 0, "strength": 0.8})
     images = {"a": picture(), "m": disc((64, 64), (32, 32), 20)}
     source = sources.source_of(request, images.__getitem__)
-    generators = [torch.Generator().manual_seed(1)]
+    draws = Draws((torch.Generator().manual_seed(1),))
     scheduler = samplers.make(sampler, "Automatic", dict(parts["scheduler"].config), 4, "cpu")
     with torch.inference_mode():
-        start = source.start(pipe, scheduler, generators)
+        start = source.start(pipe, scheduler, draws)
     condition = embed(pipe, FAMILIES[family], "a cat", "")
-    *_, last = generate.denoise(pipe, FAMILIES[family], sampler, scheduler, start, condition, 5.0, generators)
+    *_, last = generate.denoise(pipe, FAMILIES[family], sampler, scheduler, start, condition,
+                                generate.Guidance(5.0), draws.generators)
     outside = (start.mask == 0).expand_as(last.latents)
     assert outside.any() and (start.mask == 1).any()
     torch.testing.assert_close(last.latents[outside], start.original[outside], atol=0, rtol=0)
@@ -443,8 +526,18 @@ def test_a_float32_decoder_that_gives_nan_is_an_error(sd):
         events(sd, make(Txt2Img, **BASE))
 
 
-def test_previews_are_drawn_within_their_share_of_the_time(sd):
+def test_previews_are_drawn_within_their_share_of_the_time(sd, monkeypatch):
+    monkeypatch.setattr("pipelines.decode.PREVIEW_EVERY_S", 0.0)
     seen = [event for event in events(sd, make(Txt2Img, **{**BASE, "steps": 120})) if isinstance(event, StepDone)]
     drawn = [event.preview for event in seen if event.preview]
-    assert all(image.mode == "RGB" and max(image.size) <= 512 for image in drawn)
+    assert drawn and all(image.mode == "RGB" and max(image.size) <= 512 for image in drawn)
     assert len(drawn) < len(seen) / 4 and seen[-1].preview is None
+
+
+def test_a_preview_that_does_not_fit_in_memory_ends_previews_and_not_the_run(sd, monkeypatch):
+    monkeypatch.setattr("pipelines.decode.PREVIEW_EVERY_S", 0.0)
+    expected = pictures(sd, make(Txt2Img, **BASE))[0]
+    with FaultAt(sd[1]["vae"].decoder, {1}, out_of_memory()):
+        seen = events(sd, make(Txt2Img, **BASE))
+    assert not any(isinstance(event, StepDone) and event.preview for event in seen)
+    assert same(seen[-1].image, expected)

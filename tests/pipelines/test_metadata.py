@@ -102,6 +102,8 @@ def ambiguous(prompt: str) -> bool:
 def random_value(rng: random.Random, name: str, info):
     limits = {kind: getattr(entry, kind) for entry in info.metadata for kind in ("ge", "gt", "le", "multiple_of")
               if hasattr(entry, kind)}
+    if name.startswith("hires_s") and "None" in str(info.annotation):
+        return rng.choice([None, "Euler", "Karras"])
     if name == "sampler":
         return rng.choice(list(SAMPLERS))
     if name == "schedule":
@@ -154,8 +156,8 @@ def test_a_text_of_the_web_ui_is_understood():
         "prompt": "masterpiece, 1girl, (smile:1.2),\ngarden, <lora:flowers:0.8>",
         "negative_prompt": "lowres, (bad hands:1.4),\nblurry: very", "steps": 28, "sampler": "DPM++ 2M",
         "schedule": "Karras", "guidance_scale": 7.5, "seed": 3172948283, "width": 512, "height": 768,
-        "model": "any:thing", "strength": 0.45, "clip_skip": 2}
-    assert parsed.unknown == {"Model hash": "7f96a1a9ca", "Hires upscale": "1.5", "Version": "v1.6.0",
+        "model": "any:thing", "strength": 0.45, "hires_strength": 0.45, "hires_scale": 1.5, "clip_skip": 2}
+    assert parsed.unknown == {"Model hash": "7f96a1a9ca", "Version": "v1.6.0",
                               "Lora hashes": "flowers: 1a2b3c4d5e6f, other: 000000000000"}
     assert parsed.notes == ()
 
@@ -289,7 +291,7 @@ def test_random_texts_never_raise_and_give_only_what_a_request_takes():
     for _ in range(500):
         pairs = [f"{rng.choice([*keys, 'Size', 'K'])}: {rng.choice(['1', 'NaN', '-5', 'True', '64x64', '1e3', *ODD])}"
                  for _ in range(8)]
-        fields = parse(f"{random_text(rng)}\nSteps: 1, Seed: 2, Size: 8x8, {', '.join(pairs)}").fields
+        fields = parse(f"{random_text(rng)}\nSteps: 1, Seed: 2, Size: 8x8, {', '.join(pairs)}").for_task(Inpaint)
         assert make(Inpaint, **fields)
 
 
