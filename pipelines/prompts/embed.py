@@ -18,6 +18,8 @@ from ..families import Family
 from .chunks import CHUNK, COMMA, MAX_CHUNKS, Chunk, chunked
 from .schedule import Emphasis, Plan, Scene, Sections, plan
 
+NO_MEAN = 0.005  # of the spread; a mean below it is chance (CLIP ViT-L/14 has about 0.1)
+
 Vectors = Mapping[str, Mapping[str, torch.Tensor]]  # name -> text encoder's component name -> (n, width)
 
 
@@ -59,7 +61,10 @@ def embed(pipe: Any, family: Family, prompt: str, negative_prompt: str, *, clip_
 
 
 class Conditionings:
-    """The conditioning of every step of a plan. Equal scenes are one object, so a caller can tell a change by `is`."""
+    """The conditioning of every step of a plan. Equal scenes are one object, so a caller can tell a change by `is`.
+
+    notices: what was not taken as typed, or not read.
+    """
 
     def __init__(self, embedder: Embedder, plan: Plan, *, guided: bool):
         self._plan = plan
@@ -67,6 +72,9 @@ class Conditionings:
         with torch.inference_mode():
             for scene in dict.fromkeys(plan.scenes):
                 self._made[scene] = embedder.condition(scene, plan.emphasis, guided=guided)
+        read = {text for scene in plan.scenes for text in (scene.negative, *(text for text, _ in scene.prompts))}
+        cut = f"The prompt is longer than {MAX_CHUNKS * CHUNK} tokens, so its end was not read."
+        self.notices = plan.notices if read.isdisjoint(embedder.cut) else (*plan.notices, cut)
 
     def at(self, step: int) -> Conditioning:
         """The conditioning of a step, counted from 0."""
@@ -76,7 +84,8 @@ class Conditionings:
 class Embedder:
     """Embeds text with a pipeline's encoders and remembers what it has embedded. Lives as long as a run.
 
-    vectors: embeddings (textual inversion) that stand for their bare name in the text. notices: what was not read.
+    vectors: embeddings (textual inversion) that stand for their bare name in the text. cut: texts longer than
+    MAX_CHUNKS, whose end was not read.
     """
 
     def __init__(self, pipe: Any, family: Family, *, clip_skip: int = 1, vectors: Vectors | None = None):
@@ -84,7 +93,7 @@ class Embedder:
         self._vectors = vectors or {}
         self._states: dict[tuple[str, Chunk], tuple[torch.Tensor, torch.Tensor]] = {}
         self._texts: dict[tuple[Sections, Emphasis], tuple[torch.Tensor, torch.Tensor | None]] = {}
-        self.notices: dict[str, None] = {}  # as an ordered set
+        self.cut: set[Sections] = set()
 
     def condition(self, scene: Scene, emphasis: Emphasis, *, guided: bool) -> Conditioning:
         """Embed a scene. Rows of fewer chunks than the longest are filled up with empty ones."""
@@ -135,7 +144,7 @@ class Embedder:
         chunks = chunked(sections, encode, None if comma == tokenizer.unk_token_id else comma,
                          size=tokenizer.model_max_length - 2, names=names)
         if len(chunks) > MAX_CHUNKS:
-            self.notices[f"The prompt is longer than {MAX_CHUNKS * CHUNK} tokens, so its end was not read."] = None
+            self.cut.add(sections)
         return chunks[:MAX_CHUNKS]
 
     def _chunk(self, tokenizer_name: str, encoder_name: str, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:
@@ -171,7 +180,9 @@ class Embedder:
 def weigh(states: torch.Tensor, weights: tuple[float, ...], emphasis: Emphasis) -> torch.Tensor:
     """Multiply each token's state by its weight; "Original" then restores the mean over the whole chunk.
 
-    states: (1, tokens, width). weights: of the tokens after the first mark; the others have 1. AUTOMATIC1111's rule.
+    states: (1, tokens, width). weights: of the tokens after the first mark; the others have 1. AUTOMATIC1111's rule,
+    except that a mean of nearly zero, which an encoder's final norm may leave, is not restored: the factor would be
+    the quotient of two rounding errors.
     """
     if emphasis in ("Ignore", "None") or all(weight == 1 for weight in weights):
         return states
@@ -179,7 +190,7 @@ def weigh(states: torch.Tensor, weights: tuple[float, ...], emphasis: Emphasis) 
     factors[1:1 + len(weights)] = torch.tensor(weights, device=states.device)
     before = states.float()
     after = before * factors[:, None]
-    if emphasis == "Original":
+    if emphasis == "Original" and bool(before.mean().abs() > NO_MEAN * before.std()):
         ratio = before.mean() / after.mean()
         after = after * ratio if bool(torch.isfinite(ratio)) else after
     return after.to(states.dtype)

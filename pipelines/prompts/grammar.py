@@ -17,7 +17,8 @@ MAX_BRACKETS = 2_000  # a text with more is taken literally as a whole
 MAX_PARTS = 16  # joined by AND; each costs a model call at every step
 STRONGER, WEAKER = 1.1, 1 / 1.1
 
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+# Of bounded length: an endless row of digits would be tried from every one of them.
+NUMBER = r"[+-]?(?:\d{1,12}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][+-]?\d{1,4})?"
 
 # A number is a weight only right before its bracket, which the lookahead says: LALR(1) alone would see it too late.
 GRAMMAR = rf"""

@@ -1,0 +1,91 @@
+"""Styles: named pieces of prompt, kept in AUTOMATIC1111's styles.csv (name, prompt, negative_prompt)."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import StudioError
+
+COLUMNS = ("name", "prompt", "negative_prompt")
+MARK = "{prompt}"
+MAX_FILE_BYTES = 16_000_000
+MAX_FIELD = 100_000
+
+
+@dataclass(frozen=True)
+class Style:
+    """A piece of prompt. With {prompt} in it, it goes around what was typed; without, it comes after."""
+
+    name: str
+    prompt: str = ""
+    negative_prompt: str = ""
+
+
+def apply(prompt: str, negative_prompt: str, styles: Iterable[Style]) -> tuple[str, str]:
+    """Put styles on both prompts, in order."""
+    for style in styles:
+        prompt, negative_prompt = _joined(prompt, style.prompt), _joined(negative_prompt, style.negative_prompt)
+    return prompt, negative_prompt
+
+
+def _joined(prompt: str, style: str) -> str:
+    if MARK in style:
+        return style.replace(MARK, prompt)
+    return ", ".join(text for text in (prompt.strip(), style.strip()) if text) if style.strip() else prompt
+
+
+def read(path: Path) -> tuple[Style, ...]:
+    """Read a styles file of any encoding; none gives no styles. Of equal names the last one counts.
+
+    Knows the older form with the columns name and text. Raises StudioError when the file is no such table.
+    """
+    if not path.is_file():
+        return ()
+    with path.open("rb") as opened:
+        raw = opened.read(MAX_FILE_BYTES + 1)
+    if len(raw) > MAX_FILE_BYTES:
+        raise StudioError(f"The styles file is larger than {MAX_FILE_BYTES // 1_000_000} MB.")
+    styles: dict[str, Style] = {}
+    try:
+        rows = list(csv.DictReader(io.StringIO(decoded(raw), newline=""), skipinitialspace=True, restval=""))
+    except csv.Error as error:
+        raise StudioError(f"The styles file is no table of comma-separated values: {error}.") from None
+    if rows and "name" not in rows[0]:
+        raise StudioError("The styles file has no column called name.")
+    for row in rows:
+        if row["name"].strip():
+            text = row["prompt"] if "prompt" in row else row.get("text", "")
+            styles[row["name"]] = Style(row["name"], text[:MAX_FIELD], row.get("negative_prompt", "")[:MAX_FIELD])
+    return tuple(styles.values())
+
+
+def write(path: Path, styles: Sequence[Style]) -> None:
+    """Write a styles file as AUTOMATIC1111 does, complete or not at all; the one before stays as .bak."""
+    half = path.with_name(f"{path.name}.{os.getpid()}.new")
+    half.parent.mkdir(parents=True, exist_ok=True)
+    with half.open("w", encoding="utf-8-sig", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(COLUMNS)
+        writer.writerows((style.name, style.prompt, style.negative_prompt) for style in styles)
+    if path.is_file():
+        path.replace(path.with_name(f"{path.name}.bak"))
+    half.replace(path)
+
+
+def decoded(raw: bytes) -> str:
+    """Decode by byte order mark, else as UTF-8, else as the Windows code page that spreadsheets save in."""
+    for mark, encoding in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"),
+                           (codecs.BOM_UTF16_BE, "utf-16")):
+        if raw.startswith(mark):
+            return raw.decode(encoding, "replace").replace("\0", "")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("cp1252", "replace")
+    return text.replace("\0", "")

@@ -1,0 +1,64 @@
+"""AUTOMATIC1111's styles file."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.errors import StudioError
+from pipelines.prompts.styles import Style, apply, read, write
+
+STYLES = (Style("Ölbild", 'oil on canvas, "impasto", {prompt}', "photo"), Style("two\nlines", "a,\nb", ""),
+          Style("empty"))
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    write(tmp_path / "new" / "styles.csv", STYLES)
+    assert read(tmp_path / "new" / "styles.csv") == STYLES
+    raw = (tmp_path / "new" / "styles.csv").read_bytes()
+    assert raw.startswith(b"\xef\xbb\xbfname,prompt,negative_prompt\r\n")
+
+
+def test_the_file_before_is_kept(tmp_path):
+    write(tmp_path / "styles.csv", STYLES)
+    write(tmp_path / "styles.csv", STYLES[:1])
+    assert read(tmp_path / "styles.csv") == STYLES[:1] and read(tmp_path / "styles.csv.bak") == STYLES
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["styles.csv", "styles.csv.bak"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252"])
+def test_any_encoding_is_read(tmp_path, encoding):
+    text = "name,prompt,negative_prompt\nÄ,café {prompt},böse\n"
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    (tmp_path / "styles.csv").write_bytes(mark + text.encode(encoding))
+    assert read(tmp_path / "styles.csv") == (Style("Ä", "café {prompt}", "böse"),)
+
+
+def test_the_older_columns_are_read(tmp_path):
+    (tmp_path / "styles.csv").write_text("name,text\nold,an old prompt\n,nameless\nold,newer\n")
+    assert read(tmp_path / "styles.csv") == (Style("old", "newer"),)
+
+
+@pytest.mark.parametrize(("raw", "match"), [
+    (b"a,b\n1,2\n", "no column called name"), (b"\x89PNG\r\n\x1a\n\0\0,\n1,2", "no column called name"),
+    (b"name,prompt\nx," + b"y" * 200_000, "no table")])
+def test_a_file_that_is_no_styles_is_refused_in_words(tmp_path, raw, match):
+    (tmp_path / "styles.csv").write_bytes(raw)
+    with pytest.raises(StudioError, match=match):
+        read(tmp_path / "styles.csv")
+
+
+@pytest.mark.parametrize("raw", [b"", b"name,prompt", b"\0\0\0", b"name,prompt\nx\ny,1,2,3,4\n"])
+def test_short_and_ragged_files_are_read_as_far_as_they_go(tmp_path, raw):
+    (tmp_path / "styles.csv").write_bytes(raw)
+    assert all(style.name in "xy" for style in read(tmp_path / "styles.csv"))
+
+
+def test_no_file_is_no_styles(tmp_path):
+    assert read(tmp_path / "none.csv") == ()
+
+
+def test_styles_go_around_or_behind_what_was_typed():
+    around, behind = Style("1", "a photo of {prompt}, sharp", "blurry"), Style("2", "50mm")
+    assert apply("a cat", "", (around, behind)) == ("a photo of a cat, sharp, 50mm", "blurry")
+    assert apply(" a cat ", "x", (Style("empty"),)) == (" a cat ", "x")
+    assert apply("", "bad", (Style("3", "y", "worse, {prompt}"),)) == ("y", "worse, bad")

@@ -1,0 +1,122 @@
+"""Names of files, braces, seeds and combinations."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from pipelines.errors import RequestError
+from pipelines.prompts.wildcards import MAX_COMBINATIONS, Wildcards
+
+
+@pytest.fixture
+def wildcards(tmp_path):
+    def write(name, text, encoding="utf-8"):
+        file = tmp_path / "wildcards" / f"{name}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text.encode(encoding))
+
+    write("colour", "red\n# a comment\n\n3::blue\n")
+    write("animals/cat", "a __colour__ cat\n")
+    write("animals/dog", "{big|small} dog")
+    write("accents", "\ufeffé\r\nö\r\n")
+    write("broken", "caf\xe9", "latin-1")
+    write("self", "x __self__")
+    write("one", "__two__")
+    write("two", "{a|__one__}")
+    write("grow0", "x" * 100)
+    for n in range(1, 9):
+        write(f"grow{n}", f"__grow{n - 1}__ " * 4)
+    for n in range(40):
+        write(f"chain{n}", f"__chain{n + 1}__")
+    (tmp_path / "secret.txt").write_text("secret")
+    return Wildcards(tmp_path / "wildcards")
+
+
+@pytest.mark.parametrize("text", ["a cat", "", "a (b:1.2) [c|d]", "snake_case", "} { |", "__main__", "a__b"])
+def test_text_without_choices_comes_back_unchanged(wildcards, text):
+    assert wildcards.expand(text, 1) == text
+
+
+def test_the_seed_alone_decides(wildcards):
+    text = "{a|b|c|d|e|f} __colour__ {1|2|3|4}"
+    assert wildcards.expand(text, 5) == wildcards.expand(text, 5)
+    assert len({wildcards.expand(text, seed) for seed in range(50)}) > 15
+
+
+def test_weights_are_shares(wildcards):
+    drawn = Counter(wildcards.expand("{a|b|2::c}", seed) for seed in range(4_000))
+    assert {name: number / 4_000 for name, number in drawn.items()} == pytest.approx(
+        {"a": 0.25, "b": 0.25, "c": 0.5}, abs=0.03)
+    lines = Counter(wildcards.expand("__colour__", seed) for seed in range(4_000))
+    assert {name: number / 4_000 for name, number in lines.items()} == pytest.approx(
+        {"red": 0.25, "blue": 0.75}, abs=0.03)
+
+
+def test_folders_nest_and_options_hold_further_choices(wildcards):
+    found = {wildcards.expand("__animals/*__", seed) for seed in range(60)}
+    assert found == {"a red cat", "a blue cat", "big dog", "small dog"}
+    assert wildcards.names()[:3] == ("accents", "animals/cat", "animals/dog")
+
+
+def test_the_prompts_own_bars_are_left_alone_outside_braces(wildcards):
+    assert wildcards.expand("[x|y] {a}", 1) == "[x|y] a"
+
+
+def test_combinations_are_all_of_them_in_order(wildcards):
+    assert wildcards.combinations("{a|b} {1|{x|y}}") == ("a 1", "a x", "a y", "b 1", "b x", "b y")
+    assert wildcards.combinations("__colour__!") == ("red!", "blue!")
+    assert wildcards.combinations("plain") == ("plain",)
+    assert wildcards.combinations("") == ("",)
+
+
+def test_combinations_stop_at_the_limit(wildcards):
+    assert len(wildcards.combinations("{a|b}" * 600, 50)) == 50
+    assert len(wildcards.combinations("{a|b}" * 20)) == MAX_COMBINATIONS
+
+
+@pytest.mark.parametrize(("text", "chain"), [("__self__", "self -> self"), ("__one__", "one -> two -> one")])
+def test_a_wildcard_that_names_itself_is_refused_with_the_chain(wildcards, text, chain):
+    with pytest.raises(RequestError, match=f"names itself .{chain}") as caught:
+        for seed in range(10):  # the loop may lie behind one of the options
+            wildcards.expand(text, seed)
+    assert caught.value.field == "prompt"
+    with pytest.raises(RequestError, match="names itself"):
+        wildcards.combinations(text)
+
+
+def test_wildcards_that_grow_without_end_are_refused(wildcards):
+    with pytest.raises(RequestError, match="longer than 4000 characters"):
+        wildcards.expand("__grow8__", 1)
+    with pytest.raises(RequestError, match="longer than 4000 characters"):
+        wildcards.combinations("__grow8__")
+    with pytest.raises(RequestError, match="more than 16 deep"):
+        wildcards.expand("__chain0__", 1)
+
+
+def test_an_unknown_name_stays_and_is_told(wildcards):
+    assert wildcards.expand("__nothing__ {a|a}", 1) == "__nothing__ a"
+    assert wildcards.unknown("__nothing__ {__colour__|__nil__}") == ("nothing", "nil")
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "animals/../../secret", "..", ". ./secret"])
+def test_no_name_leads_out_of_the_folder(wildcards, name):
+    assert wildcards.expand(f"__{name}__ {{a}}", 1) == f"__{name}__ a"
+
+
+def test_files_of_any_encoding_are_read(wildcards):
+    assert wildcards.combinations("__accents__") == ("é", "ö")
+    assert wildcards.expand("__broken__", 1).startswith("caf")
+
+
+@pytest.mark.parametrize("text", ["{" * 4_000, "}" * 4_000, "{" * 2_000 + "a" + "}" * 2_000, "{a" * 1_300, "__" * 2_000,
+                                  "{|}" * 900])
+def test_hostile_braces_never_raise(wildcards, text):
+    assert isinstance(wildcards.expand(text, 1), str)
+    assert wildcards.combinations(text, 3)
+
+
+def test_no_folder_is_no_wildcards(tmp_path):
+    assert Wildcards(tmp_path / "none").names() == ()
+    assert Wildcards(tmp_path / "none").expand("__x__ {a}", 1) == "__x__ a"
