@@ -20,10 +20,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Small events skip the queue: it counts all events, and a full queue would refuse even a click on Stop.
+# Small events skip the queue: it counts all events, and a full queue would refuse even a click on Stop. They must not
+# fail, because the page shows no message for an error outside the queue.
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-# A relay only passes a job's news on, so there may be as many as there are pages.
-RELAY = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+# Events that may fail or that relay a job's news. They do no heavy work, so there may be as many as there are pages.
+QUEUED = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+
+
+def apart(options: dict[str, Any], line: gr.components.Component) -> dict[str, Any]:
+    """Options of an event that changes the mask editor, or the tabs it lies in.
+
+    Gradio 6 asks every component that ever showed an event's progress for its value whenever any event reports, and
+    the mask editor answers by uploading its picture. line: the component that shows the progress instead.
+    """
+    return {**options, "show_progress_on": line}
+
 
 Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -58,11 +69,13 @@ def guarded(handler: Callable) -> Callable:
 
 def bind(studio: Any, page: Page, form: Form, panel: Panel, prepare: Prepare | None = None,
          extra: dict[str, gr.components.Component] | None = None,
-         echo: dict[str, gr.components.Component] | None = None) -> None:
+         echo: dict[str, gr.components.Component] | None = None,
+         before: Callable[[gr.Button], gr.events.Dependency] | None = None) -> None:
     """Wire a tab: Generate, Stop, Skip, and picking up a running job after a reload.
 
     prepare: makes request values from the form's values and those of `extra` (a mask editor, say), which it
     must remove. It may raise StudioError. echo: hidden boxes that take a value of the request that was sent.
+    before: makes an event of the button that runs first.
     """
     from . import progress, results
 
@@ -122,9 +135,8 @@ def bind(studio: Any, page: Page, form: Form, panel: Panel, prepare: Prepare | N
             return -1
         return shown[selected].seed if seed == -1 and shown else gr.skip()
 
-    event = form.generate.click(generate, [page.visitor, panel.shown, form.lock, *inputs.values()], outputs,
-                                trigger_mode="once", **RELAY)
-    form.run = event
+    start = before(form.generate).then if before else form.generate.click
+    start(generate, [page.visitor, panel.shown, form.lock, *inputs.values()], outputs, trigger_mode="once", **QUEUED)
     form.stop.click(stop, page.visitor, panel.status, **QUIET)
     form.skip.click(skip, page.visitor, panel.status, **QUIET)
     form.reuse.click(reuse, [panel.shown, panel.selected], form.fields["seed"], **QUIET)

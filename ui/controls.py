@@ -153,10 +153,20 @@ def preset_size(native: int, ratio: float) -> tuple[int, int]:
     return round(native * ratio**0.5 / step) * step, round(native / ratio**0.5 / step) * step
 
 
+def fitting_size(native: int, width: int, height: int) -> tuple[int, int]:
+    """A picture's own shape at about native x native pixels, as a request takes it."""
+    scale = native / (width * height) ** 0.5
+    return tuple(min(2048, max(64, round(side * scale / 8) * 8)) for side in (width, height))
+
+
+def find_card(studio: Any, name: str | None) -> Any:
+    """The card of a model, or the default model's when it is gone."""
+    return next((card for card in studio.cards() if card.name == name), studio.default_card())
+
+
 def _preset(studio: Any, ratio: float) -> Callable:
     def choose(model: str) -> tuple[int, int]:
-        card = next((card for card in studio.cards() if card.name == model), studio.default_card())
-        return preset_size(card.native_size, ratio)
+        return preset_size(find_card(studio, model).native_size, ratio)
 
     return choose
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -56,11 +57,11 @@ def _stored(studio: Any, values: dict[str, Any]) -> dict[str, Any]:
     """Replace the sent files by ids. A mask is read as white = repaint."""
     files = {name: _uploaded(values.pop(name), name) for name in FILES if name in values}
     if files.get("image"):
-        values["image"] = studio.images.add(files["image"]).id
+        values["image"] = studio.images.add(Path(files["image"])).id
     if files.get("mask"):
         if "image" not in values:
             raise RequestError("Picture: a mask needs the picture it belongs to.", "image")
-        mask = studio.images.open(studio.images.add(files["mask"], "mask").id, "mask")
+        mask = studio.images.open(studio.images.add(Path(files["mask"]), "mask").id, "mask")
         size = studio.images.open(values["image"]).size
         values["mask"] = studio.images.add(from_upload(mask, size, soft=True), "mask").id
     return values

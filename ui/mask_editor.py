@@ -7,21 +7,18 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from pipelines.errors import RequestError
+from pipelines.images.mask import MAX_LAYERS, from_editor
+
 PAINT = "#e5397a"  # seen on white, on black and on most pictures
 PAINT_ALPHA = 0.6
+MAX_LAYER_SIDE_PX = 2048  # the small copy has at most 1024
 
 
 class MaskEditor(gr.ImageEditor):
-    """ImageEditor with a cap on layers and without its unbounded blob endpoint."""
+    """ImageEditor without its unbounded blob endpoint."""
 
     is_template = True  # the page keeps using the stock widget
-    MAX_LAYERS = 4
-
-    def preprocess(self, payload: Any) -> Any:
-        """Read the drawing; refuses one that the page itself would never send."""
-        if payload is not None and (payload.id or len(payload.layers) > self.MAX_LAYERS):
-            raise gr.Error("That drawing cannot be used.", print_exception=False)
-        return super().preprocess(payload)
 
     def accept_blobs(self, data: Any) -> None:
         """Refuse: drawings arrive as files. Not marked as a server function, so the route does not exist."""
@@ -42,12 +39,47 @@ def mask_editor(task: str) -> MaskEditor:
     )
 
 
-def drawing(background: str, mask: Image.Image | None = None) -> dict[str, Any]:
-    """The editor's value. background: path of the small copy. mask: L, white = painted, any size."""
-    if mask is None:
-        return {"background": background, "layers": [], "composite": None}
-    with Image.open(background) as picture:
-        size = picture.size
-    layer = Image.new("RGBA", size, PAINT)
-    layer.putalpha(mask.convert("L").resize(size, Image.Resampling.BILINEAR).point(lambda v: round(v * PAINT_ALPHA)))
-    return {"background": background, "layers": [layer], "composite": None}
+def layer_files(task: str) -> gr.File:
+    """Build the hidden carrier of what is painted.
+
+    The editor itself is never the input of an event that reaches the server: Gradio 6 would from then on ask it for
+    its picture, and so upload it, whenever anything on the page reports progress.
+    """
+    return gr.File(label="Painted", file_count="multiple", type="filepath", visible="hidden", elem_id=f"{task}-layers")
+
+
+# Runs in the page before the event: the editor's value, of which only the layers go on.
+LAYERS_ONLY = "(drawing) => [drawing?.layers ?? []]"
+
+
+def painted_mask(files: list[str] | None, size: tuple[int, int]) -> Image.Image:
+    """Read the mask from the editor's layers: L, 255 where it is painted, size as asked.
+
+    The brush is see-through, so its alpha is scaled up to full; edges of strokes stay graded. Raises RequestError for
+    files that the page itself would never send.
+    """
+    if len(files or []) > MAX_LAYERS:
+        raise RequestError(f"Mask: {len(files)} layers are too many; the limit is {MAX_LAYERS}.", "mask")
+    mask = from_editor([_layer(path) for path in files or []], size)
+    return mask.point([min(255, round(level / PAINT_ALPHA)) for level in range(256)])
+
+
+def _layer(path: str) -> Image.Image:
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            if max(image.size) <= MAX_LAYER_SIDE_PX:
+                return image.convert("RGBA")
+    except (OSError, SyntaxError, ValueError):
+        pass
+    raise RequestError("Mask: the drawing cannot be read. Please paint it again.", "mask")
+
+
+def tinted(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    """Show a kept mask in the picture as if it were painted: RGB. mask: L, any size.
+
+    It becomes part of what the editor shows, because layers that are sent to the editor are lost while it loads the
+    picture. So the eraser does not reach it.
+    """
+    alpha = mask.convert("L").resize(picture.size, Image.Resampling.BILINEAR)
+    return Image.composite(Image.new("RGB", picture.size, PAINT), picture.convert("RGB"),
+                           alpha.point([round(level * PAINT_ALPHA) for level in range(256)]))

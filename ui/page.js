@@ -44,8 +44,8 @@ window.atelier = (() => {
 
   async function restore(rules, saved, values) {
     const back = rules.map((rule, i) => (saved && fits(rule, saved[rule.name]) ? saved[rule.name] : values[i]));
-    restored = true;
     await returnToPlace();
+    restored = true;
     return [visitor(), ...back];
   }
 
@@ -65,38 +65,49 @@ window.atelier = (() => {
     } catch { /* storage is forbidden */ }
   }
 
-  const tabButtons = () => [...document.querySelectorAll('#tabs [role="tab"]')];
+  const chosen = () => document.querySelector('#tabs [role="tab"][aria-selected="true"]');
   const unfolded = (block) => block.querySelector(":scope > button")?.classList.contains("open");
 
   async function returnToPlace() {
     const { tab, open } = place();
-    const button = tabButtons().find((each) => each.textContent.trim() === tab);
-    if (button && button.getAttribute("aria-selected") !== "true") button.click();
+    const button = document.querySelector(`#tabs [role="tab"][data-tab-id="${CSS.escape(String(tab))}"]`);
+    if (button && button !== chosen()) button.click();
+    await until(() => (!button || button === chosen()) && ready());
     for (const id of Array.isArray(open) ? open : []) {
       const block = document.getElementById(id);
       if (block?.classList.contains("more") && !unfolded(block)) block.querySelector(":scope > button")?.click();
     }
-    await editorReady();
+  }
+
+  function noteTab() {
+    if (restored) note({ tab: chosen()?.dataset.tabId });
+    return [];
   }
 
   document.addEventListener("click", (event) => {
-    const tab = event.target.closest?.('#tabs [role="tab"]');
-    if (tab) note({ tab: tab.textContent.trim() });
-    if (event.target.closest?.(".more > button")) {
-      requestAnimationFrame(() => note({ open: [...document.querySelectorAll(".more")].filter(unfolded).map((each) => each.id) }));
-    }
+    if (!event.target.closest?.(".more > button")) return;
+    requestAnimationFrame(() => {
+      const seen = [...document.querySelectorAll(".more")];
+      const before = (place().open ?? []).filter((id) => !seen.some((block) => block.id === id));
+      note({ open: [...before, ...seen.filter(unfolded).map((block) => block.id)] });
+    });
   });
 
-  // A picture that reaches the mask editor before its tools are there is lost, so wait for them where it is in view.
-  function editorReady() {
-    const ready = () => {
-      const editor = document.querySelector(".mask-editor");
-      return !editor?.offsetParent || editor.querySelector('button[aria-label="Brush"]');
-    };
+  // A tab is built when it is first opened. A value that reaches one of its components earlier is lost, and a picture
+  // that reaches the mask editor before its tools are there as well.
+  function ready() {
+    const panel = document.getElementById(chosen()?.getAttribute("aria-controls"));
+    if (!panel?.querySelector(".workspace .results")) return false;
+    const editor = panel.querySelector(".mask-editor");
+    return panel.id === "tab-inpaint" ? Boolean(editor?.querySelector('button[aria-label="Brush"]')) : true;
+  }
+
+  function until(fact) {
     return new Promise((resolve) => {
-      if (ready()) return resolve();
-      const watch = new MutationObserver(() => ready() && (watch.disconnect(), resolve()));
-      watch.observe(document.body, { childList: true, subtree: true });
+      const look = () => fact() && (watch.disconnect(), resolve());
+      const watch = new MutationObserver(look);
+      watch.observe(document.body, { childList: true, subtree: true, attributes: true });
+      look();
     });
   }
 
@@ -214,5 +225,5 @@ window.atelier = (() => {
 
   document.addEventListener("DOMContentLoaded", start);
 
-  return { save, restore, generate, aspect };
+  return { save, restore, generate, aspect, noteTab };
 })();

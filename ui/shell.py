@@ -11,10 +11,11 @@ import gradio as gr
 
 from pipelines import events, metadata
 from pipelines.errors import StudioError
+from pipelines.families import FAMILIES
 
 from . import endpoints
-from .binding import QUIET, RELAY, guarded, problem, toast
-from .controls import MODEL_FIELDS
+from .binding import QUEUED, QUIET, apart, guarded, problem, toast
+from .controls import MODEL_FIELDS, find_card
 from .tab import Page, discover
 
 STATUS_EVERY_S = 3
@@ -33,6 +34,7 @@ def build(studio: Any) -> gr.Blocks:
         _send_to(studio, page)
         _switch_models(studio, page, model_line)
         _remember(demo, page)
+        page.tabs.change(None, js="() => atelier.noteTab()", **QUIET)
         _tell_status(studio, demo, queue_line)
         endpoints.publish(studio)
     return demo
@@ -47,7 +49,8 @@ def _header(studio: Any) -> tuple[Page, gr.Textbox, gr.Textbox]:
         model_line = gr.Textbox(_about(card), label="About the model", show_label=False, container=False,
                                 interactive=False, max_lines=1, elem_classes="line model-line", elem_id="model-line")
         queue_line = gr.Textbox(_queue(studio), label="Queue and device", show_label=False, container=False,
-                                interactive=False, max_lines=1, elem_classes="line right queue-line", elem_id="queue-line")
+                                interactive=False, max_lines=1, elem_id="queue-line",
+                                elem_classes="line right queue-line")
     visitor = gr.Textbox("", label="visitor", visible=False)
     return Page(visitor, model, gr.Tabs(elem_id="tabs")), model_line, queue_line
 
@@ -56,12 +59,8 @@ def _choices(studio: Any) -> list[tuple[str, str]]:
     return [(card.title, card.name) for card in studio.cards()]
 
 
-def _card(studio: Any, name: str | None) -> Any:
-    return next((card for card in studio.cards() if card.name == name), studio.default_card())
-
-
 def _about(card: Any) -> str:
-    parts = [f"{card.family}", f"{card.native_size} px", *([card.note] if card.note else [])]
+    parts = [FAMILIES[card.family].label, f"{card.native_size} px", *([card.note] if card.note else [])]
     return " · ".join(parts)
 
 
@@ -89,7 +88,7 @@ def _switch_models(studio: Any, page: Page, line: gr.Textbox) -> None:
         return [new, *moved]
 
     def load(name: str) -> Iterator[str]:
-        card = _card(studio, name)
+        card = find_card(studio, name)
         try:
             job = studio.load_model(name)
             yield f"Loading {card.title} ..."
@@ -114,11 +113,11 @@ def _switch_models(studio: Any, page: Page, line: gr.Textbox) -> None:
             raise toast(message) from None
 
     boxes = [control for _, control in controls]
-    page.model.input(guarded(adopt), [page.model, before, *boxes], [before, *boxes], **QUIET)
-    page.model.input(load, page.model, line, trigger_mode="always_last", **RELAY)
+    page.model.input(guarded(adopt), [page.model, before, *boxes], [before, *boxes], **QUEUED)
+    page.model.input(load, page.model, line, trigger_mode="always_last", **QUEUED)
     # The list is read again when the picker is opened, so a model that was just added can be picked.
     page.model.focus(lambda: gr.Dropdown(choices=_choices(studio)), None, page.model, **QUIET)
-    page.returning.append((lambda name: _about(_card(studio, name)), [page.model], [line]))
+    page.returning.append((lambda name: _about(find_card(studio, name)), [page.model], [line]))
 
 
 def _send_to(studio: Any, page: Page) -> None:
@@ -133,7 +132,8 @@ def _send_to(studio: Any, page: Page) -> None:
         outputs = [page.tabs, *([page.model, *form.fields.values()] if form else []),
                    *(receiver.outputs if receiver else [])]
         outputs = list(dict.fromkeys(outputs))
-        button.click(guarded(_sender(studio, page, target, pick)), inputs, outputs, **QUIET)
+        button.click(guarded(_sender(studio, page, target, pick)), inputs, outputs,
+                     **apart(QUEUED, page.model))
 
 
 def _sender(studio: Any, page: Page, target: str, pick: Any):
@@ -145,12 +145,12 @@ def _sender(studio: Any, page: Page, target: str, pick: Any):
             raise StudioError("There is no picture to send yet.")
         fields = metadata.parse(text).fields if text else {}
         update: dict = {page.tabs: gr.Tabs(selected=target)}
+        if receiver is not None:
+            update |= receiver.accept(path)
         if form is not None:
             update |= {form.fields[name]: value for name, value in fields.items() if name in form.fields}
             if fields.get("model") in {card.name for card in studio.cards()}:
                 update[page.model] = fields["model"]
-        if receiver is not None:
-            update |= receiver.accept(path, fields)
         return update
 
     return send
@@ -168,7 +168,7 @@ def _remember(demo: gr.Blocks, page: Page) -> None:
     arrived = demo.load(None, [saved, *controls], [page.visitor, *controls],
                         js=f"async (saved, ...values) => atelier.restore({rules}, saved, values)", **QUIET)
     for handler, inputs, outputs in page.returning:
-        arrived.then(_or_nothing(handler), inputs, outputs, **RELAY)
+        arrived.then(_or_nothing(handler), inputs, outputs, **apart(QUEUED, page.model))
 
 
 def _rule(name: str, control: gr.components.Component) -> dict[str, Any]:

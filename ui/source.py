@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -18,7 +20,8 @@ from gradio.utils import get_upload_folder
 from pipelines.errors import StudioError
 from pipelines.images.store import proxy
 
-from .binding import QUIET, problem, toast
+from .binding import QUEUED, QUIET, apart, guarded
+from .controls import find_card, fitting_size
 
 
 @dataclass
@@ -26,46 +29,41 @@ class Source:
     """A picture to start from.
 
     view: shows the picture. image_id: hidden box with the stored picture's id. note: its size, and what was converted.
-    as_view: from the path of the small copy to the value of `view`. others: what is cleared with a new picture.
+    others: what is cleared with a new picture. size: the form's width and height, which follow the picture's shape.
     """
 
     view: gr.components.Component
     image_id: gr.Textbox
     note: gr.Textbox
     upload: gr.UploadButton
-    as_view: Callable[[str], Any] = lambda path: path
     others: dict[gr.components.Component, Any] = field(default_factory=dict)
+    size: tuple[gr.Slider, gr.Slider] | None = None
 
     @property
     def outputs(self) -> list[gr.components.Component]:
         """What taking another picture may change."""
-        return [self.view, self.image_id, self.note, *self.others]
+        return [self.view, self.image_id, self.note, *self.others, *(self.size or ())]
 
-    def take(self, studio: Any, file: Any) -> dict:
-        """Store a picture (path, bytes or PIL) and show it. Raises StudioError for one that cannot be used."""
-        stored = studio.images.add(file)
+    def take(self, studio: Any, file: str, model: str | None = None) -> dict:
+        """Store a picture file and show it. Raises StudioError for one that cannot be used."""
+        stored = studio.images.add(Path(file))
         words = " · ".join([f"{stored.width} × {stored.height} px", *stored.notices])
-        return {self.view: self.as_view(self.small(studio, stored.id)), self.image_id: stored.id, self.note: words,
-                **self.others}
-
-    def small(self, studio: Any, image_id: str) -> str:
-        """Path of an opaque copy of at most 1024 px, where the page may read it."""
-        return save_pil_to_cache(proxy(studio.images.open(image_id)), get_upload_folder(), format="png")
+        update = {self.view: small_copy(studio, stored.id), self.image_id: stored.id, self.note: words,
+                  **self.others}
+        if self.size is not None:
+            native = (find_card(studio, model)).native_size
+            update |= dict(zip(self.size, fitting_size(native, stored.width, stored.height), strict=True))
+        return update
 
     def empty(self) -> dict:
         """Forget the picture."""
         return {self.view: None, self.image_id: "", self.note: "", **self.others}
 
-    def wire(self, studio: Any) -> None:
+    def wire(self, studio: Any, model: gr.Dropdown) -> None:
         """Take what the page's script hands to the upload button; forget it when the component is cleared."""
 
-        def receive(path: str) -> dict:
-            try:
-                return self.take(studio, path)
-            except Exception as error:
-                raise toast(problem(error)) from None
-
-        self.upload.upload(receive, self.upload, self.outputs, **QUIET)
+        self.upload.upload(guarded(partial(self.take, studio)), [self.upload, model], self.outputs,
+                           **apart(QUEUED, self.note))
         self.view.clear(lambda: ["", "", *self.others.values()], None, [self.image_id, self.note, *self.others],
                         **QUIET)
 
@@ -76,16 +74,21 @@ class Source:
             if not image_id:
                 return {}
             try:
-                return {self.view: self.as_view(self.small(studio, image_id))}
+                return {self.view: small_copy(studio, image_id)}
             except (StudioError, OSError):
                 return self.empty()
 
         return show
 
 
+def small_copy(studio: Any, image_id: str) -> str:
+    """Path of an opaque copy of at most 1024 px, where the page may read it."""
+    return save_pil_to_cache(proxy(studio.images.open(image_id)), get_upload_folder(), format="png")
+
+
 def hidden_text(name: str) -> gr.Textbox:
-    """A value that the page carries and never shows."""
-    return gr.Textbox("", label=name, visible=False, elem_id=name)
+    """A value that the page carries and never shows. It must be in the page: else its changes are not noticed."""
+    return gr.Textbox("", label=name, visible="hidden", elem_id=name)
 
 
 def upload_button(task: str) -> gr.UploadButton:

@@ -41,11 +41,11 @@ class Page:
 class Receiver:
     """How a tab takes over a picture that another tab sends.
 
-    accept: (path of the picture's file, its request fields) -> {component: update}.
+    accept: path of the picture's file -> {component: update}.
     outputs: the components that `accept` may change.
     """
 
-    accept: Callable[[str, dict[str, Any]], dict]
+    accept: Callable[[str], dict]
     outputs: list[gr.components.Component]
 
 

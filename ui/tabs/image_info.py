@@ -10,7 +10,7 @@ import gradio as gr
 from pipelines import metadata
 
 from .. import source
-from ..binding import QUIET, problem, toast
+from ..binding import QUEUED, QUIET, guarded
 from ..results import SEND_LABELS
 from ..tab import Page, Receiver, Tab
 
@@ -56,19 +56,13 @@ def build(studio: Any, page: Page) -> None:
                 unknown: gr.Textbox("\n".join(left)[:MAX_SHOWN_TEXT], visible=bool(left)),
                 others: gr.Textbox("\n".join(rest)[:MAX_SHOWN_TEXT], visible=bool(rest))}
 
-    def receive(file: str) -> dict:
-        try:
-            return read(file)
-        except Exception as error:
-            raise toast(problem(error)) from None
-
     def forget() -> dict:
         return {**given.empty(), path: "", infotext: "", parameters: "", fields: gr.Dataframe(visible=False),
                 unknown: gr.Textbox(visible=False), others: gr.Textbox(visible=False)}
 
-    given.upload.upload(receive, given.upload, outputs, **QUIET)
+    given.upload.upload(guarded(read), given.upload, outputs, **QUEUED)
     given.view.clear(forget, None, outputs, **QUIET)
-    page.receivers["image_info"] = Receiver(lambda file, parsed: read(file), outputs)
+    page.receivers["image_info"] = Receiver(read, outputs)
     for name, button in send.items():
         page.senders.append((button, name, [path, infotext], lambda file, text: (file, text)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -34,10 +35,11 @@ def build(studio: Any, page: Page) -> None:
             panel = results.panel(form.task, lines, results.hint("Choose a picture on the left, say what it should "
                                                                  "become, and press **Generate**."), comparable=True)
     form.fields["image"] = form.keep("image", given.image_id)
-    given.wire(studio)
+    given.size = form.fields["width"], form.fields["height"]
+    given.wire(studio, page.model)
     results.compare(studio, panel, given.image_id)
     page.returning.append((given.again(studio), [given.image_id], given.outputs))
-    page.receivers[form.task] = Receiver(lambda path, fields: given.take(studio, path), given.outputs)
+    page.receivers[form.task] = Receiver(partial(given.take, studio), given.outputs)
     bind(studio, page, form, panel, prepare=_checked)
     page.forms[form.task], page.panels[form.task] = form, panel
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
+from gradio.processing_utils import save_pil_to_cache
+from gradio.utils import get_upload_folder
+from PIL import Image, ImageChops
 
 from pipelines.errors import RequestError, StudioError
-from pipelines.images.mask import from_editor, from_upload
+from pipelines.images.mask import from_upload
 from pipelines.requests import Inpaint
 
 from .. import controls, progress, results, source
-from ..binding import QUIET, bind, guarded
-from ..mask_editor import drawing, mask_editor
+from ..binding import QUEUED, apart, bind, guarded
+from ..mask_editor import LAYERS_ONLY, layer_files, mask_editor, painted_mask, tinted
 from ..tab import Page, Receiver, Tab
 
 
@@ -26,7 +32,7 @@ def build(studio: Any, page: Page) -> None:
             controls.actions(form)
             lines = progress.status_lines(form.task)
         with gr.Column(elem_classes="given", min_width=0):
-            given = _source(form)
+            given, mask = _source(form)
             with gr.Row(elem_classes="tools"):
                 upload = gr.UploadButton("Upload a mask", size="sm", file_types=[".png", ".jpg", ".jpeg", ".webp"],
                                          type="filepath", elem_id="inpaint-upload-mask")
@@ -38,22 +44,38 @@ def build(studio: Any, page: Page) -> None:
             panel = results.panel(form.task, lines, results.hint(
                 "Choose a picture on the left, paint over what should change, say what should be there, and press "
                 "**Generate**. Everything else stays exactly as it is."), comparable=True)
-    mask_id = form.keep("mask", next(iter(given.others)))
     form.fields["image"] = form.keep("image", given.image_id)
-    given.wire(studio)
+    form.keep("mask", mask.last)
+    given.size = form.fields["width"], form.fields["height"]
+    given.wire(studio, page.model)
     results.compare(studio, panel, given.image_id)
-    _wire_mask(studio, given, panel, upload, clear, onward)
-    page.returning.append((_again(studio, given), [given.image_id, mask_id], given.outputs))
-    page.receivers[form.task] = Receiver(lambda path, fields: given.take(studio, path), given.outputs)
-    bind(studio, page, form, panel, prepare=_prepare(studio), extra={"drawing": given.view}, echo={"mask": mask_id})
+    _wire_mask(studio, given, mask, panel, upload, clear, onward)
+    page.returning.append((_again(studio, given, mask), [given.image_id, mask.last], given.outputs))
+    page.receivers[form.task] = Receiver(partial(given.take, studio), given.outputs)
+    bind(studio, page, form, panel, prepare=_prepare(studio), extra={"painted": mask.painted, "kept": mask.kept},
+         echo={"mask": mask.last}, before=partial(_hand_over, given, mask))
     page.forms[form.task], page.panels[form.task] = form, panel
 
 
-def _source(form: controls.Form) -> source.Source:
+@dataclass(frozen=True)
+class Mask:
+    """What is masked. painted: the files of the editor's layers, handed over before each event that needs them.
+
+    kept: id of a mask that came from elsewhere, to which painted strokes are added. last: id of the mask of the last
+    run, which is kept after a reload.
+    """
+
+    painted: gr.File
+    kept: gr.Textbox
+    last: gr.Textbox
+
+
+def _source(form: controls.Form) -> tuple[source.Source, Mask]:
     view = mask_editor(form.task)
-    mask_id = source.hidden_text("inpaint-mask-id")
+    kept, last = source.hidden_text("inpaint-kept-mask"), source.hidden_text("inpaint-last-mask")
+    mask = Mask(layer_files(form.task), kept, last)
     return source.Source(view, source.hidden_text("inpaint-image-id"), source.note_line(form.task),
-                         source.upload_button(form.task), as_view=drawing, others={mask_id: ""})
+                         source.upload_button(form.task), others={mask.kept: "", mask.last: ""}), mask
 
 
 def _knobs(form: controls.Form, studio: Any) -> None:
@@ -82,57 +104,80 @@ def _knobs(form: controls.Form, studio: Any) -> None:
             form.add("outpaint_bottom", min_width=120)
 
 
-def _prepare(studio: Any):
+def _whole_mask(studio: Any, painted: list | None, kept: str, size: tuple[int, int]) -> Image.Image | None:
+    """Join what is painted with the kept mask. L, or None when nothing is masked."""
+    mask = painted_mask(painted, size)
+    if kept:
+        mask = ImageChops.lighter(mask, studio.images.open(kept, "mask").convert("L").resize(size))
+    return mask if mask.getbbox() else None
+
+
+def _prepare(studio: Any) -> Callable[[dict], dict]:
     def prepare(values: dict[str, Any]) -> dict[str, Any]:
-        painted = values.pop("drawing") or {}
+        painted, kept = values.pop("painted"), values.pop("kept")
         if not values["image"]:
             raise RequestError("Picture: there is none yet. Drop, paste or choose one.", "image")
-        mask = from_editor(painted.get("layers") or [], studio.images.open(values["image"]).size)
-        values["mask"] = studio.images.add(mask).id if mask.getbbox() else None
+        mask = _whole_mask(studio, painted, kept, studio.images.open(values["image"]).size)
+        values["mask"] = studio.images.add(mask, "mask").id if mask else None
         return values
 
     return prepare
 
 
-def _wire_mask(studio: Any, given: source.Source, panel: Any, upload: gr.UploadButton, clear: gr.Button,
-               onward: gr.Button) -> None:
-    def upload_mask(path: str, image_id: str) -> dict:
+def _wire_mask(studio: Any, given: source.Source, mask: Mask, panel: results.Panel, upload: gr.UploadButton,
+               clear: gr.Button, onward: gr.Button) -> None:
+    boxes = [given.view, mask.kept, mask.last]
+
+    def upload_mask(path: str, image_id: str) -> tuple:
         if not image_id:
             raise RequestError("Mask: load the picture first, then its mask.", "mask")
-        size = studio.images.open(image_id).size
-        mask = from_upload(studio.images.open(studio.images.add(path).id), size)
-        return drawing(given.small(studio, image_id), mask)
+        file = studio.images.open(studio.images.add(Path(path), "mask").id, "mask")
+        whole = from_upload(file, studio.images.open(image_id).size, soft=True)
+        kept = studio.images.add(whole, "mask").id
+        return _shown(studio, image_id, kept), kept, kept
 
-    def clear_mask(image_id: str) -> Any:
-        return drawing(given.small(studio, image_id)) if image_id else None
+    def clear_mask(image_id: str) -> tuple:
+        return (_shown(studio, image_id, "") if image_id else None), "", ""
 
-    def use_result(shown: list, selected: int, painted: dict | None, image_id: str) -> dict:
+    def use_result(shown: list, selected: int, painted: list | None, kept: str) -> dict:
         if not shown:
             raise RequestError("Picture: there is no result yet.", "image")
-        layers = (painted or {}).get("layers") or []
-        mask = from_editor(layers, _size(layers) or (1, 1))
         update = given.take(studio, shown[selected].path)
-        update[given.view] = drawing(update[given.view]["background"], mask if mask.getbbox() else None)
-        return update
+        image_id = update[given.image_id]
+        whole = _whole_mask(studio, painted, kept, studio.images.open(image_id).size)
+        kept = studio.images.add(whole, "mask").id if whole else ""
+        return {**update, given.view: _shown(studio, image_id, kept), mask.kept: kept, mask.last: kept}
 
-    upload.upload(guarded(upload_mask), [upload, given.image_id], given.view, **QUIET)
-    clear.click(guarded(clear_mask), given.image_id, given.view, **QUIET)
-    onward.click(guarded(use_result), [panel.shown, panel.selected, given.view, given.image_id], given.outputs, **QUIET)
+    apart_from_editor = apart(QUEUED, given.note)
+    upload.upload(guarded(upload_mask), [upload, given.image_id], boxes, **apart_from_editor)
+    clear.click(guarded(clear_mask), given.image_id, boxes, **apart_from_editor)
+    _hand_over(given, mask, onward).then(guarded(use_result), [panel.shown, panel.selected, mask.painted, mask.kept],
+                                         given.outputs, **apart_from_editor)
 
 
-def _size(layers: list[Image.Image]) -> tuple[int, int] | None:
-    return layers[0].size if layers else None
+def _hand_over(given: source.Source, mask: Mask, button: gr.Button) -> gr.events.Dependency:
+    """On a click, let the page send what is painted; the event that works with it comes after."""
+    return button.click(None, given.view, mask.painted, js=LAYERS_ONLY, show_progress="hidden")
 
 
-def _again(studio: Any, given: source.Source):
-    """Show the remembered picture after a reload, with the mask of the last run painted on it."""
+def _shown(studio: Any, image_id: str, kept: str) -> str:
+    """Path of what the editor shows: the small copy, with the kept mask tinted."""
+    path = source.small_copy(studio, image_id)
+    if not kept:
+        return path
+    with Image.open(path) as picture:
+        shown = tinted(picture, studio.images.open(kept, "mask"))
+    return save_pil_to_cache(shown, get_upload_folder(), format="png")
 
-    def show(image_id: str, mask_id: str) -> dict:
+
+def _again(studio: Any, given: source.Source, mask: Mask) -> Callable[[str, str], dict]:
+    """Show the remembered picture after a reload, with the mask of the last run."""
+
+    def show(image_id: str, last: str) -> dict:
         if not image_id:
             return {}
         try:
-            mask = studio.images.open(mask_id) if mask_id else None
-            return {given.view: drawing(given.small(studio, image_id), mask)}
+            return {given.view: _shown(studio, image_id, last), mask.kept: last}
         except (StudioError, OSError):
             return given.empty()
 
