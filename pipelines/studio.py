@@ -16,6 +16,8 @@ from typing import Any
 from PIL import Image
 
 from . import metadata, models, samplers
+from .adapters.find import AdapterCard
+from .adapters.find import find as find_adapters
 from .errors import RequestError
 from .events import Event, ImageReady, Loading, Record
 from .families import FAMILIES
@@ -60,7 +62,9 @@ class Studio:
         self.images = ImageStore(settings.data_dir / "inputs")
         self.results = Results(settings.data_dir / "outputs", settings.embed_metadata)
         self._cards, self.faults = models.find(settings)
+        self._adapter_cards: tuple[AdapterCard, ...] = ()
         self._cache: Any = None
+        self._shelf: Any = None
         self._device_line = ""
         self._queue = JobQueue(self._work)
 
@@ -80,6 +84,11 @@ class Studio:
     def card(self, name: str | None) -> ModelCard:
         """Look a checkpoint up by name or title. Raises ModelError for an unknown one."""
         return models.lookup(self._cards, name) if name else self.default_card()
+
+    def adapters(self) -> tuple[AdapterCard, ...]:
+        """The LoRAs that a prompt's tags can name, as they lie on the disk at this moment."""
+        self._adapter_cards = find_adapters(self.settings, self._adapter_cards)
+        return self._adapter_cards
 
     def defaults(self, model: str | None = None) -> dict[str, Any]:
         """What a model likes: sampler, schedule, steps, guidance_scale, width, height."""
@@ -187,7 +196,8 @@ class Studio:
         shown: list[tuple[Image.Image, str]] = []
         begin = monotonic()
         with cache.lease(card, job.task) as lease:
-            for event in generate.run(request, lease.pipe, lease.family, self.images.open, job.control):
+            for event in generate.run(request, lease.pipe, lease.family, self.images.open, job.control,
+                                      self._shelf.attached):
                 if not isinstance(event, ImageReady):
                     yield event
                     continue
@@ -212,7 +222,9 @@ class Studio:
         """The cache is made on the worker thread, when torch is needed anyway."""
         if self._cache is None:
             from . import cache, device
+            from .adapters.shelf import Shelf
 
+            self._shelf = Shelf(self.settings)
             host = device.budget_bytes("cpu", self.settings.host_budget_gb)
             on_cpu = device.choose(self.settings.device, unet_parameters=0, half_vae=True).device == "cpu"
             own = host if on_cpu else device.budget_bytes(self.settings.device, self.settings.device_budget_gb)

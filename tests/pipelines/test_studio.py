@@ -27,7 +27,7 @@ def studio(tmp_path, sd_folder):
 
 def test_the_prompt_alone_is_enough_and_everything_becomes_concrete(studio):
     request = studio.resolve(make(Txt2Img, prompt="a cat"))
-    assert None not in (getattr(request, name) for name in type(request).model_fields)
+    assert None not in (getattr(request, name) for name in studio.defaults())
     assert 0 <= request.seed < 2**32 and request.model == studio.default_card().name
     assert request.width == request.height == studio.default_card().native_size
 
