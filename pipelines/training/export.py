@@ -1,80 +1,122 @@
-"""The result of a run as others read it: a LoRA file, or for the method full a whole model."""
+"""The result of a run as others read it: LoRA files with what they say of themselves, or a whole model."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
+from PIL import Image
 
-from ..adapters import names
+from ..adapters.merge import merge
 from ..adapters.parts import LowRank
+from ..adapters.write import About, write_diffusers, write_kohya, write_sidecars
 from ..cache import build
 from .base import Base
+from .examples import Example
 from .request import TrainLora
-from .tensors import sync_folder, write_tensors
 from .trainee import Trainee
+
+MAX_TAGS = 300  # of which the file tells how often they came
 
 
 def parts(trainee: Trainee) -> dict[str, LowRank]:
-    """Path -> what was learned for that layer, with the alpha that makes every reader scale as training did."""
+    """Path -> what was learned for that layer, with the alpha by which every reader scales as training did."""
     found = {}
     for path, layer in trainee.adapter.layers.items():
-        magnitude = None
-        if layer.magnitude is not None:
-            magnitude = layer.magnitude.detach().cpu().view(-1, *[1] * (layer.down.dim() - 1)).clone()
+        magnitude = layer.magnitude
+        if magnitude is not None:
+            magnitude = magnitude.detach().cpu().clone().view(-1, *[1] * (layer.down.dim() - 1))
         found[path] = LowRank(layer.down.detach().cpu().clone(), layer.up.detach().cpu().clone(),
                               alpha=layer.scale * layer.rank, dora_scale=magnitude)
     return found
 
 
-def write(target: Path, base: Base, trainee: Trainee, config: TrainLora, step: int) -> str:
-    """Write the trained weights to target.safetensors (LoRA) or the folder target (full), whole or not at all.
+@dataclass(frozen=True)
+class Export:
+    """Writes what a trainee has learned. examples: the pictures it learns from."""
 
-    Returns the name of what was written. Raises OSError.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    half = target.with_name(f".{target.name}.{os.getpid()}.new")
-    try:
-        if trainee.adapter is None:
-            final = target
-            build(base.family.name, "txt2img", base.components).save_pretrained(half)
-            shutil.rmtree(final, ignore_errors=True)
+    base: Base
+    trainee: Trainee
+    config: TrainLora
+    examples: Sequence[Example]
+
+    def checkpoint(self, folder: Path, step: int) -> str:
+        """Write NAME-STEP.safetensors into a state's folder; returns its name. With the method full the state itself
+        is all there is."""
+        if self.trainee.adapter is None:
+            return "state.safetensors"
+        name = f"{self.config.name}-{step:06d}"
+        return self._lora(folder, name, step, None)
+
+    def result(self, folder: Path, step: int, preview: Path | None, second: Path) -> str:
+        """Write the result into the output folder; returns its name.
+
+        preview: a sample, for the card. second: where the same LoRA in diffusers' own format goes.
+        """
+        if self.trainee.adapter is None:
+            return self._model(folder)
+        picture = Image.open(preview) if preview else None
+        name = self._lora(folder, self.config.name, step, picture)
+        write_diffusers(second / name, parts(self.trainee), self._pipe, self._about(self.config.name, step),
+                        self._dtype)
+        return name
+
+    @property
+    def _pipe(self) -> Any:
+        return SimpleNamespace(**self.base.components)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return getattr(torch, self.config.save_dtype)
+
+    def _lora(self, folder: Path, name: str, step: int, preview: Image.Image | None) -> str:
+        about = self._about(name, step)
+        path = write_kohya(folder / f"{name}.safetensors", parts(self.trainee), self._pipe, self.base.family, about,
+                           self._dtype)
+        write_sidecars(path, self.base.family, about, preview)
+        return path.name
+
+    def _model(self, folder: Path) -> str:
+        """A diffusers folder; one of that name that is there already makes room when the new one is whole."""
+        target = folder / self.config.name
+        new = target.with_name(f".{target.name}.{os.getpid()}.made")
+        pipe = build(self.base.family.name, "txt2img", self.base.components)
+        merge(new, pipe, self.base.family, {}, self._dtype)
+        if target.exists():
+            old = target.with_name(f".{target.name}.{os.getpid()}.old")
+            target.rename(old)
+            new.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
         else:
-            final = target.with_name(f"{target.name}.safetensors")
-            _write_lora(half, base, trainee, config, step)
-        half.replace(final)
-        sync_folder(final.parent)
-    finally:
-        if half.is_dir():
-            shutil.rmtree(half, ignore_errors=True)
-        else:
-            half.unlink(missing_ok=True)
-    return final.name
+            new.rename(target)
+        return target.name
 
-
-def _write_lora(path: Path, base: Base, trainee: Trainee, config: TrainLora, step: int) -> None:
-    """The names and numbers of kohya's format (kohya-ss/sd-scripts, networks/lora.py)."""
-    known = names.kohya(SimpleNamespace(**base.components), base.family)
-    tensors: dict[str, torch.Tensor] = {}
-    for layer, part in parts(trainee).items():
-        key = known[layer]
-        tensors[f"{key}.lora_down.weight"] = part.down
-        tensors[f"{key}.lora_up.weight"] = part.up
-        tensors[f"{key}.alpha"] = torch.tensor(part.alpha)
-        if part.dora_scale is not None:
-            tensors[f"{key}.dora_scale"] = part.dora_scale
-    write_tensors(path, tensors, facts(base, config, step))
-
-
-def facts(base: Base, config: TrainLora, step: int) -> dict[str, str]:
-    """What a LoRA file says of its making, in the words of kohya-ss/sd-scripts."""
-    told = {"ss_network_module": "networks.lora", "ss_network_dim": config.rank, "ss_network_alpha": config.alpha,
-            "ss_learning_rate": config.learning_rate, "ss_steps": step, "ss_max_train_steps": config.steps,
-            "ss_output_name": config.name, "ss_sd_model_name": base.card.name, "ss_seed": config.seed,
-            "ss_resolution": f"({config.resolution}, {config.resolution})", "ss_clip_skip": config.clip_skip,
-            "ss_base_model_version": base.family.lora.base_version}
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
+    def _about(self, name: str, step: int) -> About:
+        config = self.config
+        tags = Counter(tag.strip() for one in self.examples for tag in one.picture.caption.split(",") if tag.strip())
+        buckets = Counter(one.bucket for one in self.examples)
+        told = {
+            "learning_rate": config.learning_rate, "unet_lr": config.learning_rate,
+            "text_encoder_lr": config.text_encoder_learning_rate if config.text_encoder != "off" else None,
+            "steps": step, "max_train_steps": config.steps, "num_train_images": len(self.examples),
+            "batch_size_per_device": config.batch_size, "gradient_accumulation_steps": config.accumulation,
+            "optimizer": config.optimizer, "lr_scheduler": config.scheduler, "min_snr_gamma": config.min_snr_gamma,
+            "noise_offset": config.noise_offset or None, "clip_skip": config.clip_skip, "seed": config.seed,
+            "mixed_precision": str(self.base.autocast).removeprefix("torch."),
+            "resolution": f"({config.resolution}, {config.resolution})",
+            "tag_frequency": {config.name: dict(tags.most_common(MAX_TAGS))},
+            "bucket_info": {"buckets": {str(i): {"resolution": list(size), "count": count}
+                                        for i, (size, count) in enumerate(sorted(buckets.items()))}},
+            "dataset_dirs": {config.name: {"n_repeats": config.repeats, "img_count": len(self.examples)}}}
+        return About(name=name, trigger_words=config.trigger, base=self.base.card.name,
+                     resolution_px=config.resolution, prediction_type=self.base.prediction_type,
+                     date=datetime.now(UTC).isoformat(timespec="seconds"),
+                     training={key: value for key, value in told.items() if value is not None})

@@ -1,8 +1,7 @@
 """The training loop: updates, measurements, saves, and what to do when something goes wrong.
 
-`train` is a generator of events. A state is complete: weights, optimizer, average, micro-batch and counters; the
-random numbers and the order of the pictures follow from seed and step. So N steps straight equal a run that was
-killed and taken up again, bit for bit on a CPU.
+A state is complete: weights, optimizer, average and counters; random numbers and the order of the pictures follow from
+seed and step. So N steps straight equal a run that was killed and taken up again, bit for bit on a CPU.
 """
 
 from __future__ import annotations
@@ -48,7 +47,8 @@ class Loop:
         self.optimizer = optimizers.make(config, trainee.groups)
         self.progress = Progress(micro_batch=config.batch_size)
         self._start = None if config.method == "full" else {k: v.clone() for k, v in trainee.weights().items()}
-        self._saved_at = monotonic()
+        self._saved_at, self._saved_step = monotonic(), -1
+        self._updates = self._order()
         self._set_checkpointing(config.gradient_checkpointing == "on")
 
     @property
@@ -75,11 +75,20 @@ class Loop:
             self.average.weights = tree["average"]
         self.optimizer.load_state_dict(tree["optimizer"])
         self.progress = Progress(**tree["progress"])
+        self._saved_step = self.progress.step
+        self._updates = self._order()
         self._set_checkpointing(self.progress.checkpointing)
 
     def save(self) -> Iterator[Event]:
-        """Save the exact state and the usable weights. What the disk refuses is said, and the run goes on."""
+        """Save the exact state and the usable weights. What the disk refuses is said, and the run goes on.
+
+        Weights that are not finite are never saved: the run goes back instead.
+        """
         self._saved_at = monotonic()
+        if not all(bool(tensor.isfinite().all()) for tensor in self.trainee.weights().values()):
+            yield from self._roll_back()
+            return
+        self._saved_step = self.progress.step
         if not self._team.leads:
             return
         step, name = self.progress.step, []
@@ -101,9 +110,7 @@ class Loop:
 
     def train(self) -> Iterator[Event]:
         """Run to the end or until asked to stop; the generator's return value says how: finished, stopped, paused."""
-        config = self.config
-        updates, first = self._updates(), self.progress.step
-        step_s, saved = 0.0, first
+        config, first, step_s = self.config, self.progress.step, 0.0
         if self.progress.step == 0:
             yield from self._measure()
         while self.progress.step < config.steps:
@@ -114,45 +121,43 @@ class Loop:
                 yield from self.save()
                 return "paused" if "pause" in words else "stopped"
             since, scale = monotonic(), optimizers.rate(config, self.progress.step) * self.progress.rate_scale
+            told: list[Event] = []
             try:
-                loss, norm, events = self._update(next(updates), scale)
+                loss, norm = self._update(next(self._updates), scale, told)
             except OutOfMemory:
+                yield from told
                 yield from self.save()
                 raise
-            yield from events
+            yield from told
             self.progress.step += 1
             step = self.progress.step
             if not math.isfinite(loss + norm):
                 yield Skipped(step, self.progress.skipped)
                 if self.progress.bad_in_a_row >= BAD_IN_A_ROW:
                     yield from self._roll_back()
-                    updates, saved = self._updates(), self.progress.step
                 continue
             took = monotonic() - since
             step_s = took if step - first < 3 else (1 - SMOOTHING) * step_s + SMOOTHING * took
             left = step_s * (config.steps - step)
             yield StepDone(step, config.steps, loss, config.learning_rate * scale, norm, 1 / max(step_s, 1e-9), left)
             if step - first == FORECAST_AT:
-                yield Forecast(step, step_s, left, self._peak_bytes())
+                yield Forecast(step, step_s, left, self.base.peak_bytes)
             if step % config.validate_every == 0 or step == config.steps:
                 yield from self._measure()
-                if config.keep_best and self.progress.best_step == step:
-                    yield from self.save()
-                    saved = step
-                if config.early_stop and self.progress.worse >= config.early_stop:
-                    yield Notice(step, f"The held-out loss has not fallen for {self.progress.worse} measurements: "
-                                       "ended early.")
-                    break
             if config.sample_every and (step % config.sample_every == 0 or step == config.steps):
                 yield from self._sample()
-            if saved != step and ("save" in words or self._due(step)):
+            best = config.keep_best and self.progress.best_step == step
+            if best or "save" in words or self._due(step):
                 yield from self.save()
-                saved = step
-        if saved != self.progress.step:
+            if config.early_stop and self.progress.worse >= config.early_stop:
+                yield Notice(step, f"The held-out loss has not fallen for {self.progress.worse} measurements: ended "
+                                   "early.")
+                break
+        if self._saved_step != self.progress.step:
             yield from self.save()
         return "finished"
 
-    def _updates(self) -> Iterator[list[int]]:
+    def _order(self) -> Iterator[list[int]]:
         groups = [None if one.picture.is_prior else one.bucket for one in self.examples.trained]
         own = [i for i, group in enumerate(groups) if group is not None]
         prior = [i for i, group in enumerate(groups) if group is None]
@@ -161,11 +166,10 @@ class Loop:
         both = ([own[i] for i in update] + [prior[i] for i in (next(side) if prior else ())] for update in main)
         return islice(both, self.progress.step, None)
 
-    def _update(self, indices: list[int], rate: float) -> tuple[float, float, list[Event]]:
-        """One update: (loss, gradient norm before clipping, what had to be changed)."""
+    def _update(self, indices: list[int], rate: float, told: list[Event]) -> tuple[float, float]:
+        """One update: (loss, gradient norm before clipping). told: gets what had to be changed."""
         draws = self.examples.draw(indices, self.progress.step, self.progress.detour)
         mine = draws[self._team.rank :: self._team.size]
-        events: list[Event] = []
         while True:
             full, loss = False, None
             try:
@@ -179,7 +183,7 @@ class Loop:
             loss = None
             self.optimizer.zero_grad(set_to_none=True)
             memory.free()  # outside the except block: its traceback would keep the tensors
-            events.append(self._shrink())
+            told.append(self._shrink())
         parameters = [parameter for parameter in self.trainee.parameters if parameter.grad is not None]
         self._team.sum([loss, *(parameter.grad for parameter in parameters)])
         longest = self.config.max_grad_norm or math.inf
@@ -195,7 +199,7 @@ class Loop:
             self.progress.skipped += 1
             self.progress.bad_in_a_row += 1
         self.optimizer.zero_grad(set_to_none=True)
-        return value, length, events
+        return value, length
 
     def _gradients(self, draws: list[Draw]) -> torch.Tensor:
         """Add up the gradients of an update's pictures; returns their share of its loss."""
@@ -263,18 +267,20 @@ class Loop:
             self.average.restart()
             self.optimizer = optimizers.make(self.config, self.trainee.groups)
             self.progress = Progress(micro_batch=bad.micro_batch, checkpointing=bad.checkpointing)
+            self._updates = self._order()
         else:
             raise StudioError("The loss is not a number, and no state was saved yet. Lower the learning rate.")
         progress = self.progress
         progress.rate_scale, progress.detour, progress.skipped = bad.rate_scale / 2, bad.detour + 1, bad.skipped
         progress.bad_in_a_row = 0
-        yield Notice(progress.step, f"{BAD_IN_A_ROW} updates in a row were not numbers: back to step {progress.step} "
+        yield Notice(progress.step, f"The loss or the weights are no numbers any more: back to step {progress.step}, "
                                     "with half the learning rate.")
 
     def _due(self, step: int) -> bool:
-        minutes = self.config.save_minutes
-        by_time = bool(minutes) and monotonic() - self._saved_at > minutes * 60
-        return by_time or bool(self.config.save_every and step % self.config.save_every == 0)
+        config = self.config
+        by_time = bool(config.save_minutes) and monotonic() - self._saved_at > config.save_minutes * 60
+        by_time = bool(self._team.agree(int(by_time), self.base.device))  # clocks differ, and all must save or none
+        return by_time or step == config.steps or bool(config.save_every and step % config.save_every == 0)
 
     def _words(self) -> list[str]:
         """What was asked for, the same in every process."""
@@ -292,10 +298,3 @@ class Loop:
             self.base.unet.enable_gradient_checkpointing()
         else:
             self.base.unet.disable_gradient_checkpointing()
-
-    def _peak_bytes(self) -> int:
-        if self.base.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.base.device)
-        import psutil
-
-        return psutil.Process().memory_info().rss

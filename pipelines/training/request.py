@@ -24,6 +24,7 @@ Optimizer = Literal["adamw", "adamw8bit", "adafactor", "prodigy"]
 Scheduler = Literal["constant", "cosine", "linear", "restarts"]
 Crop = Literal["center", "top", "random"]
 Precision = Literal["auto", "float32", "bfloat16"]
+SaveDtype = Literal["float16", "bfloat16", "float32"]
 Switch = Literal["auto", "on", "off"]
 
 REQUIRED = ("model", "data", "output", "name")
@@ -114,6 +115,7 @@ class TrainLora(BaseModel):
                                                                                   "it on only when memory runs out.")
     cache: Literal["memory", "disk"] = param("memory", "Cache", help="Where latents and text embeddings are kept.")
 
+    save_dtype: SaveDtype = param("float16", "Number format of the result", help="float16 is what is usual.")
     save_every: int = param(250, "Save every (steps)", ge=0, le=1_000_000, step=1, help="0 saves at the end only.")
     save_minutes: float = param(10.0, "Save every (minutes)", ge=0, le=10_000, help="Whichever comes first; 0 is off.")
     keep_last: int = param(3, "Keep", ge=1, le=10_000, step=1, help="Newest checkpoints kept; the best stays as well.")

@@ -24,13 +24,14 @@ from ..checkpoints import ModelCard
 from ..errors import RequestError, StudioError
 from ..prompts.tokens import count
 from ..requests import make
-from . import archive, export, presets, team
+from . import archive, presets, team
 from . import base as bases
 from . import trainee as trainees
 from .caches import TensorCache
 from .dataset import Picture, split, survey
 from .events import Ended, Event, Notice, Started
 from .examples import Examples, plan
+from .export import Export
 from .folder import Commands, RunFolder, owned, write_json
 from .loop import Loop
 from .progress import Hooks
@@ -109,19 +110,16 @@ class _Run:
         trainee = trainees.make(base, config)
         samples = Samples(base, config, self._folder, config.sample_prompts or _prompts(examples))
 
-        def write(folder: Path, step: int) -> str:
-            return "state.safetensors" if trainee.adapter is None else export.write(
-                folder / f"{config.name}-{step:06d}", base, trainee, config, step)
-
+        export = Export(base, trainee, config, examples.trained)
         loop = Loop(base, config, examples, trainee, Checkpoints(self._folder.checkpoints, config.keep_last),
-                    Hooks(self._asked, write, samples.draw), self._team)
+                    Hooks(self._asked, export.checkpoint, samples.draw), self._team)
         self._loop = loop
         first = loop.resume()
         yield Started(first, config.steps, len(trained), len(held), sum(p.numel() for p in trainee.parameters),
                       device.describe(base.placement.device, str(base.autocast).removeprefix("torch.")))
         how = yield from loop.train()
         if how == "finished":
-            yield from self._finish(base, trainee, config, loop)
+            yield from self._finish(export, loop)
         else:
             text = "Everything is saved." if how == "paused" else "Stopped; everything is saved."
             self.ended = Ended(loop.progress.step, how, f"{text} --resume goes on.")
@@ -186,18 +184,20 @@ class _Run:
                 yield Notice(0, f"Encoded {done} of {of} pictures.")
         return True
 
-    def _finish(self, base: bases.Base, trainee: trainees.Trainee, config: TrainLora, loop: Loop) -> Iterator[Event]:
+    def _finish(self, export: Export, loop: Loop) -> Iterator[Event]:
         """Write the result: of the last step, or of the best one."""
-        step, weights = loop.progress.step, loop.average.weights
+        config, step, weights = export.config, loop.progress.step, loop.average.weights
         if config.keep_best and loop.progress.best_step in loop.checkpoints.steps():
-            best = loop.checkpoints.load(loop.progress.best_step, base.device)
+            best = loop.checkpoints.load(loop.progress.best_step, export.base.device)
             step, weights = loop.progress.best_step, best["average"] or best["weights"]
             yield Notice(loop.progress.step, f"The result is that of step {step}, the best by held-out loss.")
         name = config.name
         if self._team.leads:
-            base.recall()
-            with trainee.showing(weights):
-                name = export.write(Path(config.output) / config.name, base, trainee, config, step)
+            export.base.recall()
+            previews = sorted(self._folder.samples.glob(f"{step:07d}-*.png"))
+            with export.trainee.showing(weights):
+                name = export.result(Path(config.output), step, previews[0] if previews else None,
+                                     self._folder.path / "diffusers")
         self.ended = Ended(loop.progress.step, "finished", f"The result is {name}.", name)
 
 
