@@ -102,7 +102,9 @@ def write_diffusers(path: Path, parts: Mapping[str, LowRank], pipe: Any, about: 
         if part.dora_scale is not None:
             is_linear = part.down.ndim == 2
             magnitude = part.dora_scale.flatten() if is_linear else part.dora_scale.reshape(1, -1, 1, 1)
-            tensors[f"{stem}.lora_magnitude_vector"] = _stored(about.name, magnitude, dtype)
+            # Without the suffix transformers (5.23) does not find it, and goes on with magnitudes of its own.
+            suffix = "" if layer.startswith("unet.") else ".weight"
+            tensors[f"{stem}.lora_magnitude_vector{suffix}"] = _stored(about.name, magnitude, dtype)
     settings = json.dumps(_peft_settings(parts), sort_keys=True)
     return _write_tensors(path, tensors, {"format": "pt", PEFT_METADATA: settings})
 

@@ -37,7 +37,8 @@ def test_a_picture_equals_that_of_weights_changed_by_hand(pipe, family, kinds):
 
 
 def test_several_adapters_add_up(sd_pipe):
-    first, second, third = (parts_for(sd_pipe, Kinds(dora=dora), seed) for seed, dora in enumerate((False, True, False)))
+    kinds = ((False, 0), (True, 1), (False, 2))
+    first, second, third = (parts_for(sd_pipe, Kinds(dora=dora), seed) for dora, seed in kinds)
     uses = [(adapter(first), 0.3, 0.3), (adapter(second), 0.5, 0.0), (adapter(third), -0.4, 1.0)]
     known = weights(sd_pipe)
     with applied(sd_pipe, uses):

@@ -1,4 +1,4 @@
-"""Layer names, against names that come from elsewhere: the original layout, and spelled-out examples of each program."""
+"""Layer names, against names from elsewhere: the original layout, and spelled-out examples of each program."""
 
 from __future__ import annotations
 
