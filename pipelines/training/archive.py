@@ -5,11 +5,13 @@ Members become plain files of our own naming in one folder; a picture and its ca
 
 from __future__ import annotations
 
+import lzma
 import re
 import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +26,8 @@ TEXTS = (".txt", ".caption", ".jsonl", ".csv")
 ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 JUNK = ("thumbs.db", "desktop.ini")
 CHUNK = 1 << 20
+DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError,
+           ValueError, RuntimeError)
 
 
 def is_junk(parts: tuple[str, ...]) -> bool:
@@ -47,7 +51,7 @@ def unpack(source: Path, folder: Path) -> Path:
             _write(archive, list(_wanted(members)), half, source.stat().st_size)
         half.chmod(0o755)
         half.rename(folder)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, ValueError, RuntimeError) as error:
+    except DAMAGED as error:
         raise _refused("it is damaged or of a kind that cannot be read") from error
     finally:
         shutil.rmtree(half, ignore_errors=True)
@@ -80,11 +84,15 @@ def _wanted(members: list[zipfile.ZipInfo]) -> Iterator[tuple[zipfile.ZipInfo, P
 def _write(archive: zipfile.ZipFile, members: list[tuple[zipfile.ZipInfo, PurePosixPath]], folder: Path,
            packed: int) -> None:
     """Write the members, a subfolder's name in front of the stem: pairs stay pairs, equal names stay apart."""
+    stems: dict[PurePosixPath, str] = {}
     tops = {path.parts[0] if len(path.parts) > 1 else "" for _, path in members}
     skip = 1 if len(tops) == 1 and "" not in tops else 0  # a single folder around everything means nothing
     total = 0
     for member, path in members:
-        name = _plain("_".join(path.parts[skip:]))
+        key = path.with_suffix("")
+        if key not in stems:
+            stems[key] = _unused(_plain("_".join(key.parts[skip:])), set(stems.values()))
+        name = f"{stems[key]}{path.suffix.lower()}"
         with archive.open(member) as reading, (folder / name).open("xb") as writing:
             while chunk := reading.read(CHUNK):
                 total += len(chunk)
@@ -97,7 +105,16 @@ def _write(archive: zipfile.ZipFile, members: list[tuple[zipfile.ZipInfo, PurePo
 
 def _plain(name: str) -> str:
     """Letters, digits and . _ - alone, so that every file system takes it."""
-    return re.sub(r"[^\w.-]", "_", name)[-120:].lstrip(".") or "file"
+    return re.sub(r"[^\w.-]", "_", name)[-50:].lstrip(".") or "file"
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """The name, with a number when another has it, small and capital letters being one."""
+    used, free, number = {one.casefold() for one in taken}, name, 1
+    while free.casefold() in used:
+        number += 1
+        free = f"{name}-{number}"
+    return free
 
 
 def _refused(reason: str) -> RequestError:
