@@ -6,42 +6,27 @@ so that infotext, index and answers agree.
 
 from __future__ import annotations
 
-import logging
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass
-from time import monotonic
+from dataclasses import dataclass, replace
 from typing import Any
 
-from PIL import Image
-
-from . import metadata, models, samplers
+from . import models, samplers
 from .adapters.find import AdapterCard
 from .adapters.find import find as find_adapters
 from .errors import RequestError
-from .events import Event, ImageReady, Loading, Record
-from .families import FAMILIES
+from .events import Record
 from .images import geometry
-from .images.grid import grid
 from .images.store import ImageStore
 from .jobs import Job, JobQueue
+from .matrix import Matrix, check
 from .models import ModelCard
 from .prompts.tokens import Tokens, count
 from .requests import MAX_PIXELS, Img2Img, Inpaint, Request, Txt2Img, changed, task_of
-from .results import Made, Results
+from .results import Results
 from .settings import Settings
-
-log = logging.getLogger(__name__)
+from .worker import LoadModel, Worker
 
 MAX_SIDE = 4096  # px of a picture made by hires fix
-GRID_SIDE = 512  # pictures in a grid are shrunk to this
-
-
-@dataclass(frozen=True)
-class LoadModel:
-    """Ask for a checkpoint to be brought into memory."""
-
-    model: str
 
 
 @dataclass(frozen=True)
@@ -63,10 +48,8 @@ class Studio:
         self.results = Results(settings.data_dir / "outputs", settings.embed_metadata)
         self._cards, self.faults = models.find(settings)
         self._adapter_cards: tuple[AdapterCard, ...] = ()
-        self._cache: Any = None
-        self._shelf: Any = None
-        self._device_line = ""
-        self._queue = JobQueue(self._work)
+        self._worker = Worker(settings, self.images, self.results, self.card)
+        self._queue = JobQueue(self._worker)
 
     def close(self) -> None:
         """Stop the running job and end the worker."""
@@ -118,6 +101,15 @@ class Studio:
         """
         return self._queue.submit(self.resolve(request), task_of(request), page, owner)
 
+    def submit_matrix(self, matrix: Matrix, page: str | None = None, owner: str = "") -> Job:
+        """Check every cell of an X/Y/Z grid and put it into the queue. Submitted again after a stop, it goes on."""
+        base = self.resolve(matrix.base)
+        matrix = replace(matrix, base=base)
+        check(matrix)
+        for _, cell in matrix.cells():
+            self.resolve(cell)
+        return self._queue.submit(matrix, task_of(base), page, owner)
+
     def current(self, page: str, task: str) -> Job | None:
         """The newest job of a page for a task, for a page that was reloaded."""
         return self._queue.last(page, task)
@@ -127,7 +119,7 @@ class Studio:
         return self.results.today(owner)
 
     def status(self) -> Status:
-        return Status(len(self._queue), self._cache.resident if self._cache else (), self._device_line)
+        return Status(len(self._queue), self._worker.loaded, self._worker.device_line)
 
     def resolve(self, request: Request) -> Request:
         """Make every "as the model likes" concrete, and refuse what cannot run."""
@@ -178,64 +170,3 @@ class Studio:
         scale = self.card(request.model).native_size / (width * height) ** 0.5
         return {name: min(2048, max(64, round(side * scale / 8) * 8))
                 for name, side in (("width", width), ("height", height))}
-
-    # The worker's side
-
-    def _work(self, job: Job) -> Iterator[Event]:
-        request = job.request
-        card = self.card(request.model)
-        cache = self._opened_cache()
-        if not cache.holds(card):
-            yield Loading(card.title)
-        if isinstance(request, LoadModel):
-            with cache.lease(card, "txt2img"):
-                return
-        from . import generate
-
-        extra = {"Model hash": models.short_hash(card, self.settings.data_dir / "hashes.json")}
-        shown: list[tuple[Image.Image, str]] = []
-        begin = monotonic()
-        with cache.lease(card, job.task) as lease:
-            for event in generate.run(request, lease.pipe, lease.family, self.images.open, job.control,
-                                      self._shelf.attached):
-                if not isinstance(event, ImageReady):
-                    yield event
-                    continue
-                now = monotonic()
-                text = metadata.infotext(event.request, extra={**extra, **event.extra})
-                yield from self.results.save(Made(event.image, text, event.request.seed, job.task, now - begin,
-                                                  job.owner))
-                begin = now
-                small = event.image.convert("RGB")
-                small.thumbnail((GRID_SIDE, GRID_SIDE))
-                shown.append((small, event.request.prompt))
-        if len(shown) > 1:
-            yield from self._save_grid(job, shown, extra)
-
-    def _save_grid(self, job: Job, shown: list[tuple[Image.Image, str]], extra: dict[str, Any]) -> Iterator[Event]:
-        labels = [prompt for _, prompt in shown] if job.request.prompt_lines else None
-        sheet = grid([image for image, _ in shown], labels=labels)
-        text = metadata.infotext(job.request, extra=extra)
-        yield from self.results.save(Made(sheet, text, job.request.seed, job.task, 0.0, job.owner, is_grid=True))
-
-    def _opened_cache(self) -> Any:
-        """The cache is made on the worker thread, when torch is needed anyway."""
-        if self._cache is None:
-            from . import cache, device
-            from .adapters.shelf import Shelf
-
-            self._shelf = Shelf(self.settings)
-            host = device.budget_bytes("cpu", self.settings.host_budget_gb)
-            on_cpu = device.choose(self.settings.device, unet_parameters=0, half_vae=True).device == "cpu"
-            own = host if on_cpu else device.budget_bytes(self.settings.device, self.settings.device_budget_gb)
-            self._cache = cache.PipelineCache(self._load, cache.Budget(own, host))
-        return self._cache
-
-    def _load(self, card: ModelCard) -> tuple[dict[str, Any], Any, int]:
-        from . import device, loading
-
-        placement = device.choose(self.settings.device, self.settings.dtype, unet_parameters=card.unet_parameters,
-                                  half_vae=FAMILIES[card.family].half_vae)
-        components = loading.load(card, placement, offline=self.settings.offline)
-        self._device_line = device.describe(placement.device, placement.dtype)
-        return components, placement, loading.bytes_of(components)

@@ -1,0 +1,177 @@
+"""What the queue's thread does with a job: lease the checkpoint, make the pictures, save them and their sheet.
+
+torch is imported here, when the first job runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any
+
+from PIL import Image
+
+from . import metadata, models
+from .errors import StudioError
+from .events import Event, ImageReady, Loading, Notice, Saved, StepDone
+from .families import FAMILIES
+from .images.grid import grid
+from .images.store import ImageStore
+from .jobs import Job
+from .matrix import Matrix
+from .models import ModelCard
+from .requests import Request
+from .results import Made, Results
+from .settings import Settings
+
+THUMBNAIL_SIDE = 512  # px; pictures on a sheet are shrunk to this
+
+
+@dataclass(frozen=True)
+class LoadModel:
+    """Ask for a checkpoint to be brought into memory."""
+
+    model: str
+
+
+class Worker:
+    """Turns jobs into events, one at a time. Holds the cache of checkpoints and of LoRAs."""
+
+    def __init__(self, settings: Settings, images: ImageStore, results: Results,
+                 find_card: Callable[[str], ModelCard]):
+        self._settings, self._images, self._results, self._card = settings, images, results, find_card
+        self._cache: Any = None
+        self._shelf: Any = None
+        self.device_line = ""
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the checkpoints in memory."""
+        return self._cache.resident if self._cache else ()
+
+    def __call__(self, job: Job) -> Iterator[Event]:
+        """Run a job; the queue closes this on its own thread."""
+        self._open()
+        if isinstance(job.request, LoadModel):
+            card = self._card(job.request.model)
+            yield from self._loading(card)
+            with self._cache.lease(card, card.tasks[0]):
+                return
+        elif isinstance(job.request, Matrix):
+            yield from self._matrix(job, job.request)
+        else:
+            yield from self._single(job, job.request)
+
+    def _single(self, job: Job, request: Request) -> Iterator[Event]:
+        """The pictures of one request, and a sheet when there are several."""
+        sheet: list[tuple[Image.Image, str]] = []
+        yield from self._pictures(job, request, lambda image, one: sheet.append((_small(image), one.prompt)))
+        if len(sheet) > 1:
+            labels = [prompt for _, prompt in sheet] if request.prompt_lines else None
+            yield from self._save_sheet(job, request, grid([image for image, _ in sheet], labels=labels))
+
+    def _matrix(self, job: Job, matrix: Matrix) -> Iterator[Event]:
+        """Every cell of an X/Y/Z grid, and a labelled sheet for each z. Cells that lie on the disk are not made again.
+
+        A cell that fails is said and left blank; the others are made.
+        """
+        columns, rows, sheets = matrix.shape
+        made: dict[tuple[int, int, int], Image.Image] = {}
+        known = {record.infotext: record for record in self._results.today(job.owner or None, limit=10_000)}
+        for number, (place, request) in enumerate(matrix.cells()):
+            def keep(image: Image.Image, _: Request, place: tuple = place) -> None:
+                made[place] = _small(image)
+
+            earlier = known.get(self._infotext(request))
+            if earlier:
+                with Image.open(earlier.path) as image:
+                    made[place] = _small(image)
+                yield Saved(earlier)
+                continue
+            try:
+                for event in self._pictures(job, request, keep):
+                    yield _in_matrix(event, number, len(matrix))
+            except StudioError as error:
+                if job.control.stop.is_set():
+                    raise
+                yield Notice(f"One picture of the grid was left out. {error}")
+        if not made:
+            raise StudioError("No picture of the grid could be made.")
+        size = next(iter(made.values())).size
+        blank = Image.new("RGB", size, "white")
+        for z in range(sheets):
+            cells = [made.get((x, y, z), blank) for y in range(rows) for x in range(columns)]
+            labels = [[axis.label(value) for value in axis.values] if axis.field else None for axis in matrix.axes]
+            sheet = grid(cells, columns=columns, column_labels=labels[0], row_labels=labels[1])
+            if labels[2]:
+                sheet = grid([sheet], columns=1, column_labels=[labels[2][z]])
+            yield from self._save_sheet(job, matrix.base, sheet)
+
+    def _pictures(self, job: Job, request: Request, keep: Callable[[Image.Image, Request], None]) -> Iterator[Event]:
+        """Make and save the pictures of a request; `keep` is given each."""
+        from . import generate
+
+        card = self._card(request.model)
+        yield from self._loading(card)
+        begin = monotonic()
+        with self._cache.lease(card, job.task) as lease:
+            for event in generate.run(request, lease.pipe, lease.family, self._images.open, job.control,
+                                      self._shelf.attached):
+                if not isinstance(event, ImageReady):
+                    yield event
+                    continue
+                now = monotonic()
+                text = self._infotext(event.request, event.extra)
+                yield from self._results.save(Made(event.image, text, event.request.seed, job.task, now - begin,
+                                                   job.owner))
+                keep(event.image, event.request)
+                begin = now
+
+    def _save_sheet(self, job: Job, request: Request, sheet: Image.Image) -> Iterator[Event]:
+        yield from self._results.save(Made(sheet, self._infotext(request), request.seed, job.task, 0.0, job.owner,
+                                           is_grid=True))
+
+    def _infotext(self, request: Request, extra: dict[str, Any] | None = None) -> str:
+        short = models.short_hash(self._card(request.model), self._settings.data_dir / "hashes.json")
+        return metadata.infotext(request, extra={"Model hash": short, **(extra or {})})
+
+    def _loading(self, card: ModelCard) -> Iterator[Event]:
+        if not self._cache.holds(card):
+            yield Loading(card.title)
+
+    def _open(self) -> None:
+        if self._cache is not None:
+            return
+        from . import cache, device
+        from .adapters.shelf import Shelf
+
+        settings = self._settings
+        host = device.budget_bytes("cpu", settings.host_budget_gb)
+        on_cpu = device.choose(settings.device, unet_parameters=0, half_vae=True).device == "cpu"
+        own = host if on_cpu else device.budget_bytes(settings.device, settings.device_budget_gb)
+        self._shelf = Shelf(settings)
+        self._cache = cache.PipelineCache(self._load, cache.Budget(own, host))
+
+    def _load(self, card: ModelCard) -> tuple[dict[str, Any], Any, int]:
+        from . import device, loading
+
+        placement = device.choose(self._settings.device, self._settings.dtype, unet_parameters=card.unet_parameters,
+                                  half_vae=FAMILIES[card.family].half_vae)
+        components = loading.load(card, placement, offline=self._settings.offline)
+        self.device_line = device.describe(placement.device, placement.dtype)
+        return components, placement, loading.bytes_of(components)
+
+
+def _small(image: Image.Image) -> Image.Image:
+    small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    return small
+
+
+def _in_matrix(event: Event, number: int, count: int) -> Event:
+    """Count a cell's steps as those of the whole grid."""
+    if not isinstance(event, StepDone):
+        return event
+    rest = (count - number - 1) * event.steps / max(event.steps_per_s, 1e-9)
+    return replace(event, image=number + 1, images=count, seconds_left=event.seconds_left + rest)

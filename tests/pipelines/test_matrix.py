@@ -1,0 +1,119 @@
+"""X/Y/Z grids: what an axis text means, which cells there are, in which order, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from pipelines.errors import RequestError
+from pipelines.events import Notice, StepDone
+from pipelines.matrix import PROMPT, Axis, Matrix, axis, check
+from pipelines.requests import Img2Img, Txt2Img, make
+from pipelines.settings import load
+from pipelines.studio import Studio
+
+BASE = make(Txt2Img, prompt="a red cat", steps=2, width=64, height=64, seed=5, sampler="Euler", schedule="Automatic",
+            guidance_scale=4.0, batch_size=3)
+
+
+@pytest.mark.parametrize(("field", "text", "values"), [
+    ("steps", "1, 2, 5", (1, 2, 5)), ("steps", "1-5", (1, 2, 3, 4, 5)), ("steps", "10-1 (+3)", (10, 7, 4, 1)),
+    ("guidance_scale", "0-1 [5]", (0.0, 0.25, 0.5, 0.75, 1.0)),
+    ("guidance_scale", "1-2 (0.5), 9", (1.0, 1.5, 2.0, 9.0)),
+    ("seed", "3,3,4", (3, 4)), ("sampler", 'Euler, "DPM++ 2M"', ("Euler", "DPM++ 2M")),
+    (PROMPT, 'red, "blue, deep", green', ("red", "blue, deep", "green")), ("prompt", "a\nb", ("a", "b")),
+    ("tiling", "off, x", ("off", "x"))])
+def test_axis_texts_are_read_as_people_write_them(field, text, values):
+    assert axis(field, text, Txt2Img).values == values
+
+
+@pytest.mark.parametrize(("field", "text", "message"), [
+    ("steps", "", "there are no values"), ("steps", "one", "'one' is no number"), ("steps", "1-10000", "too many"),
+    ("steps", "0-1 [99999]", "too many"), ("nonsense", "1", "cannot be one"), ("batch_size", "1,2", "cannot be one"),
+    ("strength", "0.1", "cannot be one"), ("prompt", "x" * 9000, "the limit is 8,000"),
+    ("steps", "1-2 (0)", "no number")])
+def test_bad_axes_are_refused_in_words(field, text, message):
+    with pytest.raises(RequestError, match=message):
+        axis(field, text, Txt2Img)
+
+
+def test_no_field_is_no_axis():
+    assert axis("", "1,2", Txt2Img) is None
+
+
+def test_every_combination_is_a_cell_and_each_is_a_single_picture():
+    matrix = Matrix(BASE, axis("steps", "1-3", Txt2Img), axis("seed", "7, 8", Txt2Img))
+    cells = dict(matrix.cells())
+    assert len(cells) == len(matrix) == 6
+    assert (cells[2, 1, 0].steps, cells[2, 1, 0].seed, cells[2, 1, 0].image_count) == (3, 8, 1)
+
+
+def test_the_dearest_axis_changes_least_often():
+    matrix = Matrix(BASE, Axis("seed", (1, 2)), Axis("model", ("a", "b")), Axis(PROMPT, ("red", "blue")))
+    models = [request.model for _, request in matrix.cells()]
+    prompts = [request.prompt for _, request in matrix.cells()]
+    assert models == ["a"] * 4 + ["b"] * 4
+    assert prompts[:4] == ["a red cat"] * 2 + ["a blue cat"] * 2
+
+
+def test_size_and_prompt_text_replace_what_they_name():
+    cells = [request for _, request in Matrix(BASE, Axis("size", ("64x72",)), Axis(PROMPT, ("cat", "dog"))).cells()]
+    assert [(one.width, one.height, one.prompt) for one in cells] == [(64, 72, "a red cat"), (64, 72, "a red dog")]
+
+
+@pytest.mark.parametrize(("axes", "message"), [
+    ((Axis("steps", tuple(range(1, 30))), Axis("seed", tuple(range(20)))), "580 pictures are too many"),
+    ((Axis("steps", (1,)), Axis("steps", (2,))), "two axes change the same"),
+    ((Axis("steps", (500,)),), "Steps: 500 is not possible"),
+    ((Axis("size", ("big",)),), "does not look like 512x768"),
+    ((Axis(PROMPT, ("horse", "dog")),), "'horse' does not stand in the prompt")])
+def test_what_cannot_be_made_is_refused_before_the_start(axes, message):
+    with pytest.raises(RequestError, match=message):
+        check(Matrix(BASE, *axes))
+
+
+def test_image_to_image_has_strength_as_an_axis():
+    assert axis("strength", "0.2-0.8 (0.2)", Img2Img).values == (0.2, 0.4, 0.6, 0.8)
+
+
+@pytest.fixture
+def studio(tmp_path, sd_folder):
+    studio = Studio(load(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)], {}))
+    yield studio
+    studio.close()
+
+
+def test_a_grid_saves_every_cell_and_a_labelled_sheet(studio):
+    matrix = Matrix(BASE, Axis("steps", (1, 2)), Axis("seed", (7, 8)))
+    job = studio.submit_matrix(matrix)
+    records = job.wait(60).records
+    assert [record.is_grid for record in records] == [False] * 4 + [True]
+    sheet = Image.open(records[-1].path)
+    assert sheet.width > 128 and sheet.height > 128
+    alone = studio.submit(make(Txt2Img, **{**BASE.model_dump(), "batch_size": 1, "steps": 2, "seed": 8})).wait(60)
+    assert alone.records[0].infotext in {record.infotext for record in records[:4]}
+    assert (job.control, job.task) and records[0].task == "txt2img"
+
+
+def test_a_grid_submitted_again_makes_only_what_is_missing(studio):
+    matrix = Matrix(BASE, Axis("seed", (1, 2, 3)))
+    first = studio.submit_matrix(matrix).wait(60).records
+    first[1].path.unlink()
+    job = studio.submit_matrix(matrix)
+    second = job.wait(60).records
+    assert [record.path for record in second[:3:2]] == [record.path for record in first[:3:2]]
+    assert second[1].path != first[1].path and second[1].infotext == first[1].infotext
+
+
+def test_steps_are_counted_over_the_whole_grid(studio):
+    job = studio.submit_matrix(Matrix(BASE, Axis("seed", (1, 2, 3))), page="p")
+    steps = [event for event in job.follow() if isinstance(event, StepDone)]
+    assert steps[-1].image == steps[-1].images == 3
+
+
+def test_a_cell_that_fails_is_said_and_the_others_are_made(studio):
+    matrix = Matrix(BASE, Axis("clip_skip", (1, 12)))
+    job = studio.submit_matrix(matrix)
+    records = job.wait(60).records
+    assert [record.is_grid for record in records] == [False, True]
+    assert any(isinstance(event, Notice) and "Clip skip: 12" in event.text for event in job.events)
