@@ -183,7 +183,7 @@ class _Maker:
         pipe, family = self._pipe, self._family
         embedder = Embedder(pipe, family, clip_skip=request.clip_skip)
         guided = request.guidance_scale > 1 and pipe.unet.config.time_cond_proj_dim is None
-        prompts = plan(prompt, request.negative_prompt, request.steps)
+        prompts = plan(prompt, request.negative_prompt, request.steps, emphasis=request.emphasis)
         conditionings = Conditionings(embedder, prompts, guided=guided or prompts.composed)
         if prompt not in self._told:
             self._told.add(prompt)

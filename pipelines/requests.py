@@ -29,6 +29,8 @@ def param(default: Any, label: str, *, help: str, step: float | None = None, inf
 
 ResizeMode = Literal["stretch", "crop", "fill", "keep"]
 InpaintArea = Literal["Whole picture", "Only masked"]
+Dynamic = Literal["off", "random", "all combinations"]
+Emphasis = Literal["Original", "No norm", "Ignore", "None"]
 Tiling = Literal["off", "x", "y", "both"]
 HiresUpscaler = Literal["Latent", "Latent (bicubic)", "Latent (nearest)", "Lanczos"]
 MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
@@ -45,6 +47,12 @@ class Request(BaseModel):
                                  a1111="negative_prompt", help="What the picture should keep away from.")
     prompt_lines: bool = param(False, "One prompt a line",
                                help="Makes the pictures once for each line of the prompt, and one labelled grid.")
+    dynamic: Dynamic = param("off", "Wildcards and choices",
+                             help="Reads __name__ as a random line of the file name.txt in the wildcards folder, and "
+                                  "{a|b|2::c} as one of its parts. Random draws by the seed, anew for each batch.")
+    emphasis: Emphasis = param("Original", "Emphasis", infotext="Emphasis",
+                               help="How (words:1.2) are weighted: as AUTOMATIC1111 does, without restoring the mean, "
+                                    "ignored, or read as plain text.")
     sampler: str | None = param(None, "Sampler", infotext="Sampler", a1111="sampler_name",
                                 help="The solver that walks from noise to picture. Euler a and DPM++ 2M are good "
                                      "first choices; names with an 'a' add fresh noise at every step.")

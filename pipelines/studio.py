@@ -21,11 +21,13 @@ from .jobs import Job, JobQueue
 from .matrix import Matrix, check
 from .models import ModelCard
 from .prompts.tokens import Tokens, count
+from .prompts.wildcards import Wildcards
 from .requests import MAX_PIXELS, Img2Img, Inpaint, Request, Txt2Img, changed, task_of
 from .results import Results
 from .settings import Settings
 from .worker import LoadModel, Worker
 
+MAX_IMAGES = 256  # of one job
 MAX_SIDE = 4096  # px of a picture made by hires fix
 
 
@@ -46,6 +48,7 @@ class Studio:
         self.settings = settings
         self.images = ImageStore(settings.data_dir / "inputs")
         self.results = Results(settings.data_dir / "outputs", settings.embed_metadata)
+        self.wildcards = Wildcards(settings.data_dir / "wildcards")
         self._cards, self.faults = models.find(settings)
         self._adapter_cards: tuple[AdapterCard, ...] = ()
         self._worker = Worker(settings, self.images, self.results, self.card)
@@ -135,7 +138,7 @@ class Studio:
         for name in ("seed", "variation_seed"):
             if getattr(request, name) == -1 and (name == "seed" or request.variation_strength):
                 wanted[name] = secrets.randbelow(2**32)
-        request = changed(request, model=card.name, **wanted)
+        request = self._spelled_out(changed(request, model=card.name, **wanted))
         samplers.check(request.sampler, request.schedule)
         if isinstance(request, Txt2Img):
             samplers.check(request.hires_sampler or request.sampler, request.hires_schedule or request.schedule)
@@ -147,10 +150,24 @@ class Studio:
             most = MAX_PIXELS // (request.width * request.height)
             raise RequestError(f"Batch size: {request.batch_size} is not possible at {request.width}x"
                                f"{request.height} px. At most {most}.", "batch_size")
-        if request.image_count > 256:
+        if request.image_count > MAX_IMAGES:
             raise RequestError(f"Batch count: {request.image_count} pictures are too many for one job. "
-                               "At most 256.", "batch_count")
+                               f"At most {MAX_IMAGES}.", "batch_count")
         return request
+
+    def _spelled_out(self, request: Request) -> Request:
+        """Replace wildcards and choices by what the seed draws: one prompt a batch, so that the infotext says it."""
+        if request.dynamic == "off":
+            return request
+        if request.dynamic == "random":
+            prompts = [self.wildcards.expand(prompt, request.seed + number)
+                       for number, prompt in enumerate(request.prompts * request.batch_count)]
+        else:
+            prompts = [one for prompt in request.prompts
+                       for one in self.wildcards.combinations(prompt, MAX_IMAGES) * request.batch_count]
+        lines = [" ".join(prompt.split()) for prompt in prompts]
+        return changed(request, dynamic="off", prompt="\n".join(lines) if len(lines) > 1 else prompts[0],
+                       prompt_lines=len(lines) > 1, batch_count=1)
 
     def fitting_size(self, request: Img2Img) -> dict[str, int]:
         """The picture's own shape at about the model's native area; its own size when the resize mode keeps it.

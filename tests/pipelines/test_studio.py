@@ -63,6 +63,37 @@ def test_lines_of_a_prompt_make_one_labelled_grid(studio):
     assert done.records[2].is_grid and done.records[2].height > 64  # room for the labels
 
 
+def test_choices_are_drawn_by_the_seed_and_stand_in_the_infotext(studio):
+    asked = make(Txt2Img, **{**QUICK, "prompt": "a {red|blue|green} {cat|dog}", "dynamic": "random", "batch_count": 8})
+    first, second = studio.resolve(asked), studio.resolve(asked)
+    assert first == second and first.dynamic == "off" and len(set(first.prompts)) > 2
+    assert all(set(line.split()) <= {"a", "red", "blue", "green", "cat", "dog"} for line in first.prompts)
+    single = studio.submit(make(Txt2Img, **{**asked.model_dump(), "batch_count": 1})).wait(60).records[0]
+    assert "{" not in single.infotext
+
+
+def test_all_combinations_are_made_once_each(studio):
+    asked = make(Txt2Img, **{**QUICK, "prompt": "a {red|blue} {cat|dog|fish}", "dynamic": "all combinations"})
+    assert len(set(studio.resolve(asked).prompts)) == 6 and studio.resolve(asked).image_count == 6
+
+
+def test_wildcards_come_from_files_and_one_that_is_not_there_is_named(studio):
+    folder = studio.settings.data_dir / "wildcards"
+    folder.mkdir(parents=True)
+    (folder / "pet.txt").write_text("cat\ndog\n")
+    asked = make(Txt2Img, **{**QUICK, "prompt": "a __pet__", "dynamic": "random"})
+    assert studio.resolve(asked).prompt in ("a cat", "a dog")
+
+
+def test_emphasis_changes_the_picture_and_can_be_switched_off(studio):
+    def image(**values):
+        record = studio.submit(make(Txt2Img, **{**QUICK, "prompt": "a (red:1.8) cat", **values})).wait(60).records[0]
+        return Image.open(record.path).tobytes()
+
+    plain = image(prompt="a red cat")
+    assert image() != plain and image(emphasis="Ignore") == plain
+
+
 def test_image_to_image_takes_the_pictures_shape_at_the_models_area(studio):
     image = studio.images.add(Image.new("RGB", (300, 150), "red"))
     request = studio.resolve(make(Img2Img, image=image.id, prompt="x"))
