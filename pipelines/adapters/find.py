@@ -5,6 +5,7 @@ A name from outside is looked up in what was found; it is never joined to a path
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -59,19 +60,21 @@ def find(settings: Settings, before: tuple[AdapterCard, ...] = ()) -> tuple[Adap
     """
     own = settings.data_dir / "loras"
     known = {card.path: card for card in before}
-    cards: list[AdapterCard] = []
+    cards: dict[str, AdapterCard] = {}  # by name, small and capital letters being one
     seen: set[Path] = set()
     for root in (own, *settings.model_dir):
-        for path in _files(root):
-            if path.resolve() in seen:
+        for path, beside in _files(root):
+            real = path.resolve() if path.is_symlink() else path
+            if real in seen:
                 continue
-            seen.add(path.resolve())
-            above = (root.name, *path.relative_to(root.resolve()).parts[:-1])
-            expected = root == own or any(part.lower() in OWN_FOLDERS for part in above)
-            card = _card(path, expected, known.get(path))
+            seen.add(real)
+            above = path.relative_to(root.resolve()).parts[:-1]
+            expected = root == own or any(part.lower() in OWN_FOLDERS for part in (root.name, *above))
+            card = _card(path, beside, expected, known.get(path))
             if card is not None:
-                cards.append(_named(card, cards, root))
-    return tuple(sorted(cards, key=lambda card: card.name.casefold()))
+                card = _named(card, cards, above)
+                cards[card.name.casefold()] = card
+    return tuple(cards[name] for name in sorted(cards))
 
 
 def lookup(cards: tuple[AdapterCard, ...], name: str) -> AdapterCard:
@@ -87,8 +90,22 @@ def lookup(cards: tuple[AdapterCard, ...], name: str) -> AdapterCard:
     raise ModelError(f"LoRA: {shown} is not here." + (f" The nearest is {nearest[0]!r}." if nearest else ""))
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """Weight files below `root`; hidden ones, checkpoint folders and links that lead out are left out."""
+def short_hash(card: AdapterCard) -> str:
+    """12 hex digits as infotext carries them in "Lora hashes": of the tensors, so that other words do not change it."""
+    header = read_header(card.path)
+    digest = header.metadata.get("sshs_model_hash", "")
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        with card.path.open("rb") as file:
+            file.seek(header.start)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return digest[:12]
+
+
+def _files(root: Path) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Weight files below `root`, each with the names of all files beside it.
+
+    Hidden ones, checkpoint folders and links that lead out are left out.
+    """
     base = root.resolve()
     for place, folders, files in os.walk(base):
         here = Path(place)
@@ -97,24 +114,26 @@ def _files(root: Path) -> Iterator[Path]:
             name for name in folders if not name.startswith("."))
         if "model_index.json" in files:
             continue
-        for path in sorted(here / name for name in files if not name.startswith(".")):
-            is_weights = path.suffix.lower() == ".safetensors" or path.suffix.lower() in PICKLES
-            if is_weights and path.resolve().is_relative_to(base):
-                yield path
+        beside = frozenset(files)
+        for name in sorted(files):
+            if not name.startswith(".") and name.lower().endswith((".safetensors", *PICKLES)):
+                path = here / name
+                if not path.is_symlink() or path.resolve().is_relative_to(base):
+                    yield path, beside
 
 
-def _card(path: Path, expected: bool, known: AdapterCard | None) -> AdapterCard | None:
+def _card(path: Path, beside: frozenset[str], expected: bool, known: AdapterCard | None) -> AdapterCard | None:
     """The card of a file; None for what is no LoRA and lies where others lie too."""
     try:
         facts = path.stat()
         seen = {"size_bytes": facts.st_size, "changed_ns": facts.st_mtime_ns}
         if known and all(getattr(known, key) == value for key, value in seen.items()):
-            return replace(known, name=_plain(path.stem), **_beside(path))
+            return replace(known, name=_plain(path.stem), **_beside(path, beside))
         refuse_pickle(path)
         header = read_header(path)
         if not keys.is_adapter(header.shapes):
             raise ModelError(f"{path.name[:80]} cannot be used: it holds no LoRA.")
-        return replace(AdapterCard(_plain(path.stem), path=path, **seen, **_said(header)), **_beside(path))
+        return replace(AdapterCard(_plain(path.stem), path=path, **seen, **_said(header)), **_beside(path, beside))
     except (ModelError, OSError) as fault:
         if not expected:
             return None
@@ -143,11 +162,12 @@ def _alpha(header: Header) -> float:
     return float(value.flat[0]) if value.size == 1 else 0.0
 
 
-def _beside(path: Path) -> dict[str, Any]:
+def _beside(path: Path, beside: frozenset[str]) -> dict[str, Any]:
     """What the files beside a LoRA tell: AUTOMATIC1111's NAME.json, Civitai's NAME.civitai.info, a picture."""
-    found: dict[str, Any] = {"preview": next(
-        (picture for suffix in PREVIEWS if (picture := path.with_suffix(suffix)).is_file()), None)}
-    own, civitai = _json(path.with_suffix(".json")), _json(path.with_suffix(".civitai.info"))
+    picture = next((path.stem + suffix for suffix in PREVIEWS if path.stem + suffix in beside), None)
+    found: dict[str, Any] = {"preview": path.with_name(picture) if picture else None}
+    own, civitai = (_json(path.with_name(path.stem + suffix)) if path.stem + suffix in beside else {}
+                    for suffix in (".json", ".civitai.info"))
     trained = civitai.get("trainedWords")
     if isinstance(trained, list):
         found["trigger_words"] = ", ".join(word for word in trained[:50] if isinstance(word, str))[:MAX_TEXT]
@@ -162,17 +182,16 @@ def _beside(path: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return read_json(path) if path.is_file() else {}
+        return read_json(path)
     except ModelError:  # notes that cannot be read are no reason to leave a LoRA out
         return {}
 
 
-def _named(card: AdapterCard, cards: list[AdapterCard], root: Path) -> AdapterCard:
+def _named(card: AdapterCard, cards: dict[str, AdapterCard], above: tuple[str, ...]) -> AdapterCard:
     """With the folders above it when another file has that name already."""
-    taken = {other.name.casefold() for other in cards}
-    long = _plain(card.path.relative_to(root.resolve()).with_suffix("").as_posix())
+    long = _plain("/".join((*above, card.name)))
     candidates = chain((card.name, long), (f"{long} ({n})" for n in count(2)))
-    return replace(card, name=next(name for name in candidates if name.casefold() not in taken))
+    return replace(card, name=next(name for name in candidates if name.casefold() not in cards))
 
 
 def _plain(text: str) -> str:

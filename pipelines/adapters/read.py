@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..checkpoints import refuse_pickle
 from ..errors import ModelError
@@ -124,6 +125,8 @@ def _part(shown: str, layer: str, held: dict[str, Tensor], module: nn.Module,
     alpha = held.pop("alpha", None)
     dora_scale, magnitude = held.pop("dora_scale", None), held.pop("magnitude", None)
     shape = module.weight.shape
+    if layer == "unet.conv_in" and "down" in held:
+        held["down"] = _for_more_channels(held["down"], shape)
     part = _assembled(held)
     if part is None or (alpha is not None and alpha.numel() != 1):
         raise _unusable(shown, f"{_short(layer)} is not whole: it has {', '.join(sorted(held))[:120]}")
@@ -153,6 +156,12 @@ def _assembled(held: Mapping[str, Tensor]) -> Part | None:
               for w in ("w1", "w2"))
     whole = [len(factors) == (1 if w in short else 2) for w, factors in (("w1", w1), ("w2", w2))]
     return Kronecker(w1, w2, 1.0, short.get("t2")) if all(whole) else None
+
+
+def _for_more_channels(down: Tensor, shape: torch.Size) -> Tensor:
+    """Let what was trained on 4 channels leave the mask and the masked picture of an inpainting model alone."""
+    missing = shape[1] - down.shape[1] if down.ndim == 4 else 0
+    return F.pad(down, (0, 0, 0, 0, 0, missing)) if missing > 0 and down.shape[1] == 4 else down
 
 
 def _dora(shown: str, layer: str, dora_scale: Tensor, shape: torch.Size) -> Tensor:

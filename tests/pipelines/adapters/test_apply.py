@@ -165,3 +165,31 @@ def test_low_precision_models_take_adapters_in_their_own_format(sd_folder, dtype
     with merged(pipe.to(torch.float32), [(adapter(parts), 0.3, 1.0)]):
         expected = outcome()
     assert (attached.float() - expected).norm() < 0.05 * (expected - plain).norm()
+
+
+def test_runs_with_other_adapters_in_between_draw_the_same_picture(sd_folder):
+    from pipelines import generate
+    from pipelines.events import ImageReady
+    from pipelines.families import FAMILIES
+    from pipelines.requests import Txt2Img, make
+
+    pipe = pipe_of(sd_folder)
+    ink, dots = adapter(parts_for(pipe)), adapter(parts_for(pipe, Kinds(dora=True), seed=1), "dots")
+    request = make(Txt2Img, prompt="a red cat", seed=3, steps=2, width=64, height=64, sampler="Euler a",
+                   schedule="Karras", guidance_scale=5.0)
+
+    def draw(uses):
+        with applied(pipe, uses):
+            events = list(generate.run(request, pipe, FAMILIES["sd15"], open_image=None))
+        return [event.image.tobytes() for event in events if isinstance(event, ImageReady)]
+
+    jobs = ([], [(ink, 0.8, 0.8)], [(dots, 0.5, 1.0)], [(ink, 0.8, 0.8), (dots, -0.3, 0.0)])
+    alone = [draw(uses) for uses in jobs]
+    assert len({pictures[0] for pictures in alone}) == len(jobs)
+    for round_ in range(3):
+        assert [draw(uses) for uses in jobs[::-1]] == alone[::-1], round_
+    with pytest.raises(RuntimeError), applied(pipe, [(ink, 1.0, 1.0)]):
+        events = generate.run(request, pipe, FAMILIES["sd15"], open_image=None)
+        next(events)
+        raise RuntimeError
+    assert draw([]) == alone[0]

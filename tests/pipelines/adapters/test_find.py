@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from pipelines.adapters.find import AdapterCard, find, lookup
+from pipelines.adapters.find import AdapterCard, find, lookup, short_hash
 from pipelines.errors import ModelError
 from pipelines.settings import Settings
 
@@ -94,6 +94,17 @@ def test_a_name_is_looked_up_before_an_alias_and_never_as_a_path(settings):
         with pytest.raises(ModelError, match="is not here") as fault:
             lookup(cards, name)
         assert len(str(fault.value)) < 200
+
+
+def test_the_short_hash_is_that_of_the_tensors(settings):
+    import hashlib
+
+    own = settings.data_dir / "loras"
+    said = lora(own / "said.safetensors", metadata={"sshs_model_hash": "ab" * 32})
+    lora(own / "unsaid.safetensors", metadata={"sshs_model_hash": "<b>"})
+    data = said.read_bytes()
+    body = hashlib.sha256(data[8 + int.from_bytes(data[:8], "little"):]).hexdigest()
+    assert {card.name: short_hash(card) for card in find(settings)} == {"said": "ab" * 6, "unsaid": body[:12]}
 
 
 def test_a_link_out_of_the_folder_is_left_out(settings, tmp_path):

@@ -161,6 +161,19 @@ def test_layers_that_the_model_does_not_have_are_counted_and_listed(sd_pipe, ink
     assert adapter.line == f"ink: {matched} of {matched + 2} layers matched, rank 4"
 
 
+def test_an_inpainting_model_takes_what_was_trained_on_four_channels(sd9_folder, sd_pipe, tmp_path):
+    from tests.pipelines.adapters.made import pipe_of
+
+    pipe = pipe_of(sd9_folder, "StableDiffusionInpaintPipeline")
+    down, up = torch.randn(2, 4, 3, 3), torch.randn(32, 2, 1, 1)
+    path = saved(tmp_path / "ink.safetensors", {"lora_unet_conv_in.lora_down.weight": down,
+                                                "lora_unet_conv_in.lora_up.weight": up})
+    weight = weights(sd_pipe)["unet.conv_in"]
+    small = change(read(path, sd_pipe, FAMILY).parts["unet.conv_in"], weight)
+    large = change(read(path, pipe, FAMILY).parts["unet.conv_in"], weights(pipe)["unet.conv_in"])
+    assert torch.equal(large[:, :4], small) and not large[:, 4:].any()
+
+
 def test_the_wrong_family_is_refused_by_name(sd_pipe, sdxl_folder, tmp_path):
     from tests.pipelines.adapters.made import pipe_of
 
