@@ -76,11 +76,6 @@ def read_file(path: Path, name: str) -> ModelCard:
                  fingerprint=_fingerprint([path]))
 
 
-def holds_unet(path: Path) -> bool:
-    """Whether a safetensors file is meant as a checkpoint at all; LoRAs, autoencoders and the like are not."""
-    return any(key.startswith(UNET_PREFIX) for key in read_header(path).shapes)
-
-
 def read_folder(folder: Path, name: str, kind: str = "folder") -> ModelCard:
     """Make the card of a diffusers folder, or raise ModelError with the reason why it cannot be used."""
     described = read_configs(folder, name, kind)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from .device import Placement
 from .errors import ModelError, StudioError
 from .families import FAMILIES, Family
 from .families.clip import CONFIGS, write_vocabulary
-from .headers import read_header
+from .headers import Header, read_header
 from .hub import hub_folder
+from .library.entry import LibraryEntry
+from .library.recognise import vae_layout
 
 
 def load(card: ModelCard, placement: Placement, *, offline: bool = True) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def load(card: ModelCard, placement: Placement, *, offline: bool = True) -> dict
             components = {part: _from_folder(folder, part, _dtype_of(part, placement)) for part in parts_of(family)}
         for part in NETWORKS:
             if part in components:
-                components[part] = _settled(components[part], part, card, placement)
+                components[part] = _settled(components[part], part, f"{card.title}: {_shown(card)}", placement)
     except StudioError:
         raise
     except Exception as error:  # three libraries read the files, each with its own errors
@@ -50,10 +53,79 @@ def load(card: ModelCard, placement: Placement, *, offline: bool = True) -> dict
     return components
 
 
+def load_vae(entry: LibraryEntry, placement: Placement, own: Mapping[str, Any]) -> Any:
+    """Load an autoencoder that stands alone, to take the place of a checkpoint's.
+
+    own: config of the checkpoint's autoencoder. What a file without a config does not say is taken from there; an
+    autoencoder that says it scales latents otherwise is one of another family. Returns an AutoencoderKL or an
+    AutoencoderTiny. Raises ModelError naming file and reason.
+    """
+    import torch
+
+    if entry.kind != "vae" or entry.fault:
+        raise ModelError(entry.fault or f"{entry.path.name[:80]} cannot be used: it is no autoencoder.")
+    try:
+        header = read_header(entry.path)
+        layout = vae_layout(header)
+        network = _vae(entry.path, header, layout, own, getattr(torch, placement.vae_dtype))
+    except StudioError:
+        raise
+    except Exception as error:
+        if _is_out_of_memory(error):
+            raise
+        raise ModelError(f"{entry.path.name[:80]} cannot be used: {_reason(error)}") from error
+    return _settled(network, "vae", entry.path.name[:80], placement)
+
+
 def bytes_of(components: dict[str, Any]) -> int:
     """Memory that the networks' weights take."""
     return sum(tensor.numel() * tensor.element_size() for part in NETWORKS if part in components
                for tensor in (*components[part].parameters(), *components[part].buffers()))
+
+
+def _vae(path: Path, header: Header, layout: str, own: Mapping[str, Any], dtype: Any) -> Any:
+    import diffusers
+    import torch
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+    from safetensors.torch import load_file
+
+    beside = path.parent / "config.json"
+    said = read_json(beside) if beside.is_file() else {}
+    scaling = said.get("scaling_factor", own["scaling_factor"])
+    if layout != "tiny" and scaling != own["scaling_factor"]:
+        raise ModelError(f"{path.name[:80]} cannot be used: it scales latents by {scaling}, this model by "
+                         f"{own['scaling_factor']}.")
+    cls = diffusers.AutoencoderTiny if layout == "tiny" else diffusers.AutoencoderKL
+    config = said or ({} if layout == "tiny" else dict(own))
+    with torch.device("meta"):
+        network = cls.from_config({**config, "_class_name": cls.__name__})
+    tensors = load_file(path)
+    if layout == "original":
+        tensors = convert_ldm_vae_checkpoint(tensors, network.config)
+    wanted = network.state_dict()
+    for name in [name for name in tensors if name not in wanted]:
+        tensors[_old_attention(name)] = tensors.pop(name)
+    for name, tensor in wanted.items():
+        if name not in tensors:
+            raise ModelError(f"{path.name[:80]} cannot be used: {name} is missing.")
+        if tensors[name].dim() == 4 and tensor.dim() == 2:  # attention was a 1x1 convolution once
+            tensors[name] = tensors[name].flatten(1)
+        if tensors[name].shape != tensor.shape:
+            raise ModelError(f"{path.name[:80]} cannot be used: {name} is {_shape(tensors[name])} and should be "
+                             f"{_shape(tensor)}.")
+    network.load_state_dict({name: tensors[name] for name in wanted}, assign=True)
+    return network.to(dtype)
+
+
+def _old_attention(name: str) -> str:
+    """The name of today of a layer of an autoencoder's attention."""
+    for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
+        name = re.sub(rf"\.{old}\.(weight|bias)$", rf".{new}.\1", name)
+    return name
+
+
+def _shape(tensor: Any) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"
 
 
 def _from_folder(folder: Path, part: str, dtype: Any) -> Any:
@@ -130,12 +202,12 @@ def _dtype_of(part: str, placement: Placement) -> Any:
     return getattr(torch, placement.vae_dtype if part == "vae" else placement.dtype)
 
 
-def _settled(network: Any, part: str, card: ModelCard, placement: Placement) -> Any:
+def _settled(network: Any, part: str, shown: str, placement: Placement) -> Any:
     """Freeze a network and put it in its place, in the memory layout in which convolutions run fastest there."""
     import torch
 
     if any(tensor.is_meta for tensor in network.parameters()):
-        raise ModelError(f"{card.title}: {_shown(card)} cannot be used: it holds only a part of its {part}.")
+        raise ModelError(f"{shown} cannot be used: it holds only a part of its {part}.")
     network.eval().requires_grad_(False)
     # On a CPU it is worth a tenth of the time of a decode and, in bfloat16, of a U-Net step; on a card nothing
     # without compilation.

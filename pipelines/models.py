@@ -9,22 +9,26 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .checkpoints import ModelCard, holds_unet, read_file, read_folder, refuse_pickle, weight_files
+from .checkpoints import ModelCard, read_file, read_folder, refuse_pickle, weight_files
 from .errors import ModelError
 from .families.clip import write_vocabulary
 from .hub import HUB_ID, hub_card
+from .library.library import FILE_NAME as LIBRARY
+from .library.places import places
+from .library.recognise import card_of
+from .library.scan import plain, scan
+from .library.store import Store
 from .settings import Settings
 
 __all__ = ["ModelCard", "find", "lookup", "short_hash", "tokenizer_folder"]
 
 EMBEDDED = Path(__file__).parent / "demo" / "model"
 EMBEDDED_NAME = "atelier-demo"
-MAX_DEPTH = 6
 SHOWN_NAME = 40
 
 
@@ -40,9 +44,12 @@ def find(settings: Settings, embedded: Path = EMBEDDED) -> tuple[tuple[ModelCard
     for folder in settings.model_dir:
         if not folder.is_dir():
             faults.append(ModelError(f"Model folder: there is no folder {folder.name[:80]!r}."))
-    for folder in (*settings.model_dir, settings.data_dir / "models"):
-        for path in _checkpoints(folder):
-            _collect(cards, faults, lambda path=path, folder=folder: _read(path, _unused_name(cards, path, folder)))
+    library = Store(settings.data_dir / LIBRARY)
+    for found in scan(places(settings), library, taken=[card.name for card in cards], only_checkpoints=True):
+        if found.finding.kind == "checkpoint" and found.finding.fault:
+            faults.append(ModelError(found.finding.fault))
+        elif found.finding.kind == "checkpoint":
+            cards.append(card_of(found.finding, found.name))
     if settings.model:
         asked = _asked(settings.model, cards, settings.offline)
         cards = [asked, *(card for card in cards if card.name != asked.name)]
@@ -108,49 +115,6 @@ def _read(path: Path, name: str) -> ModelCard:
     return read_folder(path, name) if path.is_dir() else read_file(path, name)
 
 
-def _checkpoints(root: Path) -> Iterator[Path]:
-    """Diffusers folders, checkpoint files and pickles (to be refused) under `root`; links out of it are left out."""
-    base = root.resolve()
-    for place, folders, files in os.walk(base):
-        here = Path(place)
-        if "model_index.json" in files:
-            folders.clear()
-            if all(path.resolve().is_relative_to(base) for path in here.rglob("*")):
-                yield here
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if len(here.relative_to(base).parts) >= MAX_DEPTH:
-            folders.clear()
-        for path in sorted(here / name for name in files):
-            if path.resolve().is_relative_to(base) and _is_checkpoint(path):
-                yield path
-
-
-def _is_checkpoint(path: Path) -> bool:
-    """Model folders of other programs hold LoRAs and autoencoders too; those are no faults, and no models."""
-    if path.suffix.lower() == ".ckpt":
-        return True
-    try:
-        return path.suffix.lower() == ".safetensors" and holds_unet(path)
-    except ModelError:
-        return True  # damaged: reading it again says how
-
-
-def _unused_name(cards: list[ModelCard], path: Path, folder: Path) -> str:
-    """The file's or folder's own name; with the folders above it when another model has that name already."""
-    taken = {card.name.casefold() for card in cards}
-    short = _plain(path.stem if path.is_file() else path.name)
-    if short.casefold() not in taken:
-        return short
-    long = _plain(path.relative_to(folder.resolve()).as_posix())
-    return long if long.casefold() not in taken else f"{long} {hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
-
-
-def _plain(text: str) -> str:
-    """Without control characters, which would break lines of infotext."""
-    return re.sub(r"[\x00-\x1f\x7f]", " ", text).strip() or "model"
-
-
 def _asked(model: str, cards: list[ModelCard], offline: bool) -> ModelCard:
     """The card for --model: a path, the name of a model that was found, or a hub id."""
     path = Path(model).expanduser()
@@ -161,7 +125,7 @@ def _asked(model: str, cards: list[ModelCard], offline: bool) -> ModelCard:
             return same
         if path.is_file():
             refuse_pickle(path)
-        name = _plain(path.stem if path.is_file() else path.name)
+        name = plain(path.stem if path.is_file() else path.name)
         taken = any(card.name == name for card in cards)
         return _read(path, f"{name} (asked for)" if taken else name)
     try:

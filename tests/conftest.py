@@ -10,6 +10,7 @@ import pytest
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OMP_NUM_THREADS"] = "2"  # torch reads it when it is first imported
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_CACHE"] = os.devnull  # no test sees the models of whoever runs it
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 

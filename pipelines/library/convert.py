@@ -1,0 +1,121 @@
+"""A pickle (.ckpt, .pt, .bin) -> safetensors, in a process of its own that loads weights and nothing else.
+
+A pickle is a small program that builds objects, so opening one can do anything. torch's weights_only reader builds
+tensors and plain containers only; that it runs in a child keeps even its faults, and the memory, out of the app.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints import PICKLES
+from ..errors import ModelError
+from ..headers import read_header
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 3600
+RESERVE_BYTES = 1 << 30
+
+
+def convert(path: Path, timeout_s: float = TIMEOUT_S) -> Path:
+    """Convert in a child process and return the new file, which lies beside the old one. Raises ModelError."""
+    command = [sys.executable, "-m", "pipelines.library", "convert", str(path.absolute())]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False,
+                              stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        raise ModelError(f"{path.name[:80]} was not converted: it took longer than {timeout_s:,.0f} s.") from None
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        known = lines and lines[-1].startswith(path.name[:80])
+        raise ModelError(lines[-1] if known else f"{path.name[:80]} was not converted: the converter ended early.")
+    return target_of(path)
+
+
+def target_of(path: Path) -> Path:
+    """Where the converted file goes."""
+    return path.with_suffix(".safetensors")
+
+
+def rewrite(path: Path) -> Path:
+    """Load a pickle's weights and write them beside it. For the converting process alone. Raises ModelError."""
+    target = target_of(path)
+    if path.suffix.lower() not in PICKLES:
+        raise _fault(path, f"only {', '.join(PICKLES)} files need it")
+    if target.exists():
+        raise _fault(path, f"there is a {target.name[:80]} already")
+    try:
+        size, free = path.stat().st_size, shutil.disk_usage(path.parent).free
+        if size + RESERVE_BYTES > free:
+            raise _fault(path, f"{(size + RESERVE_BYTES) / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB free")
+        tensors = _tensors(path, _load(path))
+        _write(tensors, target)
+    except OSError as error:
+        raise _fault(path, error.strerror or "the disk does not answer") from None
+    return target
+
+
+def _load(path: Path) -> Any:
+    import pickle
+    import zipfile
+
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        holds = f" ({named[1][:80]})" if named else ""
+        raise _fault(path, f"it holds more than weights{holds}, and opening that could run a program") from None
+    except (RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError, IndexError):
+        raise _fault(path, "it is damaged, or no file of weights") from None
+
+
+def _tensors(path: Path, loaded: Any) -> dict[str, Any]:
+    """The tensors of a checkpoint, of a LoRA, or of an embedding as AUTOMATIC1111 writes it."""
+    import torch
+
+    table = loaded if isinstance(loaded, Mapping) else {}
+    if isinstance(table.get("string_to_param"), Mapping):
+        only = next(iter(table["string_to_param"].values()), None)
+        table = {"emb_params": only}
+    for inner in ("state_dict", "model_state_dict", "params_ema", "params"):
+        table = table[inner] if isinstance(table.get(inner), Mapping) else table
+    found: dict[str, Any] = {}
+    seen: set[int] = set()
+    for name, value in table.items():
+        if isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided:
+            value = value.detach()
+            place = value.untyped_storage().data_ptr()
+            # A safetensors file has no two names for the same bytes.
+            found[name] = value.clone().contiguous() if place in seen else value.contiguous()
+            seen.add(place)
+    if not found:
+        raise _fault(path, "there are no weights in it")
+    return found
+
+
+def _write(tensors: dict[str, Any], target: Path) -> None:
+    """Write under another name first, so that the new file is complete or not there."""
+    from safetensors.torch import save_file
+
+    half = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, half, metadata={"format": "pt"})
+        read_header(half)
+        with half.open("rb+") as file:
+            os.fsync(file.fileno())
+        half.rename(target)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def _fault(path: Path, reason: str) -> ModelError:
+    return ModelError(f"{path.name[:80]} was not converted: {reason}.")

@@ -1,0 +1,192 @@
+"""The library: a list that is kept while the app runs, refreshed and hashed on a thread of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from threading import Condition, Thread
+
+from ..checkpoints import weight_files
+from ..errors import ModelError
+from .entry import AUTO_V2, AUTO_V3, LibraryEntry, entry_of, file_stamp, search
+from .places import Place
+from .scan import Found, scan
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "library.sqlite"
+CHUNK_BYTES = 1 << 20
+SHOWN_NAME = 40
+
+
+@dataclass(frozen=True)
+class Progress:
+    """done of total: files looked at in the scan that runs, or in the last one. scanning: one runs. hashing: files
+    whose hash is still to come."""
+
+    done: int = 0
+    total: int = 0
+    scanning: bool = False
+    hashing: int = 0
+
+
+class Library:
+    """Knows every model file in its places. All methods answer at once and may be called from any thread.
+
+    places: asked before each scan, so that new folders are seen. taken: names of checkpoints that are given away.
+    """
+
+    def __init__(self, data_dir: Path, places: Callable[[], tuple[Place, ...]], taken: Iterable[str] = ()):
+        self._store = Store(data_dir / FILE_NAME)
+        self._places, self._taken = places, tuple(taken)
+        self._entries: tuple[LibraryEntry, ...] = ()
+        self._progress = Progress()
+        self._wanted: deque[LibraryEntry] = deque()
+        self._asked = self._closed = False
+        self._news = Condition()
+        self._thread: Thread | None = None
+
+    # Reading
+
+    def entries(self, words: str = "", kind: str = "", family: str = "") -> tuple[LibraryEntry, ...]:
+        """What is known, chosen by words, kind and family. Empty before the first `refresh`."""
+        return search(self._entries, words, kind, family)
+
+    def get(self, kind: str, name: str) -> LibraryEntry:
+        """The entry of that name (small and capital letters are one), or ModelError naming the nearest."""
+        ours = [entry for entry in self._entries if entry.kind == kind]
+        for entry in ours:
+            if entry.name.casefold() == name.casefold():
+                return entry
+        nearest = get_close_matches(name[:200], [entry.name for entry in ours], n=1, cutoff=0)
+        shown = repr(name) if len(name) <= SHOWN_NAME else f"{name[:SHOWN_NAME]!r}..."
+        raise ModelError(f"{kind.capitalize()}: {shown} is not here."
+                         + (f" The nearest is {nearest[0]!r}." if nearest else ""))
+
+    def by_id(self, id: str) -> LibraryEntry | None:
+        """The entry a page speaks of."""
+        return next((entry for entry in self._entries if entry.id == id), None)
+
+    @property
+    def progress(self) -> Progress:
+        return replace(self._progress, hashing=len(self._wanted))
+
+    # Asking for work
+
+    def refresh(self) -> None:
+        """Look through the places again, in the background."""
+        with self._news:
+            self._asked = True
+            self._progress = replace(self._progress, scanning=True)
+            self._wake()
+
+    def want_hashes(self, entries: Iterable[LibraryEntry]) -> None:
+        """Compute the hashes of these in the background, where they are not known."""
+        with self._news:
+            waiting = {entry.id for entry in self._wanted}
+            self._wanted += [entry for entry in entries if not entry.auto_v2 and entry.id not in waiting]
+            self._wake()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Block until nothing is left to do; False when that took longer than timeout_s."""
+        with self._news:
+            return self._news.wait_for(lambda: self._closed or not (self._progress.scanning or self._wanted), timeout_s)
+
+    def close(self) -> None:
+        """End the background thread, within one file."""
+        with self._news:
+            self._closed = True
+            self._news.notify_all()
+            thread = self._thread
+        if thread:
+            thread.join()
+
+    # The background thread
+
+    def _wake(self) -> None:
+        self._news.notify_all()
+        if self._thread is None and not self._closed:
+            self._thread = Thread(target=self._work, name="library", daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._closed or self._asked or self._wanted)
+                if self._closed:
+                    return
+                scanning, self._asked = self._asked, False
+                entry = None if scanning else self._wanted[0]
+            try:
+                self._scan() if entry is None else self._hash(entry)
+            except Exception:
+                log.exception("the library could not be read")
+            with self._news:
+                if entry is None:
+                    self._progress = replace(self._progress, scanning=self._asked)
+                else:
+                    self._wanted.popleft()
+                self._news.notify_all()
+
+    def _scan(self) -> None:
+        hashes = self._hashes()
+
+        def report(done: int, total: int, found: list[Found]) -> bool:
+            self._progress = Progress(done, total, scanning=True)
+            if len(found) >= 2 * len(self._entries):  # a first scan shows what it has
+                self._entries = tuple(entry_of(one, hashes) for one in found)
+            return not self._closed
+
+        found = scan(self._places(), self._store, taken=self._taken, report=report)
+        if not self._closed:
+            self._entries = tuple(entry_of(one, hashes) for one in found)
+            self._progress = Progress(len(found), len(found), scanning=True)
+
+    def _hash(self, entry: LibraryEntry) -> None:
+        try:
+            whole, body = hashes_of(entry.path, lambda: self._closed)
+            now = entry.path.stat()
+            if not entry.path.is_dir() and (now.st_size, now.st_mtime) != (entry.size_bytes, entry.modified_s):
+                return  # another file by this time
+            self._store.keep_hashes(str(entry.path), file_stamp(entry.size_bytes, entry.modified_s), whole, body)
+        except (OSError, ModelError, sqlite3.Error, InterruptedError):  # it went away; the next scan will say so
+            return
+        auto_v3 = body[:AUTO_V3] or entry.auto_v3
+        self._entries = tuple(replace(one, auto_v2=whole[:AUTO_V2], auto_v3=auto_v3) if one.id == entry.id else one
+                              for one in self._entries)
+
+    def _hashes(self) -> dict[str, tuple[str, str, str]]:
+        try:
+            return self._store.hashes()
+        except (sqlite3.Error, OSError):
+            return {}
+
+
+def hashes_of(path: Path, stopped: Callable[[], bool] = lambda: False) -> tuple[str, str]:
+    """SHA-256 of a file, and of what follows its header ("" when it has none); of a folder, those of its U-Net.
+
+    Their first 10 and 12 digits are what Civitai calls AutoV2 and AutoV3. Raises OSError, ModelError, or
+    InterruptedError when `stopped` says so.
+    """
+    file = weight_files(path, "unet")[0][0] if path.is_dir() else path
+    whole, body = hashlib.sha256(), hashlib.sha256()
+    with file.open("rb") as opened:
+        head = opened.read(8)
+        has_header = file.suffix.lower() == ".safetensors"
+        left = int.from_bytes(head, "little") if has_header else 0
+        whole.update(head)
+        while chunk := opened.read(min(CHUNK_BYTES, left) if left else CHUNK_BYTES):
+            if stopped():
+                raise InterruptedError
+            whole.update(chunk)
+            if not left:
+                body.update(chunk)
+            left = max(0, left - len(chunk))
+    return whole.hexdigest(), body.hexdigest() if has_header else ""
