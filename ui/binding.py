@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from pipelines.errors import StudioError
-from pipelines.requests import make
+from pipelines.requests import Request, make
 
 if TYPE_CHECKING:
     from .controls import Form
@@ -90,7 +90,7 @@ def bind(studio: Any, page: Page, form: Form, panel: Panel, prepare: Prepare | N
             return
         try:
             named = dict(zip(names, values, strict=True))
-            request = make(form.request, **(prepare(named) if prepare else named))
+            request = make(form.request, **_without_blanks(form.request, prepare(named) if prepare else named))
             job = studio.submit(request, page=visitor, owner=results.owner_of(visitor))
         except Exception as error:
             message = problem(error)
@@ -142,6 +142,12 @@ def bind(studio: Any, page: Page, form: Form, panel: Panel, prepare: Prepare | N
     form.reuse.click(reuse, [panel.shown, panel.selected], form.fields["seed"], **QUIET)
     form.lock.input(lock, [form.lock, form.fields["seed"], panel.shown, panel.selected], form.fields["seed"], **QUIET)
     page.returning.append((attach, [page.visitor], panel.outputs))
+
+
+def _without_blanks(cls: type[Request], values: dict[str, Any]) -> dict[str, Any]:
+    """An empty choice means "as the model likes" where the request has that."""
+    return {name: None if value == "" and cls.model_fields[name].default is None else value
+            for name, value in values.items()}
 
 
 def _alive(job: Any) -> bool:

@@ -67,7 +67,7 @@ def choices_of(name: str, info: FieldInfo) -> list[str] | None:
     """What may be chosen for a field, or None for free values."""
     if get_origin(info.annotation) is Literal:
         return list(get_args(info.annotation))
-    return {"sampler": list(SAMPLERS), "schedule": list(SCHEDULES)}.get(name)
+    return {"sampler": list(SAMPLERS), "schedule": list(SCHEDULES)}.get(name.removeprefix("hires_"))
 
 
 def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrides: Any) -> gr.components.Component:
@@ -75,14 +75,17 @@ def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrid
     low, high = bounds(info)
     common = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id, **overrides}
     choices = choices_of(name, info)
+    if choices and info.default is None and value is None:  # nothing chosen means "like the others"
+        return gr.Dropdown([("Same as above", ""), *choices], filterable=False, **{**common, "value": ""})
     if choices:
         return gr.Dropdown(choices, filterable=False, **common)
     if info.annotation is bool:
         return gr.Checkbox(**common)
-    if name == "seed":
-        return gr.Number(minimum=low, maximum=high, precision=0, **common)
-    if high is not None:
+    if high is not None and value is not None and (high - low) / extra_of(info)["step"] <= SLIDER_POSITIONS:
         return gr.Slider(low, high, step=extra_of(info)["step"], buttons=[], **common)
+    if high is not None:
+        precision = 0 if extra_of(info)["step"] == 1 else None
+        return gr.Number(minimum=low, maximum=high, step=extra_of(info)["step"], precision=precision, **common)
     return gr.Textbox(**common)
 
 
@@ -213,5 +216,29 @@ def sampling(form: Form) -> None:
     form.add("prompt_lines")
 
 
+def second_pass(form: Form) -> None:
+    """Hires fix: the picture is drawn again at a larger size."""
+    names = [name for name in form.request.model_fields if name.startswith("hires_")]
+    with gr.Accordion("Larger, in a second pass (hires fix)", open=False, elem_classes="more",
+                      elem_id=f"{form.task}-hires"):
+        _pairs(form, names)
+
+
+def fine_tuning(form: Form) -> None:
+    """Every parameter that has no place yet, so that a new field of the request is on the page at once."""
+    names = [name for name in form.request.model_fields if name not in form.fields and name not in ELSEWHERE]
+    if names:
+        with gr.Accordion("Fine tuning", open=False, elem_classes="more", elem_id=f"{form.task}-fine"):
+            _pairs(form, names)
+
+
+def _pairs(form: Form, names: list[str]) -> None:
+    with gr.Row(elem_classes="pairs"):
+        for name in names:
+            form.add(name, min_width=120)
+
+
 PLACEHOLDERS = {"prompt": "What should the picture show?", "negative_prompt": "What should it keep away from?"}
+ELSEWHERE = ("model", "image", "mask")  # the header's picker and the source picture
+SLIDER_POSITIONS = 4096  # a range with more is typed, not dragged
 PRESETS = {"Square": 1.0, "Portrait": 3 / 4, "Landscape": 4 / 3}

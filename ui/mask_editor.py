@@ -35,7 +35,7 @@ def mask_editor(task: str) -> MaskEditor:
         layers=False, transforms=(), fixed_canvas=False,
         brush=gr.Brush(default_size="auto", colors=[(PAINT, PAINT_ALPHA)], color_mode="fixed"),
         eraser=gr.Eraser(default_size="auto"),
-        placeholder="Drop, paste or click to choose a picture, then paint what shall be drawn again",
+        placeholder="Drop, paste or click\nto choose a picture",
     )
 
 

@@ -61,13 +61,16 @@ def joined(made: list[Shown], earlier: list[Shown]) -> list[Shown]:
 
 def today(studio: Any, visitor: str, task: str) -> list[Shown]:
     """This visitor's pictures of today, newest first; files that are gone are left out."""
-    records = [record for record in studio.today(owner_of(visitor)) if record.task == task][:STRIP_LENGTH]
+    owner = owner_of(visitor)
+    if not owner:  # nobody in particular owns nothing; the studio would list everybody's
+        return []
+    records = [record for record in studio.today(owner) if record.task == task][:STRIP_LENGTH]
     return [Shown.of(record) for record in records if record.path is not None and Path(record.path).exists()]
 
 
-def owner_of(visitor: str) -> str | None:
+def owner_of(visitor: str) -> str:
     """The browser that a visitor id belongs to: the part before the dot."""
-    return visitor.partition(".")[0] or None
+    return visitor.partition(".")[0]
 
 
 @dataclass

@@ -67,7 +67,7 @@ def _about(card: Any) -> str:
 def _queue(studio: Any) -> str:
     status = studio.status()
     waiting = f"{status.queue_length} in the queue" if status.queue_length else "queue empty"
-    return f"{status.device_line} · {waiting}"
+    return " · ".join(filter(None, (status.device_line, waiting)))
 
 
 def _tell_status(studio: Any, demo: gr.Blocks, line: gr.Textbox) -> None:

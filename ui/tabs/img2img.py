@@ -31,6 +31,7 @@ def build(studio: Any, page: Page) -> None:
             with controls.more(form):
                 form.add("resize_mode")
                 controls.sampling(form)
+            controls.fine_tuning(form)
         with gr.Column(elem_classes="results", min_width=0):
             panel = results.panel(form.task, lines, results.hint("Choose a picture on the left, say what it should "
                                                                  "become, and press **Generate**."), comparable=True)

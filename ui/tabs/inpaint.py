@@ -102,6 +102,7 @@ def _knobs(form: controls.Form, studio: Any) -> None:
         with gr.Row():
             form.add("outpaint_top", min_width=120)
             form.add("outpaint_bottom", min_width=120)
+    controls.fine_tuning(form)
 
 
 def _whole_mask(studio: Any, painted: list | None, kept: str, size: tuple[int, int]) -> Image.Image | None:

@@ -25,6 +25,8 @@ def build(studio: Any, page: Page) -> None:
             controls.essentials(form, studio)
             with controls.more(form):
                 controls.sampling(form)
+            controls.second_pass(form)
+            controls.fine_tuning(form)
         with gr.Column(elem_classes="results", min_width=0):
             cards: list[tuple[gr.Button, dict]] = []
             panel = results.panel(form.task, lines, lambda: cards.extend(_cards(studio)))

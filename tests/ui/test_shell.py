@@ -1,0 +1,134 @@
+"""The built page on a real studio with a tiny model: its wiring, and the public endpoints over HTTP."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from pipelines import metadata
+from pipelines.requests import TASKS
+from pipelines.settings import load
+from pipelines.studio import Studio
+from ui import shell
+from ui.launch import launch
+
+QUICK = {"steps": 2, "width": 64, "height": 64, "seed": 5}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, sd_folder):
+    folder = tmp_path_factory.mktemp("data")
+    settings = load(["--data-dir", str(folder), "--model", str(sd_folder)], {})
+    studio = Studio(settings)
+    server = launch(shell.build(studio), settings, port=0)
+    yield server
+    server.close()
+    studio.close()
+
+
+@pytest.fixture(scope="module")
+def client(running):
+    return Client(running.url, verbose=False)
+
+
+def noisy(size, seed=0, mode="RGB"):
+    values = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], len(mode)), dtype=np.uint8)
+    return Image.fromarray(values, mode)
+
+
+def test_importing_the_page_needs_no_torch():
+    code = "import sys; sys.modules['torch'] = None; sys.modules['diffusers'] = None; import ui.shell"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_endpoints_are_named_as_the_requests_fields(client):
+    described = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(described) == {"/txt2img", "/img2img", "/inpaint"}  # the page's own events stay private
+    for task, cls in TASKS.items():
+        names = [each["parameter_name"] for each in described[f"/{task}"]["parameters"]]
+        assert names == list(cls.model_fields)
+        assert all(each["parameter_has_default"] for each in described[f"/{task}"]["parameters"])
+
+
+def test_the_page_has_only_events_that_stay_private(running):
+    for dependency in running.demo.config["dependencies"]:
+        assert dependency["api_visibility"] == ("public" if dependency["api_name"] in TASKS else "private")
+
+
+def test_only_quick_events_skip_the_queue_and_relays_are_not_limited(running):
+    assert all(event.concurrency_limit is None for event in running.demo.fns.values()
+               if event.queue and event.api_visibility == "private" and event.fn is not None)
+
+
+def test_the_prompt_alone_is_enough(client):
+    (made,) = client.predict(prompt="a red cat", steps=2, api_name="/txt2img")
+    assert metadata.read(made["image"]) == made["infotext"]
+    assert made["infotext"].startswith("a red cat\n") and f"Seed: {made['seed']}" in made["infotext"]
+
+
+def test_the_same_request_gives_the_same_picture(client):
+    first, second = (client.predict(prompt="a dog", **QUICK, api_name="/txt2img")[0]["image"] for _ in range(2))
+    assert Image.open(first).tobytes() == Image.open(second).tobytes()
+
+
+def test_a_batch_answers_every_picture_and_then_the_grid(client):
+    made = client.predict(prompt="a dog", batch_count=2, **QUICK, api_name="/txt2img")
+    assert [each["seed"] for each in made] == [5, 6, 5] and len(made) == 3
+
+
+def test_image_to_image_takes_a_file(client, tmp_path):
+    noisy((96, 64)).save(tmp_path / "in.png")
+    (made,) = client.predict(prompt="a cat", image=handle_file(tmp_path / "in.png"), steps=2, strength=0.5,
+                             api_name="/img2img")
+    assert Image.open(made["image"]).width > Image.open(made["image"]).height  # the picture's own shape
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_inpainting_leaves_everything_else_byte_for_byte(client, tmp_path, mode):
+    source, mask = noisy((75, 53), mode=mode), Image.new("L", (75, 53))
+    mask.paste(255, (40, 20, 60, 40))
+    source.save(tmp_path / "in.png")
+    mask.save(tmp_path / "mask.png")
+    (made,) = client.predict(prompt="a cat", image=handle_file(tmp_path / "in.png"), steps=2, mask_blur=0,
+                             mask=handle_file(tmp_path / "mask.png"), api_name="/inpaint")
+    before, after = np.asarray(source), np.asarray(Image.open(made["image"]).convert(mode))
+    kept = np.asarray(mask) == 0
+    assert np.array_equal(before[kept], after[kept]) and not np.array_equal(before[~kept], after[~kept])
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"steps": 0}, "Steps: 0 is not possible"), ({"steps": "12"}, "Steps: '12' is not possible"),
+    ({"sampler": "Best"}, "Best"), ({"width": 65}, "Width"), ({"seed": -2}, "Seed"), ({"prompt": "x" * 4001}, "Prompt"),
+    ({"model": "../../etc/passwd"}, "odel"), ({"batch_size": True}, "Batch size"),
+])
+def test_a_bad_value_is_refused_by_name(client, values, message):
+    with pytest.raises(AppError, match=message) as caught:
+        client.predict(**{"prompt": "a cat", **values}, api_name="/txt2img")
+    assert "Traceback" not in str(caught.value) and "site-packages" not in str(caught.value)
+
+
+@pytest.mark.parametrize("image", [None, "/etc/hostname", {"path": "/etc/hostname"}])
+def test_a_picture_must_be_a_file_that_was_sent(client, image):
+    with pytest.raises(AppError, match="Picture|Image"):
+        client.predict(prompt="a cat", image=image, api_name="/img2img")
+
+
+def test_a_picture_sent_as_text_is_refused(client, tmp_path):
+    (tmp_path / "in.png").write_text("no picture")
+    with pytest.raises(AppError, match="Picture"):
+        client.predict(prompt="a cat", image=handle_file(tmp_path / "in.png"), api_name="/img2img")
+
+
+def test_the_page_offers_the_models_own_settings(running, sd_folder):
+    by_id = {part["props"].get("elem_id"): part["props"] for part in running.demo.config["components"]}
+    card = json.loads((sd_folder / "model_index.json").read_text())
+    assert card["_class_name"] == "StableDiffusionPipeline"
+    assert by_id["txt2img-width"]["value"] == by_id["txt2img-height"]["value"] == 64
+    assert by_id["txt2img-generate"]["value"] == "Generate"
