@@ -71,11 +71,12 @@ def _load(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        holds = f" ({named[1][:80]})" if named else ""
-        raise _fault(path, f"it holds more than weights{holds}, and opening that could run a program") from None
+        if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise _fault(path, f"it holds more than weights ({named[1][:80]}), and opening that could run a "
+                               "program") from None
     except (RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError, IndexError):
-        raise _fault(path, "it is damaged, or no file of weights") from None
+        pass
+    raise _fault(path, "it is damaged, or no file of weights")
 
 
 def _tensors(path: Path, loaded: Any) -> dict[str, Any]:

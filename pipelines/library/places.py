@@ -39,7 +39,7 @@ class Place:
 
 def places(settings: Settings, environ: Mapping[str, str] = os.environ) -> tuple[Place, ...]:
     """List where to look, the person's own folders first."""
-    roots = (*settings.model_dir, settings.data_dir / "models")
+    roots = (*settings.model_dir, settings.data_dir / "models", settings.data_dir / "loras")
     found = [place for root in roots if root.is_dir() for place in _layout(root.resolve())]
     cache = hub_cache(environ)
     if cache.is_dir():

@@ -22,7 +22,7 @@ from .walk import Item
 # A tensor that every autoencoder of a layout has, and the one whose second axis is the latent channels.
 VAES = {"original": ("decoder.mid.block_1.conv1.weight", "decoder.conv_in.weight"),
         "diffusers": ("decoder.mid_block.resnets.0.conv1.weight", "decoder.conv_in.weight"),
-        "tiny": ("decoder.layers.3.conv.0.weight", "decoder.layers.1.weight")}
+        "tiny": ("decoder.layers.2.conv.0.weight", "decoder.layers.0.weight")}
 LATENT_CHANNELS = 4
 SCALING_FAMILIES = {0.18215: "sd15", 0.13025: "sdxl"}
 # Widths of the text encoders, by the family whose embeddings have them.

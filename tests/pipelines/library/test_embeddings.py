@@ -1,0 +1,54 @@
+"""Embedding files become vectors, by name and text encoder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipelines.errors import ModelError
+from pipelines.library.embeddings import read, vectors
+from tests.pipelines.library.files import embedding, lora
+
+
+def save(path, tensors):
+    from safetensors.numpy import save_file
+
+    save_file(tensors, path)
+    return path
+
+
+def test_every_format_gives_its_vectors_by_text_encoder(tmp_path):
+    values = np.arange(6, dtype=np.float16).reshape(2, 3)
+    for name, tensors, wanted in (
+            ("automatic1111", {"emb_params": values}, {"text_encoder": values}),
+            ("diffusers", {"<cat>": values[0]}, {"text_encoder": values[:1]}),
+            ("xl", {"clip_l": values, "clip_g": values[:, :2].copy()},
+             {"text_encoder": values, "text_encoder_2": values[:, :2]})):
+        found = read(save(tmp_path / f"{name}.safetensors", tensors))
+        assert {side: vector.tolist() for side, vector in found.items()} == {
+            side: vector.astype(np.float32).tolist() for side, vector in wanted.items()}
+        assert all(str(vector.dtype) == "torch.float32" for vector in found.values())
+
+
+@pytest.mark.parametrize(("tensors", "words"), [
+    ({"emb_params": np.float32([[np.nan, 1]])}, "not finite"),
+    ({"clip_l": np.ones((2, 4), np.float32), "clip_g": np.ones((3, 4), np.float32)}, "differ in length"),
+    ({"a.weight": np.ones((2, 4), np.float32)}, "it is no embedding")])
+def test_an_embedding_that_cannot_be_used_says_why(tmp_path, tensors, words):
+    with pytest.raises(ModelError, match=f"^e.safetensors cannot be used: .*{words}"):
+        read(save(tmp_path / "e.safetensors", tensors))
+
+
+def test_the_embeddings_of_a_family_come_by_name_and_damaged_ones_are_faults(library, root):
+    embedding(root / "easy.safetensors")
+    embedding(root / "two.safetensors", 1024)
+    embedding(root / "small.safetensors", 32)
+    gone = embedding(root / "gone.safetensors")
+    lora(root / "style.safetensors")
+    library.refresh()
+    assert library.wait(60)
+    gone.unlink()
+    found, faults = vectors(library.entries(), "sd15")
+    assert {name: tuple(sides["text_encoder"].shape) for name, sides in found.items()} == {
+        "easy": (3, 768), "small": (3, 32)}
+    assert [str(fault) for fault in faults] == ["gone.safetensors cannot be used: No such file or directory."]
