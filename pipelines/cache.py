@@ -72,10 +72,12 @@ class PipelineCache:
         """Whether a lease of this very file would need no loading."""
         return card.fingerprint in self._loaded
 
-    def placement(self, card: ModelCard) -> Placement | None:
-        """Where a checkpoint is run, once it is loaded."""
-        entry = self._loaded.get(card.fingerprint)
-        return entry.placement if entry else None
+    def vacate(self) -> None:
+        """Leave the device to another process: park or drop every idle checkpoint that lies on a card."""
+        with self._lock:
+            for key, entry in list(self._loaded.items()):
+                if entry.placement.device != "cpu" and not entry.parked and not entry.lock.locked():
+                    self._leave(key, entry)
 
     @contextmanager
     def lease(self, card: ModelCard, task: str) -> Iterator[Lease]:
@@ -127,15 +129,17 @@ class PipelineCache:
         for key, entry in list(self._loaded.items()):
             if self._used(parked=False) + wanted <= self._budget.device_bytes:
                 return
-            if entry.parked or entry.lock.locked():
-                continue
-            if entry.placement.device != "cpu" and self._host_has_room(entry.size_bytes):
-                log.info("parking %s in host memory", entry.card.name)
-                self._move(entry.components, "cpu")
-                entry.parked = True
-            else:
-                log.info("unloading %s to make room", entry.card.name)
-                del self._loaded[key]
+            if not entry.parked and not entry.lock.locked():
+                self._leave(key, entry)
+
+    def _leave(self, key: str, entry: Loaded) -> None:
+        if entry.placement.device != "cpu" and self._host_has_room(entry.size_bytes):
+            log.info("parking %s in host memory", entry.card.name)
+            self._move(entry.components, "cpu")
+            entry.parked = True
+        else:
+            log.info("unloading %s to make room", entry.card.name)
+            del self._loaded[key]
 
     def _host_has_room(self, wanted: int) -> bool:
         for key, entry in list(self._loaded.items()):

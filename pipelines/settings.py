@@ -58,6 +58,8 @@ class Settings(BaseModel):
                               description="Model to start with: a diffusers folder, a safetensors file or the name of "
                                           "a model that was found. Default: the one that comes along.")
     model_dir: tuple[Path, ...] = Field((), description="Folder to look for models in. May be given several times.")
+    dataset_dir: Path | None = Field(None, description="Folder whose sub-folders of pictures can be trained on.")
+    guests_may_train: bool = Field(False, description="Allow training on a page that others can reach.")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$",
                         description="What computes: auto, cpu, mps, cuda or cuda:1.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -98,9 +100,11 @@ class Settings(BaseModel):
             raise ValueError("it must look like user:password")
         return value
 
-    @field_validator("data_dir", "model_dir", mode="after")
+    @field_validator("data_dir", "model_dir", "dataset_dir", mode="after")
     @classmethod
     def _home_is_spelled_out(cls, value: Any) -> Any:
+        if value is None:
+            return None
         paths = [path.expanduser().absolute() for path in (value if isinstance(value, tuple) else (value,))]
         return tuple(paths) if isinstance(value, tuple) else paths[0]
 

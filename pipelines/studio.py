@@ -13,7 +13,8 @@ from typing import Any
 from . import models, samplers
 from .adapters.find import AdapterCard
 from .adapters.find import find as find_adapters
-from .errors import RequestError
+from .datasets import Datasets
+from .errors import RequestError, StudioError
 from .events import Record
 from .images import geometry
 from .images.store import ImageStore
@@ -22,11 +23,14 @@ from .matrix import Matrix, check
 from .models import ModelCard
 from .prompts.tokens import Tokens, count
 from .prompts.wildcards import Wildcards
-from .requests import MAX_PIXELS, Img2Img, Inpaint, Request, Txt2Img, changed, task_of
+from .requests import MAX_PIXELS, Img2Img, Inpaint, Request, Txt2Img, changed, make, task_of
 from .results import Results
+from .runs import Runs, TrainRun
 from .settings import Settings
+from .training.request import TrainLora
 from .worker import LoadModel, Worker
 
+TRAIN = "train"
 MAX_IMAGES = 256  # of one job
 MAX_SIDE = 4096  # px of a picture made by hires fix
 
@@ -51,8 +55,13 @@ class Studio:
         self.wildcards = Wildcards(settings.data_dir / "wildcards")
         self._cards, self.faults = models.find(settings)
         self._adapter_cards: tuple[AdapterCard, ...] = ()
-        self._worker = Worker(settings, self.images, self.results, self.card)
+        self.datasets = Datasets(settings.data_dir / "datasets", settings.dataset_dir)
+        self.runs = Runs(settings.data_dir / "runs", settings.data_dir / "loras")
+        self._worker = Worker(settings, self.images, self.results, self.runs, self.card)
         self._queue = JobQueue(self._worker)
+        for run in self.runs.cards():  # begun before a restart: its process still has the device
+            if run.state.how == "running":
+                self._queue.submit(TrainRun(run.name, "watch"), TRAIN)
 
     def close(self) -> None:
         """Stop the running job and end the worker."""
@@ -112,6 +121,33 @@ class Studio:
         for _, cell in matrix.cells():
             self.resolve(cell)
         return self._queue.submit(matrix, task_of(base), page, owner)
+
+    def train(self, dataset: str, **values: Any) -> Job:
+        """Start a training run on a dataset; values: of TrainLora, model being a name from the list.
+
+        Raises RequestError, and StudioError where training is not allowed.
+        """
+        self._may_train()
+        card = self.card(values.pop("model", None))
+        if card.path is None:
+            raise RequestError(f"Model: {card.title} is not on this machine yet. Make a picture with it first.",
+                               "model")
+        config = make(TrainLora, **{"output": "loras", **values, "model": str(card.path),
+                                    "data": str(self.datasets.folder(dataset))})
+        return self._queue.submit(TrainRun(self.runs.prepare(config), "begin"), TRAIN)
+
+    def resume_run(self, name: str) -> Job:
+        """Take a stopped, paused or broken run up again, exactly where it was."""
+        self._may_train()
+        card = self.runs.card(name)
+        if not card.state.can_resume:
+            raise RequestError(f"Run: {name} is {card.state.how} and cannot go on.", "name")
+        return self._queue.submit(TrainRun(name, "resume"), TRAIN)
+
+    def _may_train(self) -> None:
+        if self.settings.is_public and not self.settings.guests_may_train:
+            raise StudioError("Training is switched off while others can reach this page. Its owner can allow it with "
+                              "--guests-may-train.")
 
     def current(self, page: str, task: str) -> Job | None:
         """The newest job of a page for a task, for a page that was reloaded."""

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from . import metadata, models
+from .adapters import find, tags
 from .errors import StudioError
 from .events import Event, ImageReady, Loading, Notice, Saved, StepDone
 from .families import FAMILIES
@@ -23,6 +24,7 @@ from .matrix import Matrix
 from .models import ModelCard
 from .requests import Request
 from .results import Made, Results
+from .runs import Runs, TrainRun
 from .settings import Settings
 
 THUMBNAIL_SIDE = 512  # px; pictures on a sheet are shrunk to this
@@ -38,9 +40,10 @@ class LoadModel:
 class Worker:
     """Turns jobs into events, one at a time. Holds the cache of checkpoints and of LoRAs."""
 
-    def __init__(self, settings: Settings, images: ImageStore, results: Results,
+    def __init__(self, settings: Settings, images: ImageStore, results: Results, runs: Runs,
                  find_card: Callable[[str], ModelCard]):
-        self._settings, self._images, self._results, self._card = settings, images, results, find_card
+        self._settings, self._images, self._results, self._runs = settings, images, results, runs
+        self._card = find_card
         self._cache: Any = None
         self._shelf: Any = None
         self.device_line = ""
@@ -60,6 +63,9 @@ class Worker:
                 return
         elif isinstance(job.request, Matrix):
             yield from self._matrix(job, job.request)
+        elif isinstance(job.request, TrainRun):
+            self._cache.vacate()
+            yield from self._runs.work(job, job.request)
         else:
             yield from self._single(job, job.request)
 
@@ -134,7 +140,15 @@ class Worker:
 
     def _infotext(self, request: Request, extra: dict[str, Any] | None = None) -> str:
         short = models.short_hash(self._card(request.model), self._settings.data_dir / "hashes.json")
-        return metadata.infotext(request, extra={"Model hash": short, **(extra or {})})
+        return metadata.infotext(request, extra={"Model hash": short, "Lora hashes": self._lora_hashes(request),
+                                                 **(extra or {})})
+
+    def _lora_hashes(self, request: Request) -> str | None:
+        """Of the LoRAs that the prompt names and that are here: "name: 12 digits, ..."."""
+        cards = {card.name: card for card in self._shelf.last} if tags.TAG.search(request.prompt) else {}
+        known = [f"{use.name}: {find.short_hash(cards[use.name])}" for use in tags.extract(request.prompt)[1]
+                 if use.name in cards]
+        return ", ".join(known) or None
 
     def _loading(self, card: ModelCard) -> Iterator[Event]:
         if not self._cache.holds(card):

@@ -22,13 +22,13 @@ class Shelf:
 
     def __init__(self, settings: Settings):
         self._settings = settings
-        self._cards: tuple[find.AdapterCard, ...] = ()
+        self.last: tuple[find.AdapterCard, ...] = ()  # as of the newest look
         self._read: OrderedDict[tuple, Adapter] = OrderedDict()
 
     def cards(self) -> tuple[find.AdapterCard, ...]:
         """What there is, by name. Files that did not change are not read again."""
-        self._cards = find.find(self._settings, self._cards)
-        return self._cards
+        self.last = find.find(self._settings, self.last)
+        return self.last
 
     @contextmanager
     def attached(self, pipe: Any, family: Family, uses: Sequence[tags.Use]) -> Iterator[tuple[str, ...]]:

@@ -124,3 +124,15 @@ def test_a_failed_load_leaves_the_others_usable(cards):
         with pytest.raises(ModelError, match="b is damaged"), cache.lease(cards[1], "txt2img"):
             pass
     assert cache.resident == ("a",)
+
+
+def test_a_card_is_left_to_another_process_when_asked(cards):
+    moves: list[str] = []
+    cache = PipelineCache(loader(placement=Placement("cuda", "float32", "float32")), ROOM,
+                          move=lambda parts, device: moves.append(device))
+    with cache.lease(cards[0], "txt2img"):
+        cache.vacate()  # in use: stays
+    cache.vacate()
+    assert moves == ["cpu"] and cache.holds(cards[0])
+    with cache.lease(cards[0], "txt2img"):
+        assert moves == ["cpu", "cuda"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import numpy as np
@@ -176,6 +177,7 @@ def test_a_lora_works_the_moment_it_is_saved_and_leaves_no_trace(studio, lora):
     lora("ink")
     assert [card.name for card in studio.adapters()] == ["ink"]
     assert image("a red cat <lora:ink:1>").tobytes() != plain
+    assert re.search(r"Lora hashes: \"?ink: [0-9a-f]{12}", studio.today()[0].infotext)
     assert image("a red cat <lora:ink:0>").tobytes() == plain
     assert image("a red cat").tobytes() == plain
 

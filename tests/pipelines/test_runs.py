@@ -1,0 +1,130 @@
+"""Training through the studio: datasets, a run in the queue, its LoRA in the next prompt, stop and resume."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from PIL import Image
+
+from pipelines.datasets import EXAMPLE
+from pipelines.errors import RequestError, StudioError
+from pipelines.requests import Txt2Img, make
+from pipelines.settings import load
+from pipelines.studio import Studio
+from pipelines.training.example import DRAWINGS
+from pipelines.training.folder import RunFolder
+
+QUICK = dict(prompt="a cat", steps=2, width=64, height=64, seed=5)
+SHORT = dict(name="ink", steps=6, rank=2, batch_size=2, resolution=64, save_every=2, sample_every=0)
+
+
+@pytest.fixture
+def studio(tmp_path, sd_folder):
+    studio = Studio(load(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)], {}))
+    yield studio
+    studio.close()
+
+
+def drawings(folder, count=4):
+    folder.mkdir(exist_ok=True)
+    for path in sorted(DRAWINGS.glob("*.png"))[:count]:
+        shutil.copy(path, folder)
+        shutil.copy(path.with_suffix(".txt"), folder)
+    return sorted(folder.iterdir())
+
+
+def picture(studio, prompt):
+    record = studio.submit(make(Txt2Img, **{**QUICK, "prompt": prompt})).wait(120).records[0]
+    return Image.open(record.path).tobytes()
+
+
+def test_a_run_gives_a_lora_that_the_next_prompt_can_use(studio, tmp_path):
+    name = studio.datasets.add(drawings(tmp_path / "mine"), "my cats")
+    studio.train(name, **SHORT).wait(300)
+    (run,) = studio.runs.cards()
+    assert (run.name, run.state.how, run.state.step) == ("ink", "finished", 6)
+    assert "ink" in [card.name for card in studio.adapters()]
+    assert picture(studio, "a cat <lora:ink:8>") != picture(studio, "a cat")
+
+
+def test_a_stopped_run_is_resumed_to_its_end(studio, tmp_path):
+    name = studio.datasets.add(drawings(tmp_path / "mine"), "mine")
+    job = studio.train(name, **{**SHORT, "steps": 100_000})
+    folder = studio.runs.card("ink").folder
+    while not (studio.runs.card("ink").state.step or job.done):
+        job.control.leave.wait(0.2)
+    job.stop()
+    job.wait(120)
+    state = studio.runs.card("ink").state
+    assert state.how == "stopped" and state.saved_step == state.step > 0 and not RunFolder(folder).is_alive
+    again = studio.resume_run("ink")
+    while studio.runs.card("ink").state.how != "running" or studio.runs.card("ink").state.step <= state.step:
+        assert not again.done
+        again.control.leave.wait(0.2)
+    studio.runs.ask("ink", "pause")
+    again.wait(120)
+    assert studio.runs.card("ink").state.how == "paused"
+
+
+def test_a_run_that_cannot_work_says_why(studio, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    name = studio.datasets.add([tmp_path / "bad.png"], "bad")
+    with pytest.raises(StudioError, match="none of the 1 pictures can be used"):
+        studio.train(name, **SHORT).wait(120)
+    assert studio.runs.card("ink").state.how == "failed"
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    (dict(name="../x"), "Name"), (dict(name="a", rank=0), "Rank"), (dict(name="a", steps="6"), "Steps"),
+    (dict(name="a", nonsense=1), "nonsense")])
+def test_bad_configs_are_refused_at_once(studio, values, message):
+    with pytest.raises(RequestError, match=message):
+        studio.train(EXAMPLE, **values)
+    assert studio.runs.cards() == ()
+
+
+def test_an_unknown_dataset_is_refused_by_name(studio):
+    for name in ("nothing", "../../etc", "/etc"):
+        with pytest.raises(RequestError, match="there is no dataset"):
+            studio.train(name, **SHORT)
+
+
+def test_training_is_off_for_a_public_page_unless_allowed(tmp_path, sd_folder):
+    flags = ["--data-dir", str(tmp_path), "--model", str(sd_folder), "--share"]
+    public = Studio(load(flags, {}))
+    try:
+        with pytest.raises(StudioError, match="--guests-may-train"):
+            public.train(EXAMPLE, **SHORT)
+    finally:
+        public.close()
+    assert load([*flags, "--guests-may-train"], {}).guests_may_train
+
+
+def test_captions_are_written_beside_our_copy_and_the_originals_stay(studio, tmp_path):
+    files = drawings(tmp_path / "mine")
+    name = studio.datasets.add(files, "mine")
+    first = studio.datasets.look(name, resolution=64)[0]
+    studio.datasets.caption(name, first.name, "a new\ncaption")
+    assert studio.datasets.look(name, resolution=64)[0].caption == "a new caption"
+    assert "new" not in (tmp_path / "mine" / first.name).with_suffix(".txt").read_text()
+    with pytest.raises(RequestError, match="only read"):
+        studio.datasets.caption(EXAMPLE, first.name, "x")
+    with pytest.raises(RequestError, match="there is no picture"):
+        studio.datasets.caption(name, "../../x.png", "x")
+
+
+def test_files_without_a_picture_and_mixed_zips_are_refused(studio, tmp_path):
+    text = tmp_path / "a.txt"
+    text.write_text("x")
+    with pytest.raises(RequestError, match="no picture among the files"):
+        studio.datasets.add([text], "a")
+    (tmp_path / "a.zip").write_bytes(b"")
+    with pytest.raises(RequestError, match="one zip, or pictures"):
+        studio.datasets.add([text, tmp_path / "a.zip"], "a")
+    assert studio.datasets.names() == (EXAMPLE,)
+
+
+def test_a_second_dataset_of_one_name_gets_a_number(studio, tmp_path):
+    files = drawings(tmp_path / "mine")
+    assert [studio.datasets.add(files, "mine") for _ in range(2)] == ["mine", "mine-2"]
