@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -80,8 +80,8 @@ def ddim(denoiser: Denoiser, schedule: Schedule, x: Tensor, generators: Sequence
         yield State(i + 1, steps, now, seen, x)
 
 
-def last(states: Iterator[State]) -> State:
-    """Walk to the end; `.x` of it is the picture."""
+def last(states: Iterator[Any]) -> Any:
+    """Walk to the end and return the last state."""
     *_, state = states
     return state
 

@@ -1,0 +1,197 @@
+"""Go on training an unconditional DDPMPipeline on pictures of one's own, and see what it drew before and after.
+
+The loss is that of train.py; DDIM takes the place of DDPM for sampling, because both walk the same trained model and
+DDIM needs a tenth of the steps (Song et al. 2021, arXiv:2010.02502, sec. 5.1).
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..control import Control
+from ..errors import ModelError, RequestError, StudioError
+from ..events import Notice
+from ..images.grid import grid
+from . import data
+from .draw import device_of
+from .events import Trained, Update
+from .latent import PREDICTIONS
+from .learner import DIVERGED, MAX_GRADIENT, loss_of
+from .requests import FineTune
+from .sampling import ddim, denoiser_of, last
+from .schedules import Schedule
+
+CARD = """---
+library_name: diffusers
+tags: [diffusers, unconditional-image-generation, diffusion-models-class]
+---
+# {title}
+
+An unconditional diffusion model, fine-tuned for {epochs} epochs on {pictures} pictures of {side} px with Atelier.
+
+    from diffusers import DDPMPipeline
+    image = DDPMPipeline.from_pretrained("{title}")().images[0]
+"""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What the model draws from the same noise. when: "before" or "after"."""
+
+    when: str
+    images: tuple[Image.Image, ...]
+    sheet: Image.Image
+
+
+Event = Sampled | Update | Notice | Trained
+
+
+def run(request: FineTune, control: Control | None = None) -> Iterator[Event]:
+    """Sample, train, sample, and save a diffusers pipeline. Stopped, it saves what it has learned so far."""
+    control, folder = control or Control(), Path(request.output)
+    if folder.exists() and any(folder.iterdir()):
+        raise RequestError("Output: this folder is not empty. Choose another one.", "output")
+    pipe = load(Path(request.model), device_of(request.device))
+    tiny = data.load(request.data, pipe.unet.config.sample_size)
+    yield from map(Notice, tiny.notices)
+    pixels = _with_channels(tiny.pixels, pipe.unet.config.in_channels)
+    yield _sampled("before", pipe, request)
+    losses: list[float] = []
+    for update in _train(pipe, pixels, request, control):
+        losses.append(update.loss)
+        yield update
+    yield _sampled("after", pipe, request)
+    save(pipe, folder, pictures=len(tiny), epochs=request.epochs)
+    yield from map(Notice, advice(losses, request))
+    yield Trained(request.epochs, len(losses), control.stop.is_set())
+
+
+def load(folder: Path, device: torch.device) -> Any:
+    """A DDPMPipeline from a folder, safetensors only. Raises ModelError for anything else."""
+    from diffusers import DDPMPipeline
+
+    if not (folder / "model_index.json").is_file():
+        raise ModelError("Model: this is not a diffusers folder (there is no model_index.json in it).")
+    try:
+        pipe = DDPMPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe.to(device)
+    except Exception as error:  # diffusers raises many kinds for damaged folders
+        raise ModelError("Model: this folder cannot be read as a DDPMPipeline with safetensors weights.") from error
+
+
+def sample(pipe: Any, seeds: Sequence[int], steps: int) -> Tensor:
+    """Pictures (b, c, h, w) in -1..1 with DDIM, one seed each."""
+    config, unet = pipe.unet.config, pipe.unet.eval()
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    size = config.in_channels, config.sample_size, config.sample_size
+    noise = torch.stack([torch.randn(size, generator=one) for one in generators]).to(unet.device, unet.dtype)
+    denoiser = denoiser_of(_plain(unet), PREDICTIONS[pipe.scheduler.config.prediction_type])
+    return last(ddim(denoiser, schedule_of(pipe), noise, generators, steps)).x
+
+
+def schedule_of(pipe: Any) -> Schedule:
+    """The noise levels that a pipeline was trained with."""
+    abar = pipe.scheduler.alphas_cumprod.double().cpu()
+    return Schedule("the model's own", abar.sqrt(), (1 - abar).sqrt())
+
+
+def save(pipe: Any, folder: Path, *, pictures: int, epochs: int) -> None:
+    """Write the pipeline and its model card whole or not at all."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    pipe.save_pretrained(part)
+    card = CARD.format(title=folder.name, epochs=epochs, pictures=pictures, side=pipe.unet.config.sample_size)
+    (part / "README.md").write_text(card, "utf-8")
+    if folder.exists():
+        folder.rmdir()
+    part.rename(folder)
+
+
+def push(folder: Path, repository: str, token: str) -> str:
+    """Upload a saved pipeline with its model card to the Hugging Face hub; returns its address."""
+    if not token.strip():
+        raise RequestError("Token: pushing to the hub needs an access token with the right to write.", "token")
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    repository = api.create_repo(repository, exist_ok=True, private=True).repo_id
+    return str(api.upload_folder(folder_path=folder, repo_id=repository))
+
+
+def advice(losses: Sequence[float], request: FineTune) -> tuple[str, ...]:
+    """What the loss curve tells of learning rate and batch size; nothing for curves too short to tell.
+
+    The first and the last third are compared, in units of how much a mean of so many updates wavers.
+    """
+    third = len(losses) // 3
+    if third < 5:
+        return ()
+    first, end = torch.tensor(losses[:third]), torch.tensor(losses[-third:])
+    wavering = float(((first.var() + end.var()) / third) ** 0.5)
+    fall = float(first.mean() - end.mean())
+    told = []
+    if fall < -3 * wavering:
+        told.append(f"The loss rose. A learning rate below {request.learning_rate:g} is safer.")
+    elif abs(fall) <= 3 * wavering:
+        told.append("The loss neither fell nor rose beyond its wavering. More epochs, or a learning rate a few times "
+                    f"above {request.learning_rate:g}, would show more.")
+    if float(end.std()) > 0.5 * float(end.mean()):
+        told.append(f"The loss wavers by more than half of its value. A larger batch than "
+                    f"{request.batch_size * request.accumulation} pictures an update makes it steadier.")
+    return tuple(told)
+
+
+def _train(pipe: Any, pixels: Tensor, request: FineTune, control: Control) -> Iterator[Update]:
+    network, schedule, device = _plain(pipe.unet.train()), schedule_of(pipe), pipe.unet.device
+    prediction = PREDICTIONS[pipe.scheduler.config.prediction_type]
+    generator = torch.Generator("cpu").manual_seed(request.seed)
+    optimizer = torch.optim.AdamW(pipe.unet.parameters(), request.learning_rate)
+    together = request.batch_size * request.accumulation
+    updates, step, begin = request.epochs * math.ceil(len(pixels) / together), 0, perf_counter()
+    for epoch in range(request.epochs):
+        for chosen in torch.randperm(len(pixels), generator=generator).split(together):
+            if control.stop.is_set():
+                return
+            total = 0.0
+            for batch in chosen.split(request.batch_size):
+                loss = loss_of(network, schedule, prediction, "mse", pixels[batch].to(device), None, generator)
+                (loss * (len(batch) / len(chosen))).backward()
+                total += float(loss.detach()) * len(batch) / len(chosen)
+            if not total < DIVERGED:  # NaN compares false
+                raise StudioError(f"Training went out of bounds at update {step + 1} (loss {total:.3g}). A learning "
+                                  f"rate below {request.learning_rate:g} helps.")
+            nn.utils.clip_grad_norm_(pipe.unet.parameters(), MAX_GRADIENT)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            left_s = (updates - step) * (perf_counter() - begin) / step
+            yield Update(step, epoch, total, request.learning_rate, left_s)
+
+
+def _plain(unet: nn.Module) -> Any:
+    """diffusers' UNet2DModel with the lab's signature."""
+    return lambda x, t, context: unet(x, t, return_dict=False)[0]
+
+
+def _sampled(when: str, pipe: Any, request: FineTune) -> Sampled:
+    pixels = sample(pipe, [request.seed + i for i in range(request.samples)], request.steps)
+    images = tuple(data.to_image(one) for one in pixels)
+    return Sampled(when, images, grid(images))
+
+
+def _with_channels(pixels: Tensor, channels: int) -> Tensor:
+    """Grey to colour or back, for a model of the other kind."""
+    if pixels.shape[1] == channels:
+        return pixels
+    return pixels.mean(1, keepdim=True) if channels == 1 else pixels[:, :1].expand(-1, channels, -1, -1)

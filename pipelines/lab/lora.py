@@ -1,0 +1,185 @@
+"""LoRA from the inside: a weight stays as it is, and a product of two thin matrices learns what is to change.
+
+Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv:2106.09685), eq. 3:
+    h = W x + (alpha / r) B A x,    A: (r, in), B: (out, r), B = 0 at the start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError, RequestError
+from .checkpoints import Model
+from .data import TinySet
+from .learner import loss_of
+
+TARGETS = ("to_q", "to_k", "to_v", "to_out")  # of lab networks; diffusers puts to_out into a list: to_out.0
+PAIRS = ((".lora_A.weight", ".lora_B.weight"), (".lora_down.weight", ".lora_up.weight"),
+         (".lora.down.weight", ".lora.up.weight"))
+
+
+class LowRank(nn.Module):
+    """A linear layer with a low-rank change beside it. The base is frozen. scale 0 switches the change off."""
+
+    def __init__(self, base: nn.Linear, rank: int, alpha: float | None = None):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.down = nn.Parameter(torch.empty(rank, base.in_features, device=base.weight.device))
+        self.up = nn.Parameter(torch.zeros(base.out_features, rank, device=base.weight.device))
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+        self.scale = (alpha or rank) / rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.scale * (x @ self.down.T.to(x) @ self.up.T.to(x))                      # eq. 3
+
+    def change(self) -> Tensor:
+        """What is added to the weight: (alpha / r) B A, (out, in)."""
+        return self.scale * self.up @ self.down
+
+    def merged(self) -> nn.Linear:
+        """One ordinary layer that does the same."""
+        base = self.base
+        layer = nn.Linear(base.in_features, base.out_features, base.bias is not None).to(base.weight)
+        with torch.no_grad():
+            layer.weight.copy_(base.weight + self.change().to(base.weight))
+            if base.bias is not None:
+                layer.bias.copy_(base.bias)
+        return layer
+
+
+def inject(model: nn.Module, rank: int, alpha: float | None = None,
+           targets: Sequence[str] = TARGETS) -> dict[str, LowRank]:
+    """Put a LowRank in the place of each chosen linear layer and freeze all else; returns them by name.
+
+    targets: last part of a layer's name, or of its list's. Raises RequestError when nothing fits, and for a rank
+    beyond a layer's size.
+    """
+    chosen = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)
+              and name.removesuffix(".0").rpartition(".")[2] in targets}
+    if not chosen:
+        raise RequestError("Targets: this model has no attention to put a LoRA into. Train one with the network "
+                           "attention.", "targets")
+    smallest = min(min(layer.weight.shape) for layer in chosen.values())
+    if not 1 <= rank <= smallest:
+        raise RequestError(f"Rank: {rank} is not possible. Between 1 and {smallest}, the size of the smallest layer.",
+                           "rank")
+    model.requires_grad_(False)
+    layers = {name: LowRank(layer, rank, alpha) for name, layer in chosen.items()}
+    for name, layer in layers.items():
+        _put(model, name, layer)
+    return layers
+
+
+def remove(model: nn.Module, layers: Mapping[str, LowRank]) -> None:
+    """Put the untouched base layers back."""
+    for name, layer in layers.items():
+        _put(model, name, layer.base)
+
+
+@contextmanager
+def merged(model: nn.Module, layers: Mapping[str, LowRank]) -> Iterator[None]:
+    """Run meanwhile with the changes added into the weights, at no extra cost a step."""
+    try:
+        for name, layer in layers.items():
+            _put(model, name, layer.merged())
+        yield
+    finally:
+        for name, layer in layers.items():
+            _put(model, name, layer)
+
+
+@contextmanager
+def switched_off(layers: Mapping[str, LowRank]) -> Iterator[None]:
+    """Run meanwhile as the base."""
+    before = {name: layer.scale for name, layer in layers.items()}
+    try:
+        for layer in layers.values():
+            layer.scale = 0.0
+        yield
+    finally:
+        for name, layer in layers.items():
+            layer.scale = before[name]
+
+
+def fit(model: Model, layers: Mapping[str, LowRank], tiny: TinySet, *, updates: int, batch_size: int = 32,
+        learning_rate: float = 3e-3, seed: int = 1) -> Iterator[float]:
+    """Train the low-rank layers alone, inside a model of the lab, on pictures of its size; yields the losses."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    weights = [weight for layer in layers.values() for weight in (layer.down, layer.up)]
+    optimizer = torch.optim.AdamW(weights, learning_rate, weight_decay=0.0)
+    device = weights[0].device
+    for _ in range(updates):
+        chosen = torch.randint(len(tiny), (batch_size,), generator=generator)
+        context = tiny.contexts(chosen)
+        loss = loss_of(model.network, model.schedule, model.prediction, "mse", tiny.pixels[chosen].to(device),
+                       None if context is None else context.to(device), generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield float(loss.detach())
+
+
+@dataclass(frozen=True)
+class Count:
+    """Parameters: of the whole model as it was, and of what is trained."""
+
+    base: int
+    trained: int
+
+    @property
+    def share(self) -> float:
+        return self.trained / self.base
+
+
+def count(model: nn.Module, layers: Mapping[str, LowRank]) -> Count:
+    """How small the change is: rank x (in + out) a layer instead of in x out (arXiv:2106.09685, sec. 4.2)."""
+    trained = sum(layer.down.numel() + layer.up.numel() for layer in layers.values())
+    return Count(sum(p.numel() for p in model.parameters()) - trained, trained)
+
+
+def norms(layers: Mapping[str, LowRank]) -> dict[str, float]:
+    """Size of the change by layer, as a share of the weight's: |(alpha / r) B A| / |W|, Frobenius."""
+    return {name: float(layer.change().norm() / layer.base.weight.norm()) for name, layer in layers.items()}
+
+
+def norms_of_file(path: Path) -> dict[str, float]:
+    """Size of the change by layer of any LoRA file: |(alpha / r) B A|, Frobenius. Convolutions count as matrices.
+
+    Raises ModelError for a file without pairs of LoRA matrices. Nothing in the file is executed.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found: dict[str, float] = {}
+    try:
+        with safe_open(path, "pt") as file:
+            names = set(file.keys())
+            for name in sorted(names):
+                for down_end, up_end in PAIRS:
+                    layer = name.removesuffix(down_end)
+                    if layer == name or layer + up_end not in names:
+                        continue
+                    down, up = (file.get_tensor(layer + end).float().flatten(1) for end in (down_end, up_end))
+                    alpha = float(file.get_tensor(layer + ".alpha")) if layer + ".alpha" in names else len(down)
+                    found[layer] = alpha / len(down) * _norm_of_product(up, down)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ModelError("The LoRA file is damaged and cannot be read.") from error
+    if not found:
+        raise ModelError("This file holds no LoRA: there are no pairs of down and up matrices in it.")
+    return found
+
+
+def _norm_of_product(up: Tensor, down: Tensor) -> float:
+    """|B A| from two r x r matrices: |B A|^2 = trace(B^T B A A^T), so that nothing large is made."""
+    return float(((up.T @ up) * (down @ down.T)).sum().clamp(min=0).sqrt())
+
+
+def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, layer)

@@ -1,0 +1,168 @@
+"""What a training step costs in memory, found without spending it.
+
+The step is rehearsed with tensors that have shapes but no contents (torch's FakeTensorMode), and a ledger counts the
+bytes that are alive after every operation. So nothing is estimated by rule of thumb but the optimizer's states.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+Precision = Literal["float32", "mixed", "bfloat16"]
+Optimizer = Literal["sgd", "adamw", "adamw8bit", "adafactor"]
+BLOCK = 256  # values that share one float32 scale in bitsandbytes' 8-bit states
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A way to train. precision: "mixed" keeps float32 weights and computes in bfloat16. side: of the pictures, px."""
+
+    batch_size: int = 1
+    side: int = 512
+    precision: Precision = "float32"
+    accumulation: int = 1
+    checkpointing: bool = False
+    optimizer: Optimizer = "adamw"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes. passing: the most that is alive of activations, gradients and copies during forward and backward."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    passing: int
+
+    @property
+    def peak(self) -> int:
+        """The highest of a whole update: during the passes, or while the optimizer holds all gradients."""
+        return self.weights + self.optimizer + max(self.passing, self.gradients)
+
+
+Step = Callable[[nn.Module, Plan], Tensor]  # (model, plan) -> loss of one batch; makes its own inputs
+
+
+def cost(model: nn.Module, plan: Plan, step: Step) -> Cost:
+    """Rehearse one update of a model, which is not touched. Weights without requires_grad count as frozen."""
+    fake = FakeTensorMode()
+    twin = _twin(model, fake, torch.bfloat16 if plan.precision == "bfloat16" else None)
+    with fake:
+        if plan.checkpointing:
+            twin.enable_gradient_checkpointing()
+        device = next(twin.parameters()).device.type
+        with Ledger() as ledger:
+            for _ in range(min(plan.accumulation, 2)):  # the second finds the first one's gradients
+                with torch.autocast(device, torch.bfloat16, enabled=plan.precision == "mixed", cache_enabled=False):
+                    loss = step(twin, plan)
+                loss.backward()
+                del loss
+        trained = [p for p in twin.parameters() if p.requires_grad]
+        return Cost(_bytes([*twin.parameters(), *twin.buffers()]), _bytes(trained),
+                    optimizer_bytes(plan.optimizer, trained), ledger.peak)
+
+
+def optimizer_bytes(name: str, weights: list[Tensor]) -> int:
+    """What an optimizer remembers from step to step.
+
+    adamw: two moments of each weight, in its format (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1). adamw8bit: one
+    byte a moment and a scale for each 256 (Dettmers et al. 2022, arXiv:2110.02861, sec. 2). adafactor: a row and a
+    column of each matrix (Shazeer & Stern 2018, arXiv:1804.04235, algorithm 4).
+    """
+    values = sum(weight.numel() for weight in weights)
+    if name == "sgd":
+        return 0
+    if name == "adamw":
+        return 2 * _bytes(weights)
+    if name == "adamw8bit":
+        return round(2 * values * (1 + 4 / BLOCK))
+    if name == "adafactor":
+        return sum(4 * (w.numel() // w.shape[-1] + w.numel() // w.shape[-2] if w.ndim > 1 else w.numel())
+                   for w in weights)
+    raise ValueError(f"unknown optimizer {name!r}")
+
+
+class Ledger(TorchDispatchMode):
+    """Counts the bytes of the storages that operations make, while they live. peak: the highest sum so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+        out = func(*args, **(kwargs or {}))
+        old = {one.untyped_storage()._cdata for one in given}
+        for one in tree_leaves(out):
+            if isinstance(one, Tensor) and one.untyped_storage()._cdata not in old:
+                self._enter(one.untyped_storage())
+        return out
+
+    def _enter(self, storage: Any) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.live += size
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self._leave, key, size)
+
+    def _leave(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+
+def measured(run: Callable[[], Any], device: str = "cpu") -> int:
+    """Bytes that really were alive at once while `run` ran, beyond those before it: what the calculator is checked by.
+
+    A card keeps count itself; on the CPU the profiler notes every allocation.
+    """
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
+    with torch.profiler.profile(profile_memory=True) as profile:
+        run()
+    events = [one for one in profile.profiler.kineto_results.events() if one.name() == "[memory]"]
+    live = peak = 0
+    for event in sorted(events, key=lambda one: one.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak
+
+
+def unet_step(unet: nn.Module, plan: Plan) -> Tensor:
+    """The training step of Stable Diffusion's U-Net, as `cost` wants it: noise in, noise out, squared error."""
+    config, weight = unet.config, next(unet.parameters())
+    shape = plan.batch_size, config.in_channels, plan.side // 8, plan.side // 8
+    latents = torch.zeros(shape, device=weight.device, dtype=weight.dtype)
+    told = torch.zeros(plan.batch_size, 77, config.cross_attention_dim, device=weight.device, dtype=weight.dtype)
+    t = torch.zeros(plan.batch_size, device=weight.device, dtype=torch.long)
+    return unet(latents, t, told, return_dict=False)[0].float().square().mean()
+
+
+def _twin(model: nn.Module, fake: FakeTensorMode, dtype: torch.dtype | None) -> nn.Module:
+    """A copy whose weights have no contents."""
+    memo: dict[int, Any] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        empty = fake.from_tensor(tensor.detach())
+        with fake:
+            empty = empty.to(dtype) if dtype and tensor.is_floating_point() else empty
+            memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    with fake:
+        return copy.deepcopy(model, memo).train()
+
+
+def _bytes(tensors: list[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
