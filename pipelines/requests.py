@@ -161,7 +161,7 @@ class Img2Img(Request):
     strength: float = param(0.6, "Strength", gt=0, le=1, step=0.01, infotext="Denoising strength",
                             a1111="denoising_strength",
                             help="How much of the picture may change: near 0 almost nothing, 1 everything.")
-    resize_mode: ResizeMode = param("crop", "Resize mode", a1111="resize_mode",
+    resize_mode: ResizeMode = param("crop", "Resize mode", infotext="Resize mode", a1111="resize_mode",
                                     help="How the picture is brought to the working size: stretch it, crop to "
                                          "fill, add borders, or keep its own size.")
 
@@ -172,7 +172,7 @@ class Inpaint(Img2Img):
     strength: float = param(0.75, "Strength", gt=0, le=1, step=0.01, infotext="Denoising strength",
                             a1111="denoising_strength",
                             help="How much may change under the mask: near 0 almost nothing, 1 everything.")
-    resize_mode: ResizeMode = param("stretch", "Resize mode", a1111="resize_mode",
+    resize_mode: ResizeMode = param("stretch", "Resize mode", infotext="Resize mode", a1111="resize_mode",
                                     help="How the picture is brought to the working size. The result has the "
                                          "picture's own size in any case.")
     mask: str | None = param(None, "Mask", help="White is drawn again, black stays.")

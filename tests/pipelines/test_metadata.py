@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 from pipelines import metadata
 from pipelines.errors import RequestError
 from pipelines.metadata import MAX_TEXT, all_text, infotext, parse, png_bytes, read, save, save_png
-from pipelines.requests import MAX_PROMPT, TASKS, Inpaint, Txt2Img, extra_of, make
+from pipelines.requests import MAX_PROMPT, TASKS, Img2Img, Inpaint, Txt2Img, extra_of, make
 from pipelines.samplers import SAMPLERS, SCHEDULES
 
 CONCRETE = {"sampler": "Euler a", "schedule": "Karras", "steps": 20, "guidance_scale": 7.0, "width": 512,
@@ -140,6 +140,28 @@ def test_a_thousand_random_requests_come_back_as_they_were():
         assert not parsed.notes
         assert parsed.unknown["Model hash"] == "0123456789"
         done += 1
+
+
+def test_every_field_that_shapes_one_picture_is_carried():
+    kept_elsewhere = {"prompt", "image", "mask"}  # the text itself, and the files
+    spelled_out_before = {"prompt_lines", "dynamic", "batch_size", "batch_count"}
+    for cls in TASKS.values():
+        left_out = {name for name, info in cls.model_fields.items() if not extra_of(info)["infotext"]}
+        assert left_out - kept_elsewhere - spelled_out_before == set()
+
+
+def test_the_way_of_resizing_is_written_only_where_it_is_not_the_tasks_own():
+    for cls, own in ((Img2Img, "crop"), (Inpaint, "stretch")):
+        assert "Resize mode" not in infotext(make(cls, resize_mode=own, **CONCRETE))
+        for mode in {"crop", "stretch", "fill", "keep"} - {own}:
+            text = infotext(make(cls, resize_mode=mode, **CONCRETE))
+            assert f"Resize mode: {mode}" in text and parse(text).for_task(cls)["resize_mode"] == mode
+
+
+def test_a_prompt_of_the_second_pass_may_be_as_long_as_any_prompt():
+    request = make(Txt2Img, hires_scale=2.0, hires_prompt="a, b: c\n" * 500, **CONCRETE)
+    parsed = parse(infotext(request))
+    assert make(Txt2Img, **parsed.for_task(Txt2Img)) == request and not parsed.notes
 
 
 def test_the_way_through_a_png_file_changes_nothing(tmp_path):

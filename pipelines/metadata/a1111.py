@@ -1,0 +1,162 @@
+"""AUTOMATIC1111's infotext, to and from a request.
+
+The text is the prompt, a `Negative prompt:` part and one last line of `Key: value` pairs, as written by
+`create_infotext` and read by `parse_generation_parameters` in stable-diffusion-webui. It is written from, and
+checked against, the declarations in requests.py. Text from a picture is a stranger's: it is capped, read in
+linear time, and never trusted further than a request would be.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from ..requests import Request, extra_of
+from ..settings import VERSION
+from .fields import MAX_PAIRS, MAX_TEXT, NEGATIVE, WRITTEN, Draft, Parsed, checked, known
+from .names import schedule_behind, spelled
+
+PROGRAM = "Atelier"
+OURS = f"{PROGRAM} {VERSION}"
+
+# AUTOMATIC1111's order. Pairs that are not in it follow in the order they come.
+_ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE",
+          "Denoising strength", "Clip skip", "Mask mode", "Mask blur", "Inpaint area", "Masked area padding",
+          "Masked content")
+# Every other field is written only where it differs from its default.
+_ALWAYS = {*_ORDER[:6], "Size-1", "Size-2", "Model", "Denoising strength", "Mask blur"}
+
+_KEY = re.compile(r"\s*(\w[\w \-/]{0,63}):\s*")
+_SIZE = re.compile(r"(\d{1,9})\s*x\s*(\d{1,9})", re.ASCII)
+
+
+def infotext(request: Request, *, extra: Mapping[str, Any] | None = None, version: str = OURS) -> str:
+    """Write the text AUTOMATIC1111 would write for one picture.
+
+    request: a concrete one. extra: further pairs such as {"Model hash": "1234567890"}; they win over the request's
+    own, and None leaves a pair out. version: name and number of the writing program. Unlike there, blanks around
+    the prompt are kept, and no value is left away for being equal to its key, so that `parse` gives back exactly
+    the request. The format has one hole: a line of the prompt that begins with "Negative prompt:" is read as the
+    start of the negative prompt.
+    """
+    pairs = {**_pairs_of(request), **(extra or {})}
+    keys = [key for key in _ORDER if key in pairs] + [key for key in pairs if key not in _ORDER]
+    settings = [f"{key}: {_quoted(pairs[key])}" for key in keys if pairs[key] is not None]
+    lines = [request.prompt] if request.prompt else []
+    lines += [f"{NEGATIVE}: {request.negative_prompt}"] if request.negative_prompt else []
+    return "\n".join([*lines, ", ".join([*settings, f"Version: {version}"])])
+
+
+def _pairs_of(request: Request) -> dict[str, Any]:
+    pairs = {}
+    for name, info in type(request).model_fields.items():
+        key, value = extra_of(info)["infotext"], getattr(request, name)
+        padding_matters = name == "masked_padding" and request.inpaint_area == "Only masked"
+        if not key or key == NEGATIVE or value is None:
+            continue
+        second_pass = name == "hires_strength"
+        always = request.hires_scale > 1 if second_pass else key in _ALWAYS
+        if always or value != info.default or padding_matters:
+            pairs[key] = WRITTEN.get(name, {}).get(value, value)
+    width, height = pairs.pop("Size-1", None), pairs.pop("Size-2", None)
+    return {**pairs, "Size": f"{width}x{height}" if width and height else None}
+
+
+def _quoted(value: Any) -> str:
+    """Quote as AUTOMATIC1111 does, and also what its reader would strip or unquote."""
+    text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    plain = text and text.isprintable() and text == text.strip() and text[0] != '"' and not set(text) & set(",:")
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def parse(text: Any, allowed: Mapping[str, Collection[str]] | None = None) -> Parsed:
+    """Read a text of AUTOMATIC1111, Forge, SD.Next, Civitai or our own. Never raises; takes linear time.
+
+    allowed: names that may be chosen, by field: {"model": [...], "sampler": [...]}; any other becomes a note.
+    Fields whose values a request would refuse become notes as well.
+    """
+    if not isinstance(text, str):
+        return Parsed({}, {}, ("There is no text to read.",))
+    return checked(split(text), allowed)
+
+
+def split(text: str) -> Draft:
+    """Take a text apart into its prompts and pairs."""
+    draft = Draft()
+    if len(text) > MAX_TEXT:
+        draft.notes.append(f"The text is {len(text):,} characters long; only the first {MAX_TEXT:,} were read.")
+    lines = text[:MAX_TEXT].split("\n")
+    at, pairs = _settings_line(lines)
+    if pairs.get("Version", "").startswith(f"{PROGRAM} ") and not lines[at].endswith("\r"):
+        draft.tool = PROGRAM
+        draft.prompt, draft.negative = _prompts(lines[:at])
+    else:  # other writers strip every line, and a Windows editor puts a \r behind each
+        prompts = _prompts([line.strip() for line in lines[:at]])
+        draft.prompt, draft.negative = (part.strip() for part in prompts)
+    if any(line.strip() for line in lines[at + 1:]):
+        draft.notes.append("The lines below the settings were left out.")
+    draft.pairs = _normal(pairs)
+    return draft
+
+
+def _settings_line(lines: list[str]) -> tuple[int, dict[str, str]]:
+    """Find the last line with at least three pairs, one of them known; without one, everything is prompt."""
+    for at in range(len(lines) - 1, -1, -1):
+        pairs = _pairs(lines[at])
+        if len(pairs) >= 3 and any(known(key) or key == "Size" for key in pairs):
+            return at, pairs
+    return len(lines), {}
+
+
+def _pairs(line: str) -> dict[str, str]:
+    """Split `Key: value, Key: "quoted, value", Key: [{"inline": "JSON"}]`; what is no pair is skipped."""
+    pairs: dict[str, str] = {}
+    position = 0
+    while position < len(line) and len(pairs) < MAX_PAIRS:
+        key = _KEY.match(line, position)
+        start = key.end() if key else position
+        value, end = _json_value(line, start) if key and line[start:start + 1] in ('"', "[", "{") else (None, -1)
+        if value is None:
+            end = line.find(",", start)
+            end = len(line) if end < 0 else end
+            value = line[start:end].strip()
+        if key:
+            pairs[key[1].strip()] = value
+        position = end + 1
+    return pairs
+
+
+def _json_value(line: str, start: int) -> tuple[str | None, int]:
+    """Read a quoted string, or the inline JSON that Civitai writes; (None, -1) if no JSON value ends at a comma."""
+    try:
+        value, end = json.JSONDecoder().raw_decode(line, start)
+    except (ValueError, RecursionError):
+        return None, -1
+    while line[end:end + 1] == " ":
+        end += 1
+    if line[end:end + 1] not in ("", ","):
+        return None, -1
+    return value if isinstance(value, str) else line[start:end].strip(), end
+
+
+def _prompts(lines: list[str]) -> tuple[str, str]:
+    mark = f"{NEGATIVE}:"
+    at = next((at for at, line in enumerate(lines) if line.lstrip().startswith(mark)), len(lines))
+    negative = "\n".join(lines[at:]).lstrip().removeprefix(mark).removeprefix(" ")
+    return "\n".join(lines[:at]), negative
+
+
+def _normal(pairs: dict[str, str]) -> dict[str, str]:
+    """Turn `Size: 512x768` and `Sampler: DPM++ 2M Karras` into the two pairs each stands for."""
+    pairs = dict(pairs)
+    if size := _SIZE.fullmatch(pairs.get("Size", "")):
+        del pairs["Size"]
+        pairs |= {"Size-1": size[1], "Size-2": size[2]}
+    if "Schedule type" in pairs:
+        pairs["Schedule type"] = spelled(pairs["Schedule type"])
+    elif "Sampler" in pairs:
+        sampler, schedule = schedule_behind(pairs["Sampler"])
+        pairs |= {"Sampler": sampler, "Schedule type": schedule} if schedule else {}
+    return pairs

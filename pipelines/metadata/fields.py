@@ -1,0 +1,129 @@
+"""From what a text says, in AUTOMATIC1111's words, to checked fields of a request.
+
+Every tool's reader fills a Draft; `checked` holds it against the declarations in requests.py and turns what a
+request would refuse into a note.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from ..errors import RequestError
+from ..requests import MAX_PROMPT, SHOWN_INPUT, TASKS, Request, extra_of, make
+
+MAX_TEXT = 100_000  # characters that are read
+MAX_PAIRS = 500
+MAX_NAME = 200  # of a sampler, schedule or model
+MAX_VALUE = 2_000  # of a value that means nothing to us and is only shown
+
+NEGATIVE = "Negative prompt"
+# Where AUTOMATIC1111 has other words for a value.
+WRITTEN: dict[str, dict[Any, str]] = {
+    "mask_invert": {False: "Inpaint masked", True: "Inpaint not masked"},
+    "tiling": {"both": "True"},
+}
+_READ = {name: {word: value for value, word in words.items()} for name, words in WRITTEN.items()}
+_SAME = ("Use same sampler", "Use same scheduler", "Use same checkpoint")
+
+_FIELDS: dict[str, tuple[type[Request], str]] = {
+    key.casefold(): (cls, name) for cls in TASKS.values() for name, info in cls.model_fields.items()
+    if (key := extra_of(info)["infotext"]) and key != NEGATIVE}
+_ALIASES = {"clip-skip": "clip skip", "soft inpainting enabled": "soft inpainting"}
+_NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{0,30})?([eE][+-]?\d{1,3})?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a text says. fields: checked values by field name. unknown: pairs that are no parameter of ours.
+
+    notes: sentences about what was left out and why.
+    """
+
+    fields: dict[str, Any]
+    unknown: dict[str, str]
+    notes: tuple[str, ...]
+
+    def for_task(self, cls: type[Request]) -> dict[str, Any]:
+        """Every value that a text can carry for a kind of request; what this text does not say has its default."""
+        carried = {name: info.default for name, info in cls.model_fields.items()
+                   if name == "prompt" or extra_of(info)["infotext"]}
+        return {name: self.fields.get(name, default) for name, default in carried.items()}
+
+
+@dataclass
+class Draft:
+    """What a text says, not checked yet. pairs: by AUTOMATIC1111's keys, a size as Size-1 and Size-2.
+
+    tool: the program that wrote it. unknown: what that program says in words that stand for nothing of ours.
+    """
+
+    tool: str = ""
+    prompt: str = ""
+    negative: str = ""
+    pairs: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def known(key: str) -> bool:
+    """Whether a pair of this key becomes a field."""
+    return key.casefold() in _FIELDS
+
+
+def checked(draft: Draft, allowed: Mapping[str, Collection[str]] | None = None) -> Parsed:
+    """Check every pair as the request would.
+
+    allowed: names that may be chosen, by field: {"model": [...], "sampler": [...]}; any other becomes a note.
+    """
+    notes = list(draft.notes)
+    fields: dict[str, Any] = {"clip_skip": 1} if draft.pairs else {}
+    for name, value in {"prompt": draft.prompt, "negative_prompt": draft.negative}.items():
+        value = value.encode("utf-8", "replace").decode()  # lone surrogates are no text that a request can hold
+        if len(value) > MAX_PROMPT:
+            notes.append(f"{Request.model_fields[name].title}: only the first {MAX_PROMPT:,} of {len(value):,} "
+                         "characters were taken.")
+        fields[name] = value[:MAX_PROMPT]
+    unknown = dict(draft.unknown)
+    for key, value in draft.pairs.items():
+        cls, name = _FIELDS.get(_ALIASES.get(key.casefold(), key.casefold()), (None, ""))
+        if cls is None:
+            unknown[key] = value
+            continue
+        try:
+            fields[name] = _checked(cls, name, value, (allowed or {}).get(name))
+        except RequestError as error:
+            notes.append(str(error))
+    if "strength" in fields:  # one key for what are two fields here
+        fields["hires_strength"] = fields["strength"]
+    if len(unknown) > MAX_PAIRS:
+        notes.append(f"Only the first {MAX_PAIRS} of {len(unknown):,} entries that are not used here are listed.")
+    return Parsed(fields, {key[:MAX_NAME]: _shortened(unknown[key]) for key in list(unknown)[:MAX_PAIRS]}, tuple(notes))
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= MAX_VALUE else f"{value[:MAX_VALUE]}..."
+
+
+def _checked(cls: type[Request], name: str, text: str, allowed: Collection[str] | None) -> Any:
+    """Turn the text of one pair into the field's value, or raise RequestError."""
+    info = cls.model_fields[name]
+    shown = repr(text[:SHOWN_INPUT])
+    limit = next((rule.max_length for rule in info.metadata if hasattr(rule, "max_length")), MAX_NAME)
+    if len(text) > limit:
+        raise RequestError(f"{info.title}: {shown}... is longer than {limit:,} characters.", name)
+    if allowed is not None and text not in allowed or name == "sampler" and text == "Undefined":
+        raise RequestError(f"{info.title}: {shown} is not known here.", name)
+    value = _READ.get(name, {}).get(text, None if text in _SAME and info.default is None else _typed(info, text))
+    return getattr(make(cls, **{name: value}), name)
+
+
+def _typed(info: FieldInfo, text: str) -> Any:
+    kinds = (info.annotation, *get_args(info.annotation))
+    if bool in kinds:
+        return {"True": True, "False": False}.get(text, text)
+    return float(text) if (int in kinds or float in kinds) and _NUMBER.fullmatch(text) else text

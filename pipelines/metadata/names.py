@@ -1,0 +1,100 @@
+"""What other tools call samplers and schedules, and ours for them.
+
+Names are compared without blanks, underscores and letter case, with + as p: "DPM++ 2M", "dpmpp_2m" and "k_dpmpp_2m"
+are one. To add a name, add a row; None means that the tool's solver is known and nothing here is like it.
+"""
+
+from __future__ import annotations
+
+from ..requests import SHOWN_INPUT
+from .fields import Draft
+
+# As AUTOMATIC1111 writes them behind a sampler's name; longest first: "SGM Uniform" is not "Uniform".
+_WEBUI_SCHEDULES = ("Align Your Steps GITS", "Align Your Steps 11", "Align Your Steps 32", "Align Your Steps",
+                    "Polyexponential", "SGM Uniform", "Exponential", "KL Optimal", "Automatic", "Uniform", "Karras",
+                    "Simple", "Normal", "Turbo", "Beta", "DDIM")
+
+_SAMPLERS: dict[str, str | None] = {
+    "euler": "Euler", "eulera": "Euler a", "eulerancestral": "Euler a", "heun": "Heun", "lms": "LMS", "lmsd": "LMS",
+    "dpm2": "DPM2", "kdpm2": "DPM2", "dpm2a": "DPM2 a", "dpm2ancestral": "DPM2 a", "kdpm2a": "DPM2 a",
+    "dpmpp2m": "DPM++ 2M", "dpmpp2": "DPM++ 2M", "dpmpp2msde": "DPM++ 2M SDE", "dpmpp2msdeheun": "DPM++ 2M SDE Heun",
+    "dpmpp3msde": "DPM++ 3M SDE", "dpmppsde": "DPM++ SDE", "unipc": "UniPC", "unipcbh2": "UniPC", "deis": "DEIS",
+    "ddim": "DDIM", "ddimv3": "DDIM", "ddimcfgpp": None, "plms": "PLMS", "pndm": "PLMS", "ddpm": "DDPM", "lcm": "LCM",
+    **dict.fromkeys((
+        "dpmfast", "dpmadaptive", "dpmpp2sa", "dpmpp2sancestral", "dpmpp2s", "dpmpp2ancestral", "dpmpp1s", "dpmpp3m",
+        "dpmpp2sancestralcfgpp", "dpmpp2mcfgpp", "eulercfgpp", "eulerancestralcfgpp", "eulerasubstep",
+        "dpmppsdesubstep", "eulermax", "euleredm", "dpmpp2medm", "heunpp2", "ipndm", "ipndmv", "restart", "tcd",
+        "resmultistep", "resmultistepancestral", "gradientestimation", "ersde", "seeds2", "seeds3", "sasolver",
+        "dpmsolverstability", "unipcsnr", "unipctu", "unipctq", "unipcsnr2", "unipctu2"))}
+
+_SCHEDULES: dict[str, str | None] = {
+    "automatic": "Automatic", "default": "Automatic", "native": "Automatic", "karras": "Karras",
+    "exponential": "Exponential", "beta": "Beta", "betas": "Beta", "uniform": "Uniform", "normal": "Uniform",
+    "linspace": "Uniform", "sgmuniform": "SGM Uniform", "simple": "SGM Uniform", "trailing": "SGM Uniform",
+    "ddim": "DDIM", "ddimuniform": "DDIM", "leading": "DDIM",
+    **dict.fromkeys((
+        "polyexponential", "kloptimal", "alignyoursteps", "alignyourstepsgits", "alignyoursteps11",
+        "alignyoursteps32", "ays", "gits", "turbo", "linearquadratic", "lcm", "tcd", "edmplaygroundv2.5", "flowmatch",
+        "lambdas"))}
+
+# The solvers that cannot follow every schedule, and those they can; the others follow all.
+_FOLLOWS = {**dict.fromkeys(("DDIM", "PLMS", "DDPM"), ("Automatic", "SGM Uniform", "DDIM")), "LCM": ("Automatic",),
+            "DPM++ SDE": ("Automatic", "Karras", "Exponential", "Beta", "Uniform")}
+# How other tools mark a schedule at the end of a sampler's name.
+_TAILS = {"_k": "Karras", " trailing": "SGM Uniform", " ays": "Align Your Steps"}
+
+
+def schedule_behind(sampler: str) -> tuple[str, str | None]:
+    """Split "DPM++ 2M Karras", as older versions write it, into sampler and schedule."""
+    tail = next((s for s in _WEBUI_SCHEDULES if sampler.casefold().endswith(f" {s.casefold()}")), None)
+    return (sampler[:-len(tail)].strip(), tail) if tail else (sampler, None)
+
+
+def spelled(schedule: str) -> str:
+    """Return AUTOMATIC1111's spelling of a schedule, or the name itself."""
+    written = _squashed(schedule)
+    return next((name for name in _WEBUI_SCHEDULES if _squashed(name) == written), schedule)
+
+
+def _squashed(name: str) -> str:
+    name = name[:SHOWN_INPUT].casefold().strip()
+    return name.removeprefix("k_").removesuffix("_gpu").translate({32: None, 95: None, 43: "p"})
+
+
+def rename(draft: Draft) -> None:
+    """Put our names for the samplers and schedules of a draft; what has none leaves its pairs."""
+    for sampler_key, schedule_key in (("Sampler", "Schedule type"), ("Hires sampler", "Hires schedule type")):
+        _split_tail(draft.pairs, sampler_key, schedule_key)
+        sampler = _rename(draft, sampler_key, "Sampler", _SAMPLERS)
+        schedule = _rename(draft, schedule_key, "Schedule", _SCHEDULES)
+        if schedule and schedule not in _FOLLOWS.get(sampler, (schedule,)):
+            if schedule != "Uniform":  # which is what "Automatic" means for them
+                draft.notes.append(f"Schedule: {schedule} does not go with {sampler} here; Automatic is taken.")
+            draft.pairs[schedule_key] = "Automatic"
+
+
+def _split_tail(pairs: dict[str, str], sampler_key: str, schedule_key: str) -> None:
+    sampler = pairs.get(sampler_key, "")
+    name, schedule = schedule_behind(sampler)
+    if tail := next((tail for tail in _TAILS if sampler.casefold().endswith(tail)), None):
+        name, schedule = sampler[:-len(tail)], _TAILS[tail]
+    if schedule and _squashed(name) in _SAMPLERS:
+        pairs[sampler_key] = name
+        pairs.setdefault(schedule_key, schedule)
+
+
+def _rename(draft: Draft, key: str, title: str, table: dict[str, str | None]) -> str | None:
+    """Return our name, and None for one that is unknown or without an equivalent."""
+    name = draft.pairs.get(key)
+    if name is None or name.startswith("Use same"):
+        return None
+    ours = table.get(_squashed(name))
+    if ours:
+        draft.pairs[key] = ours
+        return ours
+    del draft.pairs[key]
+    if _squashed(name) in table:
+        draft.notes.append(f"{title}: {name[:SHOWN_INPUT]!r} has no equivalent here.")
+    else:
+        draft.unknown[key] = name
+    return None
