@@ -59,7 +59,7 @@ def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
     limits = {kind: getattr(mark, kind) for mark in info.metadata for kind in ("ge", "gt", "le") if hasattr(mark, kind)}
     low = limits.get("ge")
     if low is None and "gt" in limits:
-        low = limits["gt"] + extra_of(info)["step"]
+        low = limits["gt"] + (extra_of(info)["step"] or 0)
     return low, limits.get("le")
 
 
@@ -72,7 +72,7 @@ def choices_of(name: str, info: FieldInfo) -> list[str] | None:
 
 def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrides: Any) -> gr.components.Component:
     """Choose the component by the field's type. overrides: keyword arguments of the component."""
-    low, high = bounds(info)
+    (low, high), step = bounds(info), extra_of(info)["step"]
     common = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id, **overrides}
     choices = choices_of(name, info)
     if choices and info.default is None and value is None:  # nothing chosen means "like the others"
@@ -81,11 +81,10 @@ def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrid
         return gr.Dropdown(choices, filterable=False, **common)
     if info.annotation is bool:
         return gr.Checkbox(**common)
-    if high is not None and value is not None and (high - low) / extra_of(info)["step"] <= SLIDER_POSITIONS:
-        return gr.Slider(low, high, step=extra_of(info)["step"], buttons=[], **common)
+    if high is not None and value is not None and step and (high - low) / step <= SLIDER_POSITIONS:
+        return gr.Slider(low, high, step=step, buttons=[], **common)
     if high is not None:
-        precision = 0 if extra_of(info)["step"] == 1 else None
-        return gr.Number(minimum=low, maximum=high, step=extra_of(info)["step"], precision=precision, **common)
+        return gr.Number(minimum=low, maximum=high, step=step or 1, precision=0 if step == 1 else None, **common)
     return gr.Textbox(**common)
 
 

@@ -54,7 +54,7 @@ class AdapterCard:
 
 
 def find(settings: Settings, before: tuple[AdapterCard, ...] = ()) -> tuple[AdapterCard, ...]:
-    """Find the LoRA files in the data folder's loras and below the model folders, by name.
+    """Find the LoRA files in the data folder's loras and training runs and below the model folders, by name.
 
     before: cards of an earlier look; files with the same size and time are not read again.
     """
@@ -62,7 +62,7 @@ def find(settings: Settings, before: tuple[AdapterCard, ...] = ()) -> tuple[Adap
     known = {card.path: card for card in before}
     cards: dict[str, AdapterCard] = {}  # by name, small and capital letters being one
     seen: set[Path] = set()
-    for root in (own, *settings.model_dir):
+    for root in (own, settings.data_dir / "runs", *settings.model_dir):
         for path, beside in _files(root):
             real = path.resolve() if path.is_symlink() else path
             if real in seen:
