@@ -114,9 +114,12 @@ class Examples:
 
     def draw(self, indices: Sequence[int], step: int, detour: int) -> list[Draw]:
         """The random numbers of an update's pictures. detour: other numbers for the same step, after a rollback."""
-        config = self._config
-        generator = torch.Generator().manual_seed(seed_of(config.seed, "draw", step, detour))
-        return [self._draw(self.trained[index], generator) for index in indices]
+        generator = torch.Generator().manual_seed(seed_of(self._config.seed, "draw", step, detour))
+        timesteps, count = len(self._base.alphas_cumprod), len(indices)
+        # Spread evenly over the noise levels: the same mean as independent ones, with less chance in it.
+        times = (torch.rand((), generator=generator) + torch.arange(count) / count) % 1 * timesteps
+        return [self._draw(self.trained[index], min(int(t), timesteps - 1), generator)
+                for index, t in zip(indices, times, strict=True)]
 
     def held_out(self) -> list[Draw]:
         """Every held-out picture at the same few timesteps with the same noise each time; no chance is left in it."""
@@ -150,13 +153,12 @@ class Examples:
             pooled=None if pooled is None else pooled.to(**move),
             time_ids=torch.tensor([_time_ids(draw) for draw in draws], dtype=torch.float32).to(**move))
 
-    def _draw(self, example: Example, generator: torch.Generator) -> Draw:
+    def _draw(self, example: Example, t: int, generator: torch.Generator) -> Draw:
         config = self._config
         flip, crop, text, drop = torch.rand(4, generator=generator).tolist()
         shape = self._shape(example)
         posterior, noise = torch.randn((2, *shape), generator=generator)
         shift = torch.randn(shape[0], 1, 1, generator=generator)
-        t = int(torch.randint(len(self._base.alphas_cumprod), (), generator=generator))
         if config.noise_offset:
             noise = offset_noise(noise, shift, config.noise_offset)
         chosen = "" if drop < config.caption_dropout else example.texts[int(text * len(example.texts))]
