@@ -11,7 +11,7 @@ from pathlib import Path
 
 DRAWINGS = Path(__file__).parent / "drawings"
 HELD_OUT = Path(__file__).parent / "held_out"
-STYLE = "black ink style"
+STYLE = "ink style"
 
 
 def copy(folder: Path) -> int:
