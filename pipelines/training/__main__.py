@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -23,13 +24,19 @@ def main(argv: list[str]) -> int:
     except StudioError as error:
         print(error, file=sys.stderr)
         return 2
-    from .run import run  # torch comes with it
-
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        from .run import run  # torch comes with it
+
         ended = run(config, folder)
     except StudioError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before it began, or a second signal, which does not wait for the step
+        print("Stopped at once.", file=sys.stderr)
+        return 130 if folder.has_begun else 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 1 if ended.how == "failed" else 0
 
 

@@ -73,8 +73,10 @@ def state(folder: Path) -> RunState:
     """How a run stands, from its folder alone."""
     run = RunFolder(folder)
     alive = run.is_alive
-    crashed = not alive and run.status() is not None  # a process that ends in order takes its status with it
     events, _ = read_events(run)
+    ends = [isinstance(event, Ended) for event in events if isinstance(event, Started | Ended)]
+    # A process that ends in order takes its status with it, and the last thing it says is that.
+    crashed = not alive and (run.status() is not None or bool(ends) and not ends[-1])
     return _judged(run, events, alive, crashed)
 
 

@@ -86,3 +86,26 @@ def test_help_explains_every_key(capsys):
     assert ended.value.code == 0
     for name, info in TrainLora.model_fields.items():
         assert f"  {name} (" in shown and info.description in shown
+
+
+@pytest.mark.parametrize("name", ["adamw8bit", "prodigy"])
+def test_an_optimizer_whose_package_is_missing_is_named(tmp_path, monkeypatch, name):
+    import sys
+
+    from pipelines.training import optimizers
+
+    package = optimizers.EXTRA[name][0]
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setitem(sys.modules, package.split(".")[0], None)
+    with pytest.raises(RequestError, match=f"{name}.* needs the package {package.split('.')[0]}"):
+        optimizers.make(read(tmp_path, f'{SMALLEST}optimizer = "{name}"\n'), [])
+
+
+@pytest.mark.parametrize(("scheduler", "points"), [
+    ("constant", (1, 1, 1)), ("linear", (1, 0.5, 0.01)), ("cosine", (1, 0.5, 0.0003)), ("restarts", (1, 0.5, 0.003))])
+def test_the_learning_rate_warms_up_and_follows_its_schedule(tmp_path, scheduler, points):
+    from pipelines.training.optimizers import rate
+
+    config = read(tmp_path, f'{SMALLEST}scheduler = "{scheduler}"\nsteps = 110\nwarmup = {10 / 110}\n')
+    assert [rate(config, i) for i in range(10)] == pytest.approx([(i + 1) / 11 for i in range(10)])
+    assert [rate(config, i) for i in (10, 60, 109)] == pytest.approx(points, abs=0.02)
