@@ -6,6 +6,7 @@ window.atelier = (() => {
   const TITLE = "Atelier";
   const PLACE = "atelier-place"; // which tab is selected and what is unfolded
   let restored = false; // until then the form holds defaults, which must not overwrite what was saved
+  let awaited = 0; // answers of the server that bring back the rest: source pictures, the model's line
 
   // Who
 
@@ -42,12 +43,17 @@ window.atelier = (() => {
     return Object.fromEntries(rules.map((rule, i) => [rule.name, values[i]]));
   }
 
-  async function restore(rules, saved, values) {
+  async function restore(rules, answers, saved, values) {
     const back = rules.map((rule, i) => (saved && fits(rule, saved[rule.name]) ? saved[rule.name] : values[i]));
     await returnToPlace();
+    explain();
+    awaited = answers;
     restored = true;
     return [visitor(), ...back];
   }
+
+  const answered = () => (awaited--, []);
+  const settled = () => restored && awaited <= 0;
 
   // Where one was
 
@@ -81,7 +87,19 @@ window.atelier = (() => {
 
   function noteTab() {
     if (restored) note({ tab: chosen()?.dataset.tabId });
+    until(ready).then(explain);
     return [];
+  }
+
+  // Tooltips are hidden from screen readers until they show, and some of Gradio's boxes have no label of their own.
+  function explain() {
+    for (const field of document.querySelectorAll(".block :is(textarea, input, select)")) {
+      const block = field.closest(".block");
+      const name = block.querySelector('[data-testid="block-info"]')?.textContent.trim();
+      const help = block.querySelector(".info-text")?.textContent.trim();
+      if (name && !field.ariaLabel && !field.labels?.length) field.ariaLabel = name;
+      if (help) field.setAttribute("aria-description", help);
+    }
   }
 
   document.addEventListener("click", (event) => {
@@ -223,7 +241,8 @@ window.atelier = (() => {
     new ResizeObserver(fitAll).observe(document.body);
   }
 
-  document.addEventListener("DOMContentLoaded", start);
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
 
-  return { save, restore, generate, aspect, noteTab };
+  return { save, restore, answered, settled, generate, aspect, noteTab };
 })();

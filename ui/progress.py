@@ -17,6 +17,8 @@ from .results import Panel, Shown, joined
 
 PREVIEW_GAP_S = 0.25  # every preview is a file in the cache and a download of the page
 PREVIEW_SIDE_PX = 512
+PACE_S = 0.15  # fast steps come by the hundred in a second; a page that gets each of them falls behind
+IDLE_S = 1.0  # how often a relay looks whether its page is still there
 
 
 def status_lines(task: str) -> tuple[gr.Textbox, gr.HTML, gr.Textbox]:
@@ -42,38 +44,46 @@ def refuse(panel: Panel, message: str) -> dict:
 
 
 def relay(panel: Panel, job: Any, earlier: list[Shown], raise_failure: bool = True) -> Iterator[dict]:
-    """Yield component updates until the job has ended; yields at least at every tick of `job.follow`.
+    """Yield component updates until the job has ended, at a pace that a slow browser can follow.
 
     earlier: what the strip held before. Raises gr.Error at the end of a failed job, unless told not to.
     """
-    told, made, last_preview = [], [], 0.0
+    made: list[Shown] = []
+    told: list[str] = []
+    update: dict = {}
+    failure = ""
+    last_yield = last_preview = 0.0
+    request = getattr(job.request, "base", job.request)  # of a grid: the request that is varied
     for event in job.follow():
+        now = time.monotonic()
         match event:
             case events.StepDone():
-                update = {panel.status: step_line(event), panel.bar: bar("running", event, job.request)}
-                if event.preview is not None and time.monotonic() - last_preview >= PREVIEW_GAP_S:
-                    last_preview = time.monotonic()
-                    update[panel.picture] = enlarged(event.preview, job.request)
-                yield update
+                update |= {panel.status: step_line(event), panel.bar: bar("running", event, request)}
+                if event.preview is not None and now - last_preview >= PREVIEW_GAP_S:
+                    last_preview = now
+                    update[panel.picture] = enlarged(event.preview, request)
             case events.Saved(record):
                 made.append(Shown.of(record))
-                yield panel.show(joined(made, earlier), len(made) - 1)
+                update |= panel.show(joined(made, earlier), len(made) - 1)
             case events.Notice(text):
                 told.append(text)
-                yield {panel.notices: "\n".join(told)}
+                update[panel.notices] = "\n".join(told)
             case events.Queued(position):
-                yield {panel.status: waiting_line(position)}
+                update[panel.status] = waiting_line(position)
             case events.Loading(title):
-                yield {panel.status: f"Loading {title} ..."}
+                update[panel.status] = f"Loading {title} ..."
             case events.Finished():
-                yield {panel.status: finished_line(event), panel.bar: bar("done"), **_settled(panel, made, earlier)}
+                update |= {panel.status: finished_line(event), panel.bar: bar("done"),
+                           **_settled(panel, made, earlier)}
             case events.Failed(error):
-                message = problem(error)
-                yield {**_settled(panel, made, earlier), **refuse(panel, message)}
-                if raise_failure:
-                    raise toast(message)
-            case _:
-                yield {}
+                failure = problem(error)
+                update |= {**_settled(panel, made, earlier), **refuse(panel, failure)}
+        ended = isinstance(event, events.Finished | events.Failed)
+        if ended or now - last_yield >= (PACE_S if update else IDLE_S):
+            yield update
+            update, last_yield = {}, now
+    if failure and raise_failure:
+        raise toast(failure)
 
 
 def _settled(panel: Panel, made: list[Shown], earlier: list[Shown]) -> dict:

@@ -165,10 +165,13 @@ def _remember(demo: gr.Blocks, page: Page) -> None:
     gr.on([control.change for control in controls], None, [saved, *controls], saved,
           js=f"(saved, ...values) => atelier.save({rules}, saved, values)", show_progress="hidden",
           api_visibility="private", trigger_mode="multiple")
+    answers = sum(not inspect.isgeneratorfunction(handler) for handler, _, _ in page.returning)
     arrived = demo.load(None, [saved, *controls], [page.visitor, *controls],
-                        js=f"async (saved, ...values) => atelier.restore({rules}, saved, values)", **QUIET)
+                        js=f"async (saved, ...values) => atelier.restore({rules}, {answers}, saved, values)", **QUIET)
     for handler, inputs, outputs in page.returning:
-        arrived.then(_or_nothing(handler), inputs, outputs, **apart(QUEUED, page.model))
+        answer = arrived.then(_or_nothing(handler), inputs, outputs, **apart(QUEUED, page.model))
+        if not inspect.isgeneratorfunction(handler):
+            answer.then(None, js="() => atelier.answered()", **QUIET)
 
 
 def _rule(name: str, control: gr.components.Component) -> dict[str, Any]:
