@@ -14,6 +14,7 @@ from pipelines.errors import StudioError
 from pipelines.requests import Request, make
 
 if TYPE_CHECKING:
+    from .axes import Axes
     from .controls import Form
     from .progress import Panel
     from .tab import Page
@@ -70,16 +71,17 @@ def guarded(handler: Callable) -> Callable:
 def bind(studio: Any, page: Page, form: Form, panel: Panel, prepare: Prepare | None = None,
          extra: dict[str, gr.components.Component] | None = None,
          echo: dict[str, gr.components.Component] | None = None,
-         before: Callable[[gr.Button], gr.events.Dependency] | None = None) -> None:
+         before: Callable[[gr.Button], gr.events.Dependency] | None = None, axes: Axes | None = None) -> None:
     """Wire a tab: Generate, Stop, Skip, and picking up a running job after a reload.
 
     prepare: makes request values from the form's values and those of `extra` (a mask editor, say), which it
     must remove. It may raise StudioError. echo: hidden boxes that take a value of the request that was sent.
-    before: makes an event of the button that runs first.
+    before: makes an event of the button that runs first. axes: when one is chosen, Generate makes a grid.
     """
     from . import progress, results
 
-    inputs = {**form.fields, **(extra or {}), "model": page.model}
+    varied = axes.boxes if axes else {}
+    inputs = {**form.fields, **(extra or {}), "model": page.model, **varied}
     names = list(inputs)
     outputs = [*panel.outputs, form.fields["seed"], *(echo or {}).values()]
     running = studio.current
@@ -90,8 +92,11 @@ def bind(studio: Any, page: Page, form: Form, panel: Panel, prepare: Prepare | N
             return
         try:
             named = dict(zip(names, values, strict=True))
+            chosen = {name: named.pop(name) for name in varied}
             request = make(form.request, **_without_blanks(form.request, prepare(named) if prepare else named))
-            job = studio.submit(request, page=visitor, owner=results.owner_of(visitor))
+            matrix = axes.matrix(request, chosen) if axes else None
+            who = {"page": visitor, "owner": results.owner_of(visitor)}
+            job = studio.submit_matrix(matrix, **who) if matrix else studio.submit(request, **who)
         except Exception as error:
             message = problem(error)
             yield progress.refuse(panel, message)

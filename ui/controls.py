@@ -204,6 +204,31 @@ def more(form: Form):
         yield accordion
 
 
+def loras(form: Form, studio: Any) -> None:
+    """A picker that writes the tag of a LoRA, and its trigger words, into the prompt."""
+    picker = gr.Dropdown(_lora_choices(studio), value="", label="Add a LoRA", filterable=True,
+                         elem_id=f"{form.task}-lora",
+                         info="Writes <lora:name:1> into the prompt; the number is its strength. Files in the data "
+                              "folder's loras and below the model folders are listed.")
+
+    def add(name: str, prompt: str) -> tuple[Any, str]:
+        card = next((card for card in studio.adapters() if card.name == name), None)
+        if card is None:
+            return gr.Dropdown(value=""), prompt
+        words = card.trigger_words.strip()
+        parts = [prompt.strip(), *([words] if words and words not in prompt else [])]
+        text = ", ".join(part for part in parts if part)
+        return gr.Dropdown(value=""), f"{text} <lora:{card.name}:{card.preferred_weight:g}>".strip()
+
+    picker.input(add, [picker, form.fields["prompt"]], [picker, form.fields["prompt"]], **QUIET)
+    picker.focus(lambda: gr.Dropdown(choices=_lora_choices(studio)), None, picker, **QUIET)
+
+
+def _lora_choices(studio: Any) -> list[tuple[str, str]]:
+    usable = [card for card in studio.adapters() if not card.faults]
+    return [("-", ""), *((f"{card.name} ({card.family or 'any'}, rank {card.rank})", card.name) for card in usable)]
+
+
 def sampling(form: Form) -> None:
     """Sampler, schedule, clip skip and batch size; one prompt a line."""
     with gr.Row():

@@ -10,7 +10,7 @@ import gradio as gr
 from pipelines.errors import RequestError
 from pipelines.requests import Img2Img
 
-from .. import controls, progress, results, source
+from .. import axes, controls, progress, results, source
 from ..binding import bind
 from ..tab import Page, Receiver, Tab
 
@@ -31,7 +31,9 @@ def build(studio: Any, page: Page) -> None:
             with controls.more(form):
                 form.add("resize_mode")
                 controls.sampling(form)
+                controls.loras(form, studio)
             controls.fine_tuning(form)
+            varied = axes.axes(form, studio)
         with gr.Column(elem_classes="results", min_width=0):
             panel = results.panel(form.task, lines, results.hint("Choose a picture on the left, say what it should "
                                                                  "become, and press **Generate**."), comparable=True)
@@ -41,7 +43,7 @@ def build(studio: Any, page: Page) -> None:
     results.compare(studio, panel, given.image_id)
     page.returning.append((given.again(studio), [given.image_id], given.outputs))
     page.receivers[form.task] = Receiver(partial(given.take, studio), given.outputs)
-    bind(studio, page, form, panel, prepare=_checked)
+    bind(studio, page, form, panel, prepare=_checked, axes=varied)
     page.forms[form.task], page.panels[form.task] = form, panel
 
 

@@ -95,6 +95,7 @@ def _knobs(form: controls.Form, studio: Any) -> None:
             form.add("mask_invert", min_width=120)
             form.add("soft_mask", min_width=120)
         controls.sampling(form)
+        controls.loras(form, studio)
     with gr.Accordion("Extend the picture", open=False, elem_classes="more", elem_id="inpaint-extend"):
         with gr.Row():
             form.add("outpaint_left", min_width=120)

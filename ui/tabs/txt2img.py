@@ -8,7 +8,7 @@ import gradio as gr
 
 from pipelines.requests import Txt2Img
 
-from .. import controls, progress, results
+from .. import axes, controls, progress, results
 from ..binding import bind
 from ..tab import Page, Tab
 
@@ -25,12 +25,14 @@ def build(studio: Any, page: Page) -> None:
             controls.essentials(form, studio)
             with controls.more(form):
                 controls.sampling(form)
+                controls.loras(form, studio)
             controls.second_pass(form)
             controls.fine_tuning(form)
+            varied = axes.axes(form, studio)
         with gr.Column(elem_classes="results", min_width=0):
             cards: list[tuple[gr.Button, dict]] = []
             panel = results.panel(form.task, lines, lambda: cards.extend(_cards(studio)))
-    bind(studio, page, form, panel)
+    bind(studio, page, form, panel, axes=varied)
     for button, example in cards:
         _wire(form, button, example)
     page.forms[form.task], page.panels[form.task] = form, panel

@@ -1,0 +1,73 @@
+"""The X/Y/Z part of a form: which fields are varied, and with which values. Generate then makes the whole grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from pipelines.errors import StudioError
+from pipelines.matrix import NOT_AN_AXIS, PROMPT, SIZE, Matrix, axis, check
+from pipelines.requests import Request
+
+from .binding import QUIET
+from .controls import Form
+from .progress import duration
+from .results import owner_of
+
+NAMES = ("x", "y", "z")
+WORDS = {"x": "Columns (X)", "y": "Rows (Y)", "z": "Sheets (Z)"}
+
+
+@dataclass(frozen=True)
+class Axes:
+    """boxes: "x field", "x values" and so on -> the component."""
+
+    boxes: dict[str, gr.components.Component] = field(default_factory=dict)
+
+    def matrix(self, request: Request, values: dict[str, Any]) -> Matrix | None:
+        """The grid that is asked for, or None when no axis is chosen. Raises RequestError."""
+        found = [axis(values[f"{name} field"], values[f"{name} values"] or "", type(request)) for name in NAMES]
+        chosen = [one for one in found if one]
+        return Matrix(request, *chosen) if chosen else None
+
+
+def axes(form: Form, studio: Any) -> Axes:
+    """Build the accordion with three axes and a line that says what they amount to."""
+    made = Axes()
+    with gr.Accordion("Grid: compare settings (X/Y/Z)", open=False, elem_classes="more", elem_id=f"{form.task}-grid"):
+        for name in NAMES:
+            with gr.Row():
+                made.boxes[f"{name} field"] = gr.Dropdown(
+                    _choices(form.request), value="", label=WORDS[name], filterable=False, min_width=100, scale=2,
+                    elem_id=f"{form.task}-grid-{name}", info="What changes from one picture to the next.")
+                made.boxes[f"{name} values"] = gr.Textbox(
+                    "", label="Values", max_lines=2, min_width=120, scale=3, elem_id=f"{form.task}-grid-{name}-values",
+                    info="With commas: 10, 20, 30. Ranges: 1-5, 10-50 (+10), 0-1 [5]. For prompt text the first word "
+                         "is replaced by the others.")
+        line = gr.Textbox("", label="What this makes", show_label=False, container=False, interactive=False,
+                          max_lines=2, elem_classes="line", elem_id=f"{form.task}-grid-line")
+
+    def tell(visitor: str, prompt: str, *values: Any) -> str:
+        try:
+            matrix = made.matrix(form.request(prompt=prompt[:1000]), dict(zip(made.boxes, values, strict=True)))
+            if matrix is None:
+                return ""
+            if not any(one.field == PROMPT for one in matrix.axes):  # the prompt may still be typed
+                check(matrix)
+        except (StudioError, ValueError) as error:
+            return str(error) if isinstance(error, StudioError) else ""
+        columns, rows, sheets = matrix.shape
+        last = next((record.seconds for record in studio.today(owner_of(visitor)) if record.seconds), 0)
+        time = f", about {duration(last * len(matrix))}" if last else ""
+        return f"{len(matrix)} pictures ({columns} x {rows} on {sheets} {'sheet' if sheets == 1 else 'sheets'}){time}."
+
+    gr.on([box.change for box in made.boxes.values()], tell,
+          [form.page.visitor, form.fields["prompt"], *made.boxes.values()], line, trigger_mode="always_last", **QUIET)
+    return made
+
+
+def _choices(cls: type[Request]) -> list[tuple[str, str]]:
+    fields = [(info.title, name) for name, info in cls.model_fields.items() if name not in NOT_AN_AXIS]
+    return [("-", ""), ("Prompt text", PROMPT), ("Size", SIZE), *fields]
