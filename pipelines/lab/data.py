@@ -140,7 +140,8 @@ def _square(image: Image.Image, side: int) -> np.ndarray:
     """The largest square in the middle, at side x side."""
     edge = min(image.size)
     left, top = (image.width - edge) // 2, (image.height - edge) // 2
-    return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS, (left, top, left + edge, top + edge)))
+    square = image.crop((left, top, left + edge, top + edge))
+    return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS))
 
 
 def _resized(tiny: TinySet, side: int | None) -> TinySet:

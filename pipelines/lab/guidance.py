@@ -12,12 +12,15 @@ With x0 = (x_t - sigma eps) / alpha that is
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import RequestError
+from .requests import Guide
 from .sampling import Denoiser, Level
 
 Loss = Callable[[Tensor], Tensor]  # pictures (b, 3, h, w) in -1..1, or latents -> (b,); lower is better
@@ -147,3 +150,43 @@ def averaged_over_crops(loss: Loss, count: int, generator: torch.Generator, smal
 def on_pictures(loss: Loss, decode: Callable[[Tensor], Tensor]) -> Loss:
     """A loss on pictures as a loss on latents. decode: (b, 4, h, w) -> (b, 3, 8 h, 8 w), differentiable."""
     return lambda latents: loss(decode(latents))
+
+
+# ------------------------------------------------------------------------------------------------------------ request
+@dataclass(frozen=True)
+class Means:
+    """What a goal may need beside the request. decode: for models that work on latents. label: for the classifier."""
+
+    decode: Callable[[Tensor], Tensor] | None = None
+    scorer: TextScorer | None = None
+    classifier: nn.Module | None = None
+    label: int = 0
+    reference: Tensor | None = None
+
+
+def asked(request: Guide, denoiser: Denoiser, means: Means) -> Denoiser:
+    """The denoiser, steered as a request says. Raises RequestError naming what its goal lacks."""
+    generator = torch.Generator("cpu").manual_seed(request.seed)
+    loss = averaged_over_crops(_goal(request, means), request.crops, generator)
+    if means.decode is not None:
+        loss = on_pictures(loss, means.decode)
+    return guided(denoiser, loss, request.scale, request.over, request.through_network)
+
+
+def _goal(request: Guide, means: Means) -> Loss:
+    if request.goal == "colour":
+        red, green, blue = (int(request.colour[i:i + 2], 16) / 127.5 - 1 for i in (1, 3, 5))
+        return towards_colour((red, green, blue))
+    if request.goal == "symmetry":
+        return towards_symmetry()
+    if request.goal == "reference":
+        return towards_reference(_given(means.reference, "an uploaded reference picture"))
+    if request.goal == "classifier":
+        return towards_class(_given(means.classifier, "a classifier"), means.label)
+    return towards_text(_given(means.scorer, "a model that compares pictures with text, such as CLIP"), request.prompt)
+
+
+def _given(means: Any, what: str) -> Any:
+    if means is None:
+        raise RequestError(f"Goal: this goal needs {what}.", "goal")
+    return means

@@ -17,7 +17,7 @@ from .schedules import Schedule, View, noised
 
 WARMUP = 50  # updates in which the learning rate rises
 MAX_GRADIENT = 1.0
-DIVERGED = 1e3  # pictures lie in -1..1, so an untrained network's loss is about 1
+DIVERGED = 10.0  # pictures lie in -1..1, so the loss of a network that says nothing is about 1
 HELD_OUT_PICTURES = 256
 LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.smooth_l1_loss}
 
@@ -137,12 +137,14 @@ class Learner:
             "averaged": self.averaged.state_dict(), "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(), "random": self.generator.get_state(), "order": self.order,
             "losses": self.losses, "epoch": self.epoch, "step": self.step, "position": self.position,
-            "elapsed_s": self.elapsed_s,
+            "elapsed_s": self.elapsed_s, "pictures": self._fingerprint(),
             "model": checkpoints.described(self.shape, request.schedule, request.timesteps, request.prediction,
                                            self.tiny.classes, self.tiny.side)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a saved state."""
+        """Go back to a saved state. Raises RequestError when the pictures are not those it was made with."""
+        if state["pictures"] != self._fingerprint():
+            raise RequestError("Data: the pictures have changed since this run was begun.", "data")
         for name in ("network", "averaged", "optimizer", "scaler"):
             getattr(self, name).load_state_dict(state[name])
         for name in ("order", "losses", "epoch", "step", "position", "elapsed_s"):
@@ -156,6 +158,9 @@ class Learner:
         context = None if context is None else context.to(self.device)
         x0 = self.tiny.pixels[indices].to(self.device)
         return loss_of(network, self.schedule, self.request.prediction, self.request.loss, x0, context, generator)
+
+    def _fingerprint(self) -> list[float]:
+        return [float(len(self.tiny)), float(self.tiny.pixels.double().sum())]
 
     def _shuffled(self) -> Tensor:
         return self.taught[torch.randperm(len(self.taught), generator=self.generator)]

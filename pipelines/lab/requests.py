@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from ..requests import MAX_PROMPT, MAX_SEED, param
 
@@ -71,12 +72,13 @@ class Train(LabRequest):
     device: str = param("auto", "Device", pattern=DEVICE, help="What computes.")
     resume: bool = param(False, "Resume", help="Go on with the run that lies in the output folder.")
 
-    @model_validator(mode="after")
-    def _goes_together(self) -> Train:
-        if self.schedule in ("zero terminal SNR", "flow") and self.prediction == "noise":
-            raise ValueError(f"Under the schedule {self.schedule} the last step is noise alone, which says nothing of "
-                             "the picture. Predict v or x0")
-        return self
+    @field_validator("prediction")
+    @classmethod
+    def _goes_with_the_schedule(cls, value: str, info: ValidationInfo) -> str:
+        if value == "noise" and info.data.get("schedule") in ("zero terminal SNR", "flow"):
+            raise PydanticCustomError("goes_together", "Under this schedule the last step is noise alone, and its "
+                                                       "noise says nothing of the picture. Predict v or x0")
+        return value
 
 
 class Sample(LabRequest):

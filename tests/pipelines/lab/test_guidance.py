@@ -7,10 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from pipelines import samplers
+from pipelines.errors import RequestError
 from pipelines.families import FAMILIES
 from pipelines.lab import guidance, latent, schedules
 from pipelines.lab.guidance import guided
+from pipelines.lab.requests import Guide
 from pipelines.lab.sampling import Level, ddim, ddpm, last
+from pipelines.requests import make
 
 LEVEL = Level(50, 0.6, 0.8)
 
@@ -156,6 +159,22 @@ def test_colour_moves_towards_its_target_with_scale_under_the_ancestral_sampler(
         distances.append(float((drawn.mean((2, 3)) - target).norm()))
     assert distances == sorted(distances, reverse=True)
     assert distances[-1] < 0.8 * distances[0]
+
+
+def test_a_request_becomes_the_guidance_it_describes():
+    x = torch.randn(1, 3, 8, 8)
+    blue = make(Guide, goal="colour", colour="#0000ff", scale=0.5, over="alpha-bar")
+    wanted = guided(linear_denoiser, guidance.towards_colour((-1, -1, 1)), 0.5, "alpha-bar")(x, LEVEL)
+    assert torch.allclose(guidance.asked(blue, linear_denoiser, guidance.Means())(x, LEVEL), wanted, atol=1e-6)
+    score = make(Guide, goal="text", prompt="red", scale=5.0, crops=3)
+    steered = guidance.asked(score, linear_denoiser, guidance.Means(scorer=StripeScorer()))(x, LEVEL)
+    assert not torch.equal(steered, linear_denoiser(x, LEVEL))
+
+
+@pytest.mark.parametrize("goal", ["text", "classifier", "reference"])
+def test_a_goal_without_its_means_is_refused_by_name(goal):
+    with pytest.raises(RequestError, match="Goal: this goal needs a"):
+        guidance.asked(make(Guide, goal=goal), linear_denoiser, guidance.Means())
 
 
 @pytest.fixture(scope="module")

@@ -70,8 +70,8 @@ def test_a_run_reports_every_update_and_epoch_and_leaves_samples_log_and_checkpo
     assert not list(run.glob("*.part"))
 
 
-@pytest.mark.parametrize("network", ["context", "attention", "unet2d"])
-@pytest.mark.parametrize("prediction", ["noise", "x0", "v"])
+@pytest.mark.parametrize(("network", "prediction"), [
+    ("context", "v"), ("context", "x0"), ("context", "noise"), ("attention", "v"), ("unet2d", "noise")])
 def test_every_network_learns_under_every_prediction(pictures, tmp_path, network, prediction):
     learned = request(pictures, tmp_path / "run", network=network, prediction=prediction, epochs=25, samples=0,
                       learning_rate=5e-3)
@@ -187,8 +187,8 @@ def test_a_learning_rate_of_a_million_is_refused_and_one_that_diverges_is_said(p
     with pytest.raises(RequestError, match="Learning rate: 1000000.* is not possible.*less than or equal to 1"):
         request(pictures, tmp_path / "run", learning_rate=1e6)
     with pytest.raises(StudioError, match="out of bounds at update .* A learning rate below 1 "):
-        list(train.run(request(pictures, tmp_path / "run", learning_rate=1.0, epochs=200, decay="constant",
-                               samples=0)))
+        list(train.run(request(pictures, tmp_path / "run", learning_rate=1.0, epochs=60, decay="constant",
+                               prediction="noise", samples=0)))
 
 
 def test_not_a_number_ends_training_with_a_sentence(pictures, tmp_path):
@@ -231,6 +231,19 @@ def test_a_folder_that_holds_a_run_is_not_overwritten_and_a_resume_may_not_chang
     assert end.epoch == 2
 
 
+def test_a_run_does_not_go_on_with_other_pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(4):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / f"{i}.png")
+    list(train.run(request(folder, tmp_path / "run", epochs=1)))
+    *_, end = train.run(make(Train, output=str(tmp_path / "run"), resume=True, epochs=2))
+    assert end.epoch == 2
+    Image.new("RGB", (8, 8), (200, 0, 0)).save(folder / "3.png")
+    with pytest.raises(RequestError, match="the pictures have changed"):
+        list(train.run(make(Train, output=str(tmp_path / "run"), resume=True, epochs=3)))
+
+
 def test_resuming_nothing_and_a_damaged_checkpoint_are_said(tmp_path):
     with pytest.raises(ModelError, match="no finished epoch"):
         list(train.run(make(Train, output=str(tmp_path), resume=True)))
@@ -242,7 +255,7 @@ def test_resuming_nothing_and_a_damaged_checkpoint_are_said(tmp_path):
 @pytest.fixture(scope="module")
 def trained(pictures, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "two-classes"
-    list(train.run(request(pictures, folder, epochs=60, learning_rate=5e-3, samples=0)))
+    list(train.run(request(pictures, folder, epochs=40, learning_rate=5e-3, samples=0)))
     return folder
 
 
