@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,31 @@ from .fields import MAX_TEXT
 MAX_SHOWN = 20_000  # of one text chunk
 MAX_CHUNKS = 64
 MAX_DECODED_PX = 4096 * 4096
+MAX_COMMENT = 16_000_000  # bytes of an EXIF comment; a graph in a WebP file may be long
+MAX_HIDDEN = 4_000_000  # bytes of a text hidden in the pixels
+
+_STEALTH = {b"stealth_pnginfo": False, b"stealth_pngcomp": True}  # mark -> whether the text behind it is packed
+_LOWEST_BIT = bytes(b"01"[value & 1] for value in range(256))
 
 
 def read(source: Image.Image | str | os.PathLike) -> str | None:
     """Return the generation text of a PNG, JPEG or WebP picture, or None. Raises RequestError for other files."""
-    texts = _texts(source)
+    texts = texts_of(source)
     text = texts.get("parameters") or texts.get("UserComment")
     return text[:MAX_TEXT] if text else None
 
 
 def all_text(source: Image.Image | str | os.PathLike) -> dict[str, str]:
     """Return every text a picture carries, by the name of its chunk or EXIF tag, cut to what can be shown."""
-    return {key[:80]: value[:MAX_SHOWN] for key, value in list(_texts(source).items())[:MAX_CHUNKS]}
+    return {key[:80]: value[:MAX_SHOWN] for key, value in list(texts_of(source).items())[:MAX_CHUNKS]}
 
 
-def _texts(source: Image.Image | str | os.PathLike) -> dict[str, str]:
+def texts_of(source: Image.Image | str | os.PathLike) -> dict[str, str]:
+    """Return every text a picture carries, whole. Raises RequestError for files that are no pictures."""
     try:
         if not isinstance(source, Image.Image):
             with Image.open(source, formats=("PNG", "JPEG", "WEBP")) as image:
-                return _texts(image)
+                return texts_of(image)
         texts = source.info
         if isinstance(source, PngImagePlugin.PngImageFile) and source.width * source.height <= MAX_DECODED_PX:
             texts = {**texts, **source.text}  # decodes the pixels, because text may stand behind them
@@ -53,6 +60,8 @@ def _texts(source: Image.Image | str | os.PathLike) -> dict[str, str]:
     found = {str(key): str(value) for key, value in texts.items() if isinstance(value, str)}
     if isinstance(texts.get("comment"), bytes):
         found["comment"] = texts["comment"].decode("utf-8", "replace")
+    if isinstance(texts.get("xmp"), bytes) and "XML:com.adobe.xmp" not in found:
+        found["xmp"] = texts["xmp"].decode("utf-8", "replace")
     return {**found, **_exif_texts(source)}
 
 
@@ -73,13 +82,46 @@ def _user_comment(raw: Any) -> str:
     """Decode an EXIF UserComment: eight bytes name the encoding; the byte order of UTF-16 has to be guessed."""
     if not isinstance(raw, bytes):
         return str(raw)
-    head, body = raw[:8], raw[8:8 + 2 * MAX_TEXT]
+    head, body = raw[:8], raw[8:MAX_COMMENT]
     if head.upper() != b"UNICODE\0":
-        return (body if head in (b"ASCII\0\0\0", bytes(8)) else raw).decode("utf-8", "replace").strip("\0")
+        body = body if head in (b"ASCII\0\0\0", bytes(8)) else raw[:MAX_COMMENT]
+        return body.decode("utf-8", "replace").strip("\0")
     if body[:2] in (b"\xfe\xff", b"\xff\xfe"):
         return body.decode("utf-16", "replace").strip("\0")
     big = body[0::2].count(0) >= body[1::2].count(0)  # the settings are ASCII: their high bytes are 0
     return body.decode("utf-16-be" if big else "utf-16-le", "replace").strip("\0")
+
+
+def hidden_text(source: Image.Image | str | os.PathLike) -> str:
+    """Return the text that NovelAI and others hide in the lowest bits of the alpha channel, or "".
+
+    Column by column: a mark of 15 bytes, the length in bits as 32 bits, and the text, plain or as gzip.
+    """
+    try:
+        if not isinstance(source, Image.Image):
+            with Image.open(source, formats=("PNG", "WEBP")) as image:
+                return hidden_text(image)
+        if "A" not in source.getbands() or not 152 < source.width * source.height <= MAX_DECODED_PX:
+            return ""
+        alpha = source.getchannel("A").transpose(Image.Transpose.TRANSPOSE).tobytes()
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    mark = _low_bits(alpha, 0, 120)
+    if mark not in _STEALTH:
+        return ""
+    data = _low_bits(alpha, 152, int.from_bytes(_low_bits(alpha, 120, 32), "big"))
+    if _STEALTH[mark]:
+        try:
+            data = zlib.decompressobj(31).decompress(data, MAX_HIDDEN)
+        except zlib.error:
+            return ""
+    return data[:MAX_HIDDEN].decode("utf-8", "replace")
+
+
+def _low_bits(data: bytes, start: int, count: int) -> bytes:
+    bits = data[start:start + count].translate(_LOWEST_BIT)
+    bits = bits[:len(bits) // 8 * 8]
+    return int(bits, 2).to_bytes(len(bits) // 8, "big") if bits else b""
 
 
 def png_bytes(image: Image.Image, text: str | None) -> bytes:
