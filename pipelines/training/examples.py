@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 from ..images.geometry import Box, Size
 from . import captions
 from .base import Base
-from .buckets import crop_variants, nearest, shapes
+from .buckets import crop_variants, nearest, order, shapes
 from .caches import Embeddings, Latents, TensorCache
 from .dataset import Picture
 from .losses import offset_noise
@@ -111,6 +112,17 @@ class Examples:
             for text in () if self._text_trained else example.texts:
                 self._embeddings.get(text)
             yield done, len(everything)
+
+    def order(self, update_size: int, first: int) -> Iterator[list[int]]:
+        """Updates from number `first` on, as indices into `trained`: update_size pictures, and as many of the
+        regularisation pictures where there are any."""
+        own = [i for i, one in enumerate(self.trained) if not one.picture.is_prior]
+        prior = [i for i, one in enumerate(self.trained) if one.picture.is_prior]
+        seed, repeats = self._config.seed, self._config.repeats
+        main = order([self.trained[i].bucket for i in own], update_size, seed, repeats)
+        side = order([self.trained[i].bucket for i in prior], update_size, seed + 1)
+        both = ([own[i] for i in update] + [prior[i] for i in (next(side) if prior else ())] for update in main)
+        return islice(both, first, None)
 
     def draw(self, indices: Sequence[int], step: int, detour: int) -> list[Draw]:
         """The random numbers of an update's pictures. detour: other numbers for the same step, after a rollback."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,7 +19,6 @@ from .. import memory
 from ..errors import OutOfMemory, StudioError
 from . import objective, optimizers
 from .base import Base
-from .buckets import order
 from .events import CheckpointSaved, Event, Forecast, HeldOut, Notice, Skipped, StepDone
 from .examples import Draw, Examples, by_shape, seed_of
 from .losses import total
@@ -37,7 +35,10 @@ SMOOTHING = 0.1
 
 
 class Loop:
-    """One run on one model. Make it, `resume` if there is a state, then iterate over `train`."""
+    """One run on one model. Make it, `resume` if there is a state, then iterate over `train`.
+
+    saved_step: of the last state that is safely on disk, -1 before there is one.
+    """
 
     def __init__(self, base: Base, config: TrainLora, examples: Examples, trainee: Trainee, checkpoints: Checkpoints,
                  hooks: Hooks, team: Team | None = None):
@@ -47,7 +48,7 @@ class Loop:
         self.optimizer = optimizers.make(config, trainee.groups)
         self.progress = Progress(micro_batch=config.batch_size)
         self._start = None if config.method == "full" else {k: v.clone() for k, v in trainee.weights().items()}
-        self._saved_at, self._saved_step = monotonic(), -1
+        self._saved_at, self._tried_step, self.saved_step = monotonic(), -1, -1
         self._updates = self._order()
         self._set_checkpointing(config.gradient_checkpointing == "on")
 
@@ -88,7 +89,7 @@ class Loop:
         if not all(bool(tensor.isfinite().all()) for tensor in self.trainee.weights().values()):
             yield from self._roll_back()
             return
-        self._saved_step = self.progress.step
+        self._tried_step = self.progress.step
         if not self._team.leads:
             return
         step, name = self.progress.step, []
@@ -97,13 +98,14 @@ class Loop:
             with self.trainee.showing(self.average.weights):
                 name.append(self._hooks.export(folder, step))
 
-        keep = [self.progress.best_step] if self.config.keep_best else []
         try:
+            keep = [self.progress.best_step] if self.config.keep_best else []
             folder = self.checkpoints.save(step, self._tree(), export, keep)
         except OSError as error:
-            yield Notice(step, f"The state could not be saved: {error.strerror or error}. Training goes on; free some "
-                               "space. What was saved before is intact.")
+            yield Notice(step, f"The state could not be saved: {error.strerror or error}. Training goes on, and what "
+                               "was saved before is intact.")
         else:
+            self.saved_step = step
             yield CheckpointSaved(step, f"checkpoints/{folder.name}", f"checkpoints/{folder.name}/{name[0]}")
 
     # The run
@@ -111,7 +113,7 @@ class Loop:
     def train(self) -> Iterator[Event]:
         """Run to the end or until asked to stop; the generator's return value says how: finished, stopped, paused."""
         config, first, step_s = self.config, self.progress.step, 0.0
-        if self.progress.step == 0:
+        if first == 0:
             yield from self._measure()
         while self.progress.step < config.steps:
             words = self._words()
@@ -150,21 +152,14 @@ class Loop:
             if best or "save" in words or self._due(step):
                 yield from self.save()
             if config.early_stop and self.progress.worse >= config.early_stop:
-                yield Notice(step, f"The held-out loss has not fallen for {self.progress.worse} measurements: ended "
-                                   "early.")
+                yield Notice(step, f"The held-out loss did not fall {self.progress.worse} times: ended early.")
                 break
-        if self._saved_step != self.progress.step:
+        if self._tried_step != self.progress.step:
             yield from self.save()
         return "finished"
 
     def _order(self) -> Iterator[list[int]]:
-        groups = [None if one.picture.is_prior else one.bucket for one in self.examples.trained]
-        own = [i for i, group in enumerate(groups) if group is not None]
-        prior = [i for i, group in enumerate(groups) if group is None]
-        main = order([groups[i] for i in own], self.update_size, self.config.seed, self.config.repeats)
-        side = order([self.examples.trained[i].bucket for i in prior], self.update_size, self.config.seed + 1)
-        both = ([own[i] for i in update] + [prior[i] for i in (next(side) if prior else ())] for update in main)
-        return islice(both, self.progress.step, None)
+        return self.examples.order(self.update_size, self.progress.step)
 
     def _update(self, indices: list[int], rate: float, told: list[Event]) -> tuple[float, float]:
         """One update: (loss, gradient norm before clipping). told: gets what had to be changed."""
@@ -178,7 +173,7 @@ class Loop:
                 if not memory.is_out_of_memory(error):
                     raise
                 full = True
-            if not self._team.any(full, self.base.device):
+            if not self._team.any(full):
                 break
             loss = None
             self.optimizer.zero_grad(set_to_none=True)
@@ -232,8 +227,8 @@ class Loop:
         yield HeldOut(progress.step, loss, best)
 
     def _sample(self) -> Iterator[Event]:
+        self._set_training(False)
         if self._team.leads:
-            self._set_training(False)
             with self.trainee.showing(self.average.weights):
                 yield from self._hooks.sample(self.progress.step)
 
@@ -248,8 +243,7 @@ class Loop:
                                          "more parts. The updates stay the same.")
         if not progress.checkpointing and self.config.gradient_checkpointing == "auto":
             self._set_checkpointing(True)
-            return Notice(progress.step, "Not enough memory: gradient checkpointing is on from here on, which is "
-                                         "slower.")
+            return Notice(progress.step, "Not enough memory: gradient checkpointing is on from here on; it is slower.")
         raise OutOfMemory(f"Not enough memory for one picture at {self.config.resolution} px. Lower the resolution or "
                           "the rank, or train fewer layers.")
 
@@ -271,21 +265,21 @@ class Loop:
         else:
             raise StudioError("The loss is not a number, and no state was saved yet. Lower the learning rate.")
         progress = self.progress
-        progress.rate_scale, progress.detour, progress.skipped = bad.rate_scale / 2, bad.detour + 1, bad.skipped
-        progress.bad_in_a_row = 0
+        progress.rate_scale, progress.detour = bad.rate_scale / 2, bad.detour + 1
+        progress.skipped, progress.bad_in_a_row = bad.skipped, 0
         yield Notice(progress.step, f"The loss or the weights are no numbers any more: back to step {progress.step}, "
                                     "with half the learning rate.")
 
     def _due(self, step: int) -> bool:
         config = self.config
         by_time = bool(config.save_minutes) and monotonic() - self._saved_at > config.save_minutes * 60
-        by_time = bool(self._team.agree(int(by_time), self.base.device))  # clocks differ, and all must save or none
+        by_time = bool(self._team.agree(int(by_time)))  # clocks differ, and all must save or none
         return by_time or step == config.steps or bool(config.save_every and step % config.save_every == 0)
 
     def _words(self) -> list[str]:
         """What was asked for, the same in every process."""
         bits = sum(1 << WORDS.index(word) for word in set(self._hooks.asked()) & set(WORDS)) if self._team.leads else 0
-        bits = self._team.agree(bits, self.base.device)
+        bits = self._team.agree(bits)
         return [word for i, word in enumerate(WORDS) if bits >> i & 1]
 
     def _set_training(self, on: bool) -> None:

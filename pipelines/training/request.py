@@ -31,7 +31,7 @@ REQUIRED = ("model", "data", "output", "name")
 # What may differ when a run goes on: nothing that a weight depends on, and the length, which only the schedules
 # that end at 0 depend on.
 MAY_CHANGE = ("steps", "output", "data", "model", "save_every", "keep_last", "sample_every", "sample_prompts",
-              "sample_seed", "sample_steps", "validate_every", "early_stop", "tensorboard", "cache")
+              "sample_seed", "sample_steps", "validate_every", "early_stop", "tensorboard", "cache", "save_dtype")
 
 
 class TrainLora(BaseModel):

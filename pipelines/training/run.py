@@ -17,8 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .. import device, memory, models, settings
 from ..checkpoints import ModelCard
 from ..errors import RequestError, StudioError
@@ -56,7 +54,7 @@ def run(config: TrainLora, folder: RunFolder) -> Ended:
         stack.callback(group.leave)
         if group.leads:
             stack.enter_context(owned(folder))
-        group.agree(0, torch.device(own_device if own_device.startswith("cuda") else "cpu"))
+        group.wait()
         report = Report(folder, tensorboard=config.tensorboard, silent=not group.leads)
         stack.callback(report.close)
         asked = stack.enter_context(_asked(folder))
@@ -103,15 +101,16 @@ class _Run:
         base = bases.load(card, config)
         examples = Examples(plan(trained, config, base.size_step), plan(held, config, base.size_step), base, config,
                             TensorCache(self._folder.path / "cache" if config.cache == "disk" else None))
+        checkpoints = Checkpoints(self._folder.checkpoints, config.keep_last)
         if not (yield from self._prepare(examples)):
-            self.ended = Ended(0, "stopped", "Stopped before the first step.")
+            self.ended = Ended(max(checkpoints.steps(), default=0), "stopped", "Stopped while preparing. --resume "
+                                                                               "goes on.")
             return
         base.park(text_too=config.text_encoder == "off")
         trainee = trainees.make(base, config)
         samples = Samples(base, config, self._folder, config.sample_prompts or _prompts(examples))
-
         export = Export(base, trainee, config, examples.trained)
-        loop = Loop(base, config, examples, trainee, Checkpoints(self._folder.checkpoints, config.keep_last),
+        loop = Loop(base, config, examples, trainee, checkpoints,
                     Hooks(self._asked, export.checkpoint, samples.draw), self._team)
         self._loop = loop
         first = loop.resume()
@@ -121,28 +120,29 @@ class _Run:
         if how == "finished":
             yield from self._finish(export, loop)
         else:
-            text = "Everything is saved." if how == "paused" else "Stopped; everything is saved."
-            self.ended = Ended(loop.progress.step, how, f"{text} --resume goes on.")
+            saved = loop.saved_step == loop.progress.step
+            text = "everything is saved" if saved else f"only what was there at step {max(0, loop.saved_step)} is saved"
+            self.ended = Ended(loop.progress.step, how, f"{how.capitalize()}; {text}. --resume goes on.")
 
     def _pictures(self, card: ModelCard) -> tuple[Picture, ...]:
         config, here = self._config, settings.load([], os.environ)
         tokenizer = models.tokenizer_folder(card, here.data_dir)
         resolution = config.resolution or card.native_size
 
-        def look(data: str) -> tuple[Picture, ...]:
+        def look(data: str, name: str) -> tuple[Picture, ...]:
             place = Path(data)
             if place.is_file():
-                unpacked = self._folder.path / "data"
+                unpacked = self._folder.path / name
                 if self._team.leads and not unpacked.is_dir():
                     archive.unpack(place, unpacked)
-                self._team.agree(0, torch.device("cpu"))
+                self._team.wait()
                 place = unpacked
             return survey(place, resolution=resolution, count_tokens=lambda text: count(text, tokenizer).count)
 
-        pictures = look(config.data)
+        pictures = look(config.data, "data")
         if config.prior_data:
             pictures += tuple(replace(one, is_prior=True, weight=config.prior_weight)
-                              for one in look(config.prior_data))
+                              for one in look(config.prior_data, "prior"))
         return pictures
 
     def _resolved(self, card: ModelCard, pictures: tuple[Picture, ...]) -> tuple[TrainLora, list[Picture],
@@ -153,13 +153,14 @@ class _Run:
         own = sum(not one.is_prior for one in trained)
         facts = [{"file": one.name, "sha256": one.digest, "verdict": one.verdict, "reasons": list(one.reasons),
                   "prior": one.is_prior} for one in pictures]
+        fingerprint = models.short_hash(card, self._folder.path / "hashes.json")
         known = self._folder.manifest()
         if known is None:
             concrete = presets.resolve(config, pictures=own, native_size=card.native_size,
                                        unet_parameters=card.unet_parameters)
             manifest = {
                 "config": config.model_dump(), "resolved": concrete.model_dump(), "model": card.name,
-                "fingerprint": models.short_hash(card, self._folder.path / "hashes.json"), "pictures": facts,
+                "fingerprint": fingerprint, "pictures": facts,
                 "held_out": [one.digest for one in held], "seed": config.seed, "started_at": round(time.time()),
                 "versions": {"python": platform.python_version(),
                              **{name: importlib.metadata.version(name) for name in VERSIONS}}}
@@ -170,6 +171,8 @@ class _Run:
         if begun != {one.digest for one in pictures if one.used}:
             raise RequestError("Data: the pictures are not those the run began with, so it cannot go on. Put them "
                                "back, or start a new run.", "data")
+        if known["fingerprint"] != fingerprint:
+            raise RequestError(f"Model: {card.title} is not the one the run began with, so it cannot go on.", "model")
         newer = {name: value for name in MAY_CHANGE if (value := getattr(config, name)) is not None}
         return make(TrainLora, **{**known["resolved"], **newer, "device": config.device}), trained, held
 
@@ -177,7 +180,7 @@ class _Run:
         """Encode everything; the return value says whether to go on."""
         told = time.monotonic()
         for done, of in examples.prepare():
-            if {"stop", "pause"} & set(self._asked()):
+            if self._team.size == 1 and {"stop", "pause"} & set(self._asked()):
                 return False
             if time.monotonic() - told > PREPARING_EVERY_S:
                 told = time.monotonic()

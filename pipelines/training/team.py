@@ -13,10 +13,10 @@ BUNDLE = 32 * 2**20  # numbers sent at once
 
 
 class Team:
-    """rank: this process, from 0; it is the first that writes. size: how many there are."""
+    """rank: this process, from 0; it is the first that writes. size: how many there are. device: of what they send."""
 
-    def __init__(self, rank: int = 0, size: int = 1):
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, device: str = "cpu"):
+        self.rank, self.size, self._device = rank, size, device
 
     @property
     def leads(self) -> bool:
@@ -37,21 +37,25 @@ class Team:
             if tensor is not None:
                 bundle.append(tensor)
 
-    def any(self, flag: bool, device: torch.device) -> bool:
+    def any(self, flag: bool) -> bool:
         """Whether any process says yes."""
         if self.size == 1:
             return flag
-        said = torch.tensor([float(flag)], device=device)
+        said = torch.tensor([float(flag)], device=self._device)
         torch.distributed.all_reduce(said, op=torch.distributed.ReduceOp.MAX)
         return bool(said.item())
 
-    def agree(self, number: int, device: torch.device) -> int:
+    def agree(self, number: int) -> int:
         """The first process's number, for all."""
         if self.size == 1:
             return number
-        said = torch.tensor([number], device=device)
+        said = torch.tensor([number], device=self._device)
         torch.distributed.broadcast(said, 0)
         return int(said.item())
+
+    def wait(self) -> None:
+        """Go on when all are here."""
+        self.agree(0)
 
     def leave(self) -> None:
         """End the team."""
@@ -73,4 +77,4 @@ def join(device: str) -> tuple[Team, str]:
         torch.cuda.set_device(local)
         device = f"cuda:{local}"
     torch.distributed.init_process_group("nccl" if cards else "gloo", timeout=timedelta(minutes=30))
-    return Team(rank, size), device
+    return Team(rank, size, device if cards else "cpu"), device

@@ -180,6 +180,9 @@ def test_resume_goes_on_only_with_the_same_settings_and_pictures(make_config, tm
     assert [event.step for event in follow.history(folder) if isinstance(event, StepDone)] == [1, 2, 3]
     assert main([str(write_config(file, make_config(data=str(place), steps=4, rank=2))), "--resume"]) == 2
     assert "Rank: it was changed" in capsys.readouterr().err
+    other = tiny_sd(tmp_path / "other", seed=3)
+    assert main([str(write_config(file, make_config(data=str(place), steps=4, model=str(other)))), "--resume"]) == 1
+    assert "Model: other is not the one" in capsys.readouterr().err
     write_pictures(place, [(64, 64)] * 2, seed=4)
     assert main([str(write_config(file, make_config(data=str(place), steps=4))), "--resume"]) == 1
     assert "pictures are not those" in capsys.readouterr().err
