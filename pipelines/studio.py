@@ -219,7 +219,6 @@ class Studio:
             height += request.outpaint_top + request.outpaint_bottom
         if request.resize_mode == "keep":
             width, height = geometry.working_size("keep", (width, height), 0, 0)
-            return {"width": width, "height": height}
-        scale = self.card(request.model).native_size / (width * height) ** 0.5
-        return {name: min(2048, max(64, round(side * scale / 8) * 8))
-                for name, side in (("width", width), ("height", height))}
+        else:
+            width, height = geometry.fitting_size(self.card(request.model).native_size, width, height)
+        return {"width": width, "height": height}

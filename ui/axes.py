@@ -11,10 +11,10 @@ from pipelines.errors import StudioError
 from pipelines.matrix import NOT_AN_AXIS, PROMPT, SIZE, Matrix, axis, check
 from pipelines.requests import Request
 
-from .binding import QUIET
-from .controls import Form
 from .progress import duration
 from .results import owner_of
+from .tab import Form
+from .wiring import QUIET
 
 NAMES = ("x", "y", "z")
 WORDS = {"x": "Columns (X)", "y": "Rows (Y)", "z": "Sheets (Z)"}

@@ -1,91 +1,16 @@
-"""From a request's fields to the controls of a form. What a field declares is not said again here."""
+"""The groups of controls that the tabs share: prompts, actions, size, seed, sampling and the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from math import gcd
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import gradio as gr
-from pydantic.fields import FieldInfo
 
-from pipelines.requests import Request, extra_of
-from pipelines.samplers import SAMPLERS, SCHEDULES
-
-from .binding import QUIET
-from .tab import Page
-
-# The fields that a model has its own values for, as `studio.defaults` names them.
-MODEL_FIELDS = ("sampler", "schedule", "steps", "guidance_scale", "width", "height")
-
-
-@dataclass
-class Form:
-    """The left side of a tab.
-
-    fields: request field -> its control. Source pictures and masks are hidden text boxes holding ids, except
-    where a tab's `prepare` makes the value from another component.
-    """
-
-    task: str
-    request: type[Request]
-    page: Page
-    defaults: dict[str, Any]
-    fields: dict[str, gr.components.Component] = field(default_factory=dict)
-    generate: gr.Button | None = None
-    stop: gr.Button | None = None
-    skip: gr.Button | None = None
-    lock: gr.Checkbox | None = None
-    reuse: gr.Button | None = None
-
-    def add(self, name: str, **overrides: Any) -> gr.components.Component:
-        """Make the control of one request field and remember its value across reloads."""
-        value = self.defaults.get(name) if name in MODEL_FIELDS else self.request.model_fields[name].default
-        control = make_control(self.request.model_fields[name], name, f"{self.task}-{name}", value, **overrides)
-        self.fields[name] = control
-        self.page.remembered[f"{self.task}.{name}"] = control
-        return control
-
-    def keep(self, name: str, control: gr.components.Component) -> gr.components.Component:
-        """Remember the value of a control that is no request field."""
-        self.page.remembered[f"{self.task}.{name}"] = control
-        return control
-
-
-def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
-    """Smallest and largest allowed value. A lower bound that is itself excluded moves up by one step."""
-    limits = {kind: getattr(mark, kind) for mark in info.metadata for kind in ("ge", "gt", "le") if hasattr(mark, kind)}
-    low = limits.get("ge")
-    if low is None and "gt" in limits:
-        low = limits["gt"] + (extra_of(info)["step"] or 0)
-    return low, limits.get("le")
-
-
-def choices_of(name: str, info: FieldInfo) -> list[str] | None:
-    """What may be chosen for a field, or None for free values."""
-    if get_origin(info.annotation) is Literal:
-        return list(get_args(info.annotation))
-    return {"sampler": list(SAMPLERS), "schedule": list(SCHEDULES)}.get(name.removeprefix("hires_"))
-
-
-def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrides: Any) -> gr.components.Component:
-    """Choose the component by the field's type. overrides: keyword arguments of the component."""
-    (low, high), step = bounds(info), extra_of(info)["step"]
-    common = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id, **overrides}
-    choices = choices_of(name, info)
-    if choices and info.default is None and value is None:  # nothing chosen means "like the others"
-        return gr.Dropdown([("Same as above", ""), *choices], filterable=False, **{**common, "value": ""})
-    if choices:
-        return gr.Dropdown(choices, filterable=False, **common)
-    if info.annotation is bool:
-        return gr.Checkbox(**common)
-    if high is not None and value is not None and step and (high - low) / step <= SLIDER_POSITIONS:
-        return gr.Slider(low, high, step=step, buttons=[], **common)
-    if high is not None:
-        return gr.Number(minimum=low, maximum=high, step=step or 1, precision=0 if step == 1 else None, **common)
-    return gr.Textbox(**common)
+from .tab import Form
+from .wiring import QUIET
 
 
 def prompts(form: Form, studio: Any) -> None:
@@ -153,12 +78,6 @@ def preset_size(native: int, ratio: float) -> tuple[int, int]:
     """Width and height with about native x native pixels. ratio: width / height."""
     step = max(8, native // 16)
     return round(native * ratio**0.5 / step) * step, round(native / ratio**0.5 / step) * step
-
-
-def fitting_size(native: int, width: int, height: int) -> tuple[int, int]:
-    """A picture's own shape at about native x native pixels, as a request takes it."""
-    scale = native / (width * height) ** 0.5
-    return tuple(min(2048, max(64, round(side * scale / 8) * 8)) for side in (width, height))
 
 
 def find_card(studio: Any, name: str | None) -> Any:
@@ -264,5 +183,4 @@ def _pairs(form: Form, names: list[str]) -> None:
 
 PLACEHOLDERS = {"prompt": "What should the picture show?", "negative_prompt": "What should it keep away from?"}
 ELSEWHERE = ("model", "image", "mask")  # the header's picker and the source picture
-SLIDER_POSITIONS = 4096  # a range with more is typed, not dragged
 PRESETS = {"Square": 1.0, "Portrait": 3 / 4, "Landscape": 4 / 3}

@@ -16,7 +16,7 @@ from pipelines.errors import RequestError
 from pipelines.images.mask import from_upload
 from pipelines.requests import TASKS, Request, make
 
-from .binding import problem
+from .wiring import problem
 
 FILES = ("image", "mask")
 

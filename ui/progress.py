@@ -12,8 +12,8 @@ from PIL import Image
 from pipelines import events
 from pipelines.requests import Inpaint
 
-from .binding import problem, toast
 from .results import Panel, Shown, joined
+from .wiring import problem, toast
 
 PREVIEW_GAP_S = 0.25  # every preview is a file in the cache and a download of the page
 PREVIEW_SIDE_PX = 512

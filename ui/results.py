@@ -15,7 +15,7 @@ from PIL import Image
 from pipelines.errors import StudioError
 from pipelines.events import Record
 
-from .binding import QUIET
+from .wiring import QUIET
 
 THUMBNAIL_SIDE_PX = 256
 STRIP_LENGTH = 60  # this run's pictures, then earlier ones of today

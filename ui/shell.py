@@ -14,9 +14,10 @@ from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
 
 from . import endpoints
-from .binding import QUEUED, QUIET, apart, guarded, problem, toast
-from .controls import MODEL_FIELDS, find_card
+from .controls import find_card
+from .fields import MODEL_FIELDS
 from .tab import Page, discover
+from .wiring import QUEUED, QUIET, apart, guarded, problem, toast
 
 STATUS_EVERY_S = 3
 # Fixed on purpose: with the random defaults a restart of the server would forget everything that was typed.

@@ -18,10 +18,11 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 
 from pipelines.errors import StudioError
+from pipelines.images.geometry import fitting_size
 from pipelines.images.store import proxy
 
-from .binding import QUEUED, QUIET, apart, guarded
-from .controls import find_card, fitting_size
+from .controls import find_card
+from .wiring import QUEUED, QUIET, apart, guarded
 
 
 @dataclass

@@ -6,13 +6,14 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
-if TYPE_CHECKING:
-    from .controls import Form
-    from .progress import Panel
+from pipelines.requests import Request
+
+from .fields import MODEL_FIELDS, make_control
+from .results import Panel
 
 
 @dataclass
@@ -35,6 +36,39 @@ class Page:
     receivers: dict[str, Receiver] = field(default_factory=dict)
     returning: list[tuple[Callable, list, list]] = field(default_factory=list)
     senders: list[tuple[gr.Button, str, list, Callable]] = field(default_factory=list)
+
+
+@dataclass
+class Form:
+    """The left side of a tab.
+
+    fields: request field -> its control. Source pictures and masks are hidden text boxes holding ids, except
+    where a tab's `prepare` makes the value from another component.
+    """
+
+    task: str
+    request: type[Request]
+    page: Page
+    defaults: dict[str, Any]
+    fields: dict[str, gr.components.Component] = field(default_factory=dict)
+    generate: gr.Button | None = None
+    stop: gr.Button | None = None
+    skip: gr.Button | None = None
+    lock: gr.Checkbox | None = None
+    reuse: gr.Button | None = None
+
+    def add(self, name: str, **overrides: Any) -> gr.components.Component:
+        """Make the control of one request field and remember its value across reloads."""
+        value = self.defaults.get(name) if name in MODEL_FIELDS else self.request.model_fields[name].default
+        control = make_control(self.request.model_fields[name], name, f"{self.task}-{name}", value, **overrides)
+        self.fields[name] = control
+        self.page.remembered[f"{self.task}.{name}"] = control
+        return control
+
+    def keep(self, name: str, control: gr.components.Component) -> gr.components.Component:
+        """Remember the value of a control that is no request field."""
+        self.page.remembered[f"{self.task}.{name}"] = control
+        return control
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..requests import ResizeMode
 from .convert import check_size, flatten
 
 MULTIPLE = 8  # the autoencoders of the supported families halve three times
-MIN_SIDE = 64
+MIN_SIDE, MAX_WORK_SIDE = 64, 2048
 SEAM = 16  # px of the old picture that outpainting blends with the new
 EDGE_BLUR = 16  # px, sigma: turns the streaks of repeated edge pixels into soft colours
 
@@ -57,6 +57,13 @@ def working_size(mode: ResizeMode, source_size: Size, width: int, height: int) -
     if mode != "keep":
         return width, height
     return tuple(max(MIN_SIDE, side // MULTIPLE * MULTIPLE) for side in source_size)
+
+
+def fitting_size(native: int, width: int, height: int) -> Size:
+    """A picture's own shape at about native x native pixels, as a request takes it: multiples of 8, 64 to 2048."""
+    scale = native / (width * height) ** 0.5
+    return tuple(min(MAX_WORK_SIDE, max(MIN_SIDE, round(side * scale / MULTIPLE) * MULTIPLE))
+                 for side in (width, height))
 
 
 def box_for(mode: ResizeMode, source_size: Size, work_size: Size) -> Box:

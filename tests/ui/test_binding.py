@@ -13,8 +13,8 @@ from pipelines import events
 from pipelines.errors import RequestError
 from pipelines.requests import Inpaint, Txt2Img, make
 from ui import mask_editor, progress
-from ui.binding import guarded, problem, toast
 from ui.results import Shown, joined, owner_of
+from ui.wiring import guarded, problem, toast
 
 
 def test_our_own_errors_are_said_in_their_own_words():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
+from pipelines.images.geometry import fitting_size
 from pipelines.requests import TASKS, Inpaint, Txt2Img
-from ui.controls import aspect_of, bounds, choices_of, fitting_size, make_control, preset_size
+from ui.controls import aspect_of, preset_size
+from ui.fields import bounds, choices_of, make_control
 
 
 def control(cls, name, value=None):

@@ -10,9 +10,9 @@ import gradio as gr
 from pipelines import metadata
 
 from .. import source
-from ..binding import QUEUED, QUIET, guarded
 from ..results import SEND_LABELS
 from ..tab import Page, Receiver, Tab
+from ..wiring import QUEUED, QUIET, guarded
 
 MAX_SHOWN_TEXT = 20_000  # characters of one text; a hostile file may hold megabytes
 

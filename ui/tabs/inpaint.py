@@ -18,9 +18,10 @@ from pipelines.images.mask import from_upload
 from pipelines.requests import Inpaint
 
 from .. import controls, progress, results, source
-from ..binding import QUEUED, apart, bind, guarded
+from ..binding import bind
 from ..mask_editor import LAYERS_ONLY, layer_files, mask_editor, painted_mask, tinted
 from ..tab import Page, Receiver, Tab
+from ..wiring import QUEUED, apart, guarded
 
 
 def build(studio: Any, page: Page) -> None:

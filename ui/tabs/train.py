@@ -16,9 +16,10 @@ from pipelines.training.dataset import Picture
 from pipelines.training.request import TrainLora
 
 from .. import curves
-from ..binding import QUEUED, QUIET, guarded, problem
-from ..controls import find_card, make_control
+from ..controls import find_card
+from ..fields import make_control
 from ..tab import Page, Tab
+from ..wiring import QUEUED, QUIET, guarded, problem
 
 WATCH_EVERY_S = 2
 THUMBNAILS = 60

@@ -1,0 +1,49 @@
+"""From one request field to its component. What a field declares is not said again here."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args, get_origin
+
+import gradio as gr
+from pydantic.fields import FieldInfo
+
+from pipelines.requests import extra_of
+from pipelines.samplers import SAMPLERS, SCHEDULES
+
+SLIDER_POSITIONS = 4096  # a range with more is typed, not dragged
+# The fields that a model has its own values for, as `studio.defaults` names them.
+MODEL_FIELDS = ("sampler", "schedule", "steps", "guidance_scale", "width", "height")
+
+
+def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
+    """Smallest and largest allowed value. A lower bound that is itself excluded moves up by one step."""
+    limits = {kind: getattr(mark, kind) for mark in info.metadata for kind in ("ge", "gt", "le") if hasattr(mark, kind)}
+    low = limits.get("ge")
+    if low is None and "gt" in limits:
+        low = limits["gt"] + (extra_of(info)["step"] or 0)
+    return low, limits.get("le")
+
+
+def choices_of(name: str, info: FieldInfo) -> list[str] | None:
+    """What may be chosen for a field, or None for free values."""
+    if get_origin(info.annotation) is Literal:
+        return list(get_args(info.annotation))
+    return {"sampler": list(SAMPLERS), "schedule": list(SCHEDULES)}.get(name.removeprefix("hires_"))
+
+
+def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrides: Any) -> gr.components.Component:
+    """Choose the component by the field's type. overrides: keyword arguments of the component."""
+    (low, high), step = bounds(info), extra_of(info)["step"]
+    common = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id, **overrides}
+    choices = choices_of(name, info)
+    if choices and info.default is None and value is None:  # nothing chosen means "like the others"
+        return gr.Dropdown([("Same as above", ""), *choices], filterable=False, **{**common, "value": ""})
+    if choices:
+        return gr.Dropdown(choices, filterable=False, **common)
+    if info.annotation is bool:
+        return gr.Checkbox(**common)
+    if high is not None and value is not None and step and (high - low) / step <= SLIDER_POSITIONS:
+        return gr.Slider(low, high, step=step, buttons=[], **common)
+    if high is not None:
+        return gr.Number(minimum=low, maximum=high, step=step or 1, precision=0 if step == 1 else None, **common)
+    return gr.Textbox(**common)

@@ -1,0 +1,58 @@
+"""How events are wired: which go through the queue, and how an error reaches a person."""
+
+from __future__ import annotations
+
+import html
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from pipelines.errors import StudioError
+
+log = logging.getLogger(__name__)
+
+# Small events skip the queue: it counts all events, and a full queue would refuse even a click on Stop. They must not
+# fail, because the page shows no message for an error outside the queue.
+QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# Events that may fail or that relay a job's news. They do no heavy work, so there may be as many as there are pages.
+QUEUED = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+
+
+def apart(options: dict[str, Any], line: gr.components.Component) -> dict[str, Any]:
+    """Options of an event that changes the mask editor, or the tabs it lies in.
+
+    Gradio 6 asks every component that ever showed an event's progress for its value whenever any event reports, and
+    the mask editor answers by uploading its picture. line: the component that shows the progress instead.
+    """
+    return {**options, "show_progress_on": line}
+
+
+def problem(error: BaseException) -> str:
+    """Say an error to a person: ours in their own words, any other by an id that is found in the log."""
+    if isinstance(error, StudioError):
+        return str(error)
+    name = uuid.uuid4().hex[:6]
+    log.error("unexpected error %s", name, exc_info=error)
+    return f"Something went wrong (id {name})"
+
+
+def toast(message: str) -> gr.Error:
+    """The error to raise. A toast is rendered as HTML, and the message may repeat what somebody typed."""
+    return gr.Error(html.escape(message), print_exception=False)
+
+
+def guarded(handler: Callable) -> Callable:
+    """Turn whatever a handler raises into a toast with one readable sentence."""
+
+    def call(*values: Any) -> Any:
+        try:
+            return handler(*values)
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise toast(problem(error)) from None
+
+    return call
