@@ -204,15 +204,39 @@ def _dtype_of(part: str, placement: Placement) -> Any:
 
 def _settled(network: Any, part: str, shown: str, placement: Placement) -> Any:
     """Freeze a network and put it in its place, in the memory layout in which convolutions run fastest there."""
-    import torch
-
     if any(tensor.is_meta for tensor in network.parameters()):
         raise ModelError(f"{shown} cannot be used: it holds only a part of its {part}.")
     network.eval().requires_grad_(False)
     # On a CPU it is worth a tenth of the time of a decode and, in bfloat16, of a U-Net step; on a card nothing
     # without compilation.
-    channels_last = placement.device == "cpu" and part in ("unet", "vae")
-    return network.to(placement.device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
+    if placement.device == "cpu" and part in ("unet", "vae"):
+        _turn_channels_last(network)
+    return network.to(placement.device)
+
+
+def _turn_channels_last(network: Any) -> None:
+    """Store convolutions as (out, height, width, in), in the memory that they have.
+
+    A new tensor for each, as Module.to makes, leaves gaps that are never given back: a third more memory.
+    """
+    import torch
+
+    scratch: dict[Any, Any] = {}
+    convolutions = [parameter for parameter in network.parameters() if parameter.dim() == 4]
+    for parameter in sorted(convolutions, key=lambda parameter: -parameter.numel()):
+        weight = parameter.data
+        # A weight that is a part of something larger is one that is mapped from its file, which nobody writes into.
+        if not weight.is_contiguous() or weight.untyped_storage().nbytes() != weight.nbytes:
+            parameter.data = weight.contiguous(memory_format=torch.channels_last)
+            continue
+        outer, inner, height, width = weight.shape
+        if height * width > 1:
+            if weight.dtype not in scratch:
+                scratch[weight.dtype] = torch.empty_like(weight).view(-1)
+            buffer = scratch[weight.dtype][:weight.numel()]
+            buffer.view(outer, height, width, inner).copy_(weight.permute(0, 2, 3, 1))
+            weight.view(-1).copy_(buffer)
+        parameter.data = weight.as_strided(weight.shape, (inner * height * width, 1, width * inner, inner))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -101,6 +101,23 @@ def test_dtypes_place_and_freezing_are_as_asked(folder):
     assert not any(network.training or p.requires_grad for network in networks for p in network.parameters())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])  # as the file has it (mapped), and converted
+def test_convolutions_lie_as_they_run_fastest_with_the_same_values_and_the_file_as_it_was(sd_folder, dtype):
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    weights = sd_folder / "unet" / "diffusion_pytorch_model.safetensors"
+    before = weights.read_bytes()
+    unet = load(read_folder(sd_folder, "tiny"), Placement("cpu", dtype, "float32"))["unet"]
+    stock = UNet2DConditionModel.from_pretrained(sd_folder / "unet", torch_dtype=getattr(torch, dtype))
+    for (name, ours), theirs in zip(unet.named_parameters(), stock.parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
+        if ours.dim() == 4:
+            assert ours.is_contiguous(memory_format=torch.channels_last), name
+            assert ours.stride() == theirs.detach().clone().to(memory_format=torch.channels_last).stride(), name
+    assert weights.read_bytes() == before
+
+
 def test_bytes_are_those_of_the_weights(sd_folder):
     card = read_folder(sd_folder, "tiny")
     whole, half = (bytes_of(load(card, Placement("cpu", dtype, dtype))) for dtype in ("float32", "bfloat16"))
