@@ -37,6 +37,7 @@ class Sampler:
     sigma_space: bool = False
 
 
+_UNCLIPPED = {"clip_sample": False}  # the default clips to -1..1, where pixels lie and latents do not
 _SDE = {"algorithm_type": "sde-dpmsolver++"}
 
 SAMPLERS: dict[str, Sampler] = {
@@ -53,10 +54,10 @@ SAMPLERS: dict[str, Sampler] = {
     "DPM2 a": Sampler("KDPM2AncestralDiscreteScheduler", automatic="Karras", sigma_space=True),
     "LMS": Sampler("LMSDiscreteScheduler", sigma_space=True),
     "DEIS": Sampler("DEISMultistepScheduler"),
-    "DDIM": Sampler("DDIMScheduler", flags=False),
+    "DDIM": Sampler("DDIMScheduler", _UNCLIPPED, flags=False),
     "PLMS": Sampler("PNDMScheduler", {"skip_prk_steps": True}, flags=False),
-    "DDPM": Sampler("DDPMScheduler", flags=False),
-    "LCM": Sampler("LCMScheduler", flags=False, spacings=False),
+    "DDPM": Sampler("DDPMScheduler", _UNCLIPPED, flags=False),
+    "LCM": Sampler("LCMScheduler", _UNCLIPPED, flags=False, spacings=False),
 }
 
 _PLAIN = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}

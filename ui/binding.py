@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
+from pipelines import metadata
 from pipelines.requests import Request, make
+from pipelines.samplers import SAMPLERS, SCHEDULES
 
 from . import progress, results
 from .axes import Axes
 from .tab import Form, Page
 from .wiring import QUEUED, QUIET, problem, toast
+
+ALLOWED = {"sampler": tuple(SAMPLERS), "schedule": tuple(SCHEDULES)}
+SETTINGS = re.compile(r"^Steps: \d+, |^\s*[{\[]\s*\"", re.MULTILINE)  # what a pasted text has and no prompt
 
 Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -93,7 +99,36 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
     form.skip.click(skip, page.visitor, panel.status, **QUIET)
     form.reuse.click(reuse, [panel.shown, panel.selected], form.fields["seed"], **QUIET)
     form.lock.input(lock, [form.lock, form.fields["seed"], panel.shown, panel.selected], form.fields["seed"], **QUIET)
+    _paste(form, panel)
     page.returning.append((attach, [page.visitor], panel.outputs))
+
+
+def filled(form: Form, parsed: metadata.Parsed) -> dict:
+    """Updates that bring a picture's settings into a form. What a text leaves out has its default, except for what
+    only this kind of request has (strength, mask): that stays as the person set it."""
+    if not parsed.fields:
+        return {}
+    common = {name: value for name, value in parsed.for_task(form.request).items() if name in Request.model_fields}
+    said = {**common, **parsed.fields}
+    return {form.fields[name]: value for name, value in said.items()
+            if name in form.fields and value is not None}
+
+
+def _paste(form: Form, panel: results.Panel) -> None:
+    """Let settings that are pasted into the prompt fill the form; what could not be read is listed."""
+
+    def read(text: str) -> dict:
+        if not SETTINGS.search(text or ""):
+            return {}
+        found = metadata.parse_any(text, ALLOWED)
+        if not found.parsed.fields or set(found.parsed.fields) <= {"prompt", "negative_prompt", "clip_skip"}:
+            return {}
+        unused = [f"Not used: {name} {value[:80]}" for name, value in found.parsed.unknown.items()]
+        return {**filled(form, found.parsed), panel.status: f"Settings read{f' ({found.tool})' if found.tool else ''}.",
+                panel.notices: "\n".join([*found.parsed.notes, *unused])}
+
+    form.fields["prompt"].input(read, form.fields["prompt"], [*form.fields.values(), panel.status, panel.notices],
+                                trigger_mode="always_last", **QUIET)
 
 
 def _without_blanks(cls: type[Request], values: dict[str, Any]) -> dict[str, Any]:

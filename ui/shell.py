@@ -14,6 +14,7 @@ from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
 
 from . import endpoints
+from .binding import ALLOWED, filled
 from .controls import find_card
 from .fields import MODEL_FIELDS
 from .tab import Page, discover
@@ -144,14 +145,14 @@ def _sender(studio: Any, page: Page, target: str, pick: Any):
         path, text = pick(*values)
         if not path:
             raise StudioError("There is no picture to send yet.")
-        fields = metadata.parse(text).fields if text else {}
+        parsed = text if isinstance(text, metadata.Parsed) else metadata.parse_any(text, ALLOWED).parsed
         update: dict = {page.tabs: gr.Tabs(selected=target)}
         if receiver is not None:
             update |= receiver.accept(path)
         if form is not None:
-            update |= {form.fields[name]: value for name, value in fields.items() if name in form.fields}
-            if fields.get("model") in {card.name for card in studio.cards()}:
-                update[page.model] = fields["model"]
+            update |= filled(form, parsed)
+            if parsed.fields.get("model") in {card.name for card in studio.cards()}:
+                update[page.model] = parsed.fields["model"]
         return update
 
     return send

@@ -68,6 +68,12 @@ def test_each_run_gets_a_scheduler_of_its_own():
     assert len(first.timesteps) == 5 and len(second.timesteps) == 9
 
 
+@pytest.mark.parametrize("name", ["DDIM", "DDPM", "LCM"])
+def test_latents_are_never_clipped_even_when_the_checkpoint_does_not_say_so(name):
+    config = {key: value for key, value in CONFIG.items() if key != "clip_sample"}
+    assert samplers.make(name, "Automatic", config, 5, "cpu").config.clip_sample is False
+
+
 def test_unknown_sampler_is_refused_by_name():
     with pytest.raises(RequestError, match="'Euler b' is unknown. Known are Euler a") as caught:
         samplers.check("Euler b")

@@ -10,10 +10,12 @@ import gradio as gr
 from pipelines import metadata
 
 from .. import source
+from ..binding import ALLOWED
 from ..results import SEND_LABELS
 from ..tab import Page, Receiver, Tab
 from ..wiring import QUEUED, QUIET, guarded
 
+NOTHING = metadata.Parsed({}, {}, ())
 MAX_SHOWN_TEXT = 20_000  # characters of one text; a hostile file may hold megabytes
 
 
@@ -37,27 +39,27 @@ def build(studio: Any, page: Page) -> None:
             others = gr.Textbox("", label="Other texts in the file", lines=2, max_lines=12, interactive=False,
                                 visible=False, elem_id="image_info-others")
     path = gr.State("")
-    infotext = gr.State("")
+    infotext = gr.State(NOTHING)
     outputs = [*given.outputs, parameters, fields, unknown, others, path, infotext]
 
     def read(file: str) -> dict:
         update = given.take(studio, file)
-        text = metadata.read(Path(file)) or ""
-        return {**update, path: file, infotext: text, **tell(text, metadata.all_text(Path(file)))}
+        found = metadata.read_any(Path(file), ALLOWED)
+        return {**update, path: file, infotext: found.parsed, **tell(metadata.read(Path(file)) or "", found)}
 
-    def tell(text: str, texts: dict[str, str]) -> dict:
-        parsed = metadata.parse(text) if text else None
-        rows = [[str(name), str(value)[:MAX_SHOWN_TEXT]] for name, value in parsed.fields.items()] if parsed else []
-        left = [f"{name}: {value}" for name, value in parsed.unknown.items()] if parsed else []
-        left += list(parsed.notes) if parsed else []
-        rest = [f"{name}: {value[:MAX_SHOWN_TEXT]}" for name, value in texts.items() if value != text]
-        return {parameters: text[:MAX_SHOWN_TEXT] or "This picture says nothing about how it was made.",
-                fields: gr.Dataframe(rows, visible=bool(rows)),
+    def tell(text: str, found: metadata.Found) -> dict:
+        parsed = found.parsed
+        rows = [[str(name), str(value)[:MAX_SHOWN_TEXT]] for name, value in parsed.fields.items()]
+        left = [*(f"{name}: {value}" for name, value in parsed.unknown.items()), *parsed.notes]
+        rest = [f"{name}: {value[:MAX_SHOWN_TEXT]}" for name, value in found.raw.items() if value != text]
+        says = text[:MAX_SHOWN_TEXT] or (f"Made with {found.tool}; its settings are read below." if found.tool else
+                                         "This picture says nothing about how it was made.")
+        return {parameters: says, fields: gr.Dataframe(rows, visible=bool(rows)),
                 unknown: gr.Textbox("\n".join(left)[:MAX_SHOWN_TEXT], visible=bool(left)),
                 others: gr.Textbox("\n".join(rest)[:MAX_SHOWN_TEXT], visible=bool(rest))}
 
     def forget() -> dict:
-        return {**given.empty(), path: "", infotext: "", parameters: "", fields: gr.Dataframe(visible=False),
+        return {**given.empty(), path: "", infotext: NOTHING, parameters: "", fields: gr.Dataframe(visible=False),
                 unknown: gr.Textbox(visible=False), others: gr.Textbox(visible=False)}
 
     given.upload.upload(guarded(read), given.upload, outputs, **QUEUED)
