@@ -11,6 +11,8 @@ from .examples import Batch
 from .request import TrainLora
 from .text import encode
 
+MIN_SNR_GAMMA = 5.0
+
 
 def errors(base: Base, config: TrainLora, batch: Batch) -> Tensor:
     """Weighed error of each picture: (b,) float32. Pictures of the regularisation set weigh as themselves here."""
@@ -30,6 +32,8 @@ def errors(base: Base, config: TrainLora, batch: Batch) -> Tensor:
     error = losses.squared_error(output, wanted, batch.mask)
     if config.debiased:
         return error * losses.debiased_weight(abar, base.prediction_type)
-    if config.min_snr_gamma is not None:
-        return error * losses.min_snr_weight(abar, config.min_snr_gamma, base.prediction_type)
-    return error
+    gamma = config.min_snr_gamma
+    if gamma is None:
+        # Under it a velocity model would hardly learn at high noise, where background and brightness are decided.
+        gamma = MIN_SNR_GAMMA if base.prediction_type == "epsilon" else 0
+    return error * losses.min_snr_weight(abar, gamma, base.prediction_type) if gamma else error

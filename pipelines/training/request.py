@@ -98,8 +98,9 @@ class TrainLora(BaseModel):
     clip_skip: int = param(1, "Clip skip", ge=1, le=12, step=1, help="Which of the text encoder's last layers is "
                                                                      "read: 1 is the last.")
 
-    min_snr_gamma: float | None = param(5.0, "Min-SNR gamma", gt=0, le=100, help="Evens out easy and hard noise levels "
-                                        "(arXiv:2303.09556). 5 is usual; false switches it off.")
+    min_snr_gamma: float | None = param(None, "Min-SNR gamma", ge=0, le=100, help="Evens out easy and hard noise "
+                                        "levels (arXiv:2303.09556). 0 is off. Unless given: 5 for models that predict "
+                                        "noise, off for others.")
     debiased: bool = param(False, "Debiased", help="Weigh by 1 / sqrt(SNR) (arXiv:2310.08442), in place of min-SNR.")
     noise_offset: float = param(0.0, "Noise offset", ge=0, le=1, step=0.01, help="Helps very dark and bright pictures.")
     masked: bool = param(False, "Masked", help="Learn only where a picture is opaque, or its NAME-masklabel.png white.")
@@ -139,8 +140,8 @@ class TrainLora(BaseModel):
     def _takes_what_files_hold(cls, value: Any, info: Any) -> Any:
         if isinstance(value, list):
             return tuple(value)
-        if info.field_name == "min_snr_gamma" and value is False:  # TOML has no word for "none"
-            return None
+        if info.field_name == "min_snr_gamma" and value is False:
+            return 0.0
         # A browser has one number type: 20 may arrive as 20.0. Strict mode refuses everything else.
         return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 

@@ -24,6 +24,7 @@ from pipelines.training.loop import Loop
 from pipelines.training.presets import resolve
 from pipelines.training.progress import Hooks
 from pipelines.training.state import Checkpoints
+from tests.tiny import tiny_sd
 
 
 @pytest.fixture
@@ -204,3 +205,14 @@ def test_a_full_disk_is_said_and_training_goes_on(make_config, tmp_path):
     assert ended.how == "failed" and "--resume" in ended.text
     assert list(folder.checkpoints.iterdir()) == []  # nothing half-written is left
     assert runs.run(config, folder).how == "finished"
+
+
+def test_min_snr_is_on_for_noise_and_off_for_velocity_unless_given(make_loop, tmp_path):
+    velocity = str(tiny_sd(tmp_path / "velocity", prediction_type="v_prediction"))
+
+    def first_loss(**changes) -> float:
+        return events_of(make_loop(steps=1, batch_size=4, **changes), StepDone)[0].loss
+
+    assert first_loss() == first_loss(min_snr_gamma=5.0) != first_loss(min_snr_gamma=0.0)
+    assert first_loss(model=velocity) == first_loss(model=velocity, min_snr_gamma=0.0)
+    assert first_loss(model=velocity) != first_loss(model=velocity, min_snr_gamma=5.0)
