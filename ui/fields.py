@@ -16,12 +16,13 @@ MODEL_FIELDS = ("sampler", "schedule", "steps", "guidance_scale", "width", "heig
 
 
 def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
-    """Smallest and largest allowed value. A lower bound that is itself excluded moves up by one step."""
-    limits = {kind: getattr(mark, kind) for mark in info.metadata for kind in ("ge", "gt", "le") if hasattr(mark, kind)}
-    low = limits.get("ge")
-    if low is None and "gt" in limits:
-        low = limits["gt"] + (extra_of(info)["step"] or 0)
-    return low, limits.get("le")
+    """Smallest and largest allowed value. A bound that is itself excluded moves inward by one step."""
+    limits = {kind: getattr(mark, kind) for mark in info.metadata for kind in ("ge", "gt", "le", "lt")
+              if hasattr(mark, kind)}
+    step = extra_of(info)["step"] or 0
+    low = limits["gt"] + step if "gt" in limits else limits.get("ge")
+    high = round(limits["lt"] - step, 9) if "lt" in limits else limits.get("le")
+    return low, high
 
 
 def choices_of(name: str, info: FieldInfo) -> list[str] | None:

@@ -70,3 +70,12 @@ def test_a_pictures_shape_is_brought_to_the_models_area(size, fitted):
                                              ((1016, 8), "127.00:1 · 0.01 MP")])
 def test_a_size_is_said_in_words(size, words):
     assert aspect_of(*size) == words
+
+
+def test_every_number_of_a_training_run_has_a_control_for_numbers():
+    from pipelines.training.request import TrainLora
+
+    for name, info in TrainLora.model_fields.items():
+        if info.annotation in (int, float):
+            control = make_control(info, name, f"x-{name}", info.default)
+            assert control.get_block_name() in ("slider", "number"), name
