@@ -150,7 +150,7 @@ def freeze(config: Config, cache: Path, drawings: np.ndarray, concepts: list[dat
         pictures = np.stack([data.compose(np.asarray(drawings[i, s]), colour, rng, config.image_px)
                              for s in styles for colour in colours for _ in range(config.variants)])
         with autocast(device):
-            parts = [model.encode(part.to(device)).latent_dist.mean.float() for part in to_pixels(pictures).split(40)]
+            parts = [model.encode(part.to(device)).latent_dist.mean.float() for part in to_pixels(pictures).split(8)]
         latents[i] = torch.cat(parts).view(latents.shape[1:]).half().cpu()
         if i % 40 == 39:
             log(f"latents of {i + 1} of {len(taught)} concepts")
