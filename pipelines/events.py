@@ -85,6 +85,23 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Pictured:
+    """A picture, or an animation, that a page of the lab made. It is no record: Image info knows nothing of it."""
+
+    path: Path
+    caption: str
+
+
+@dataclass(frozen=True)
+class Tabled:
+    """Numbers or words that a page of the lab found, such as a curve's points or a prompt's tokens."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple, ...]
+
+
+@dataclass(frozen=True)
 class Finished:
     """The job's end. stopped: it was ended by Stop, by Skip of the last picture or by an absent page."""
 
@@ -100,4 +117,4 @@ class Failed:
     error: Exception
 
 
-Event = Queued | Loading | StepDone | Notice | ImageReady | Saved | Finished | Failed
+Event = Queued | Loading | StepDone | Notice | ImageReady | Saved | Pictured | Tabled | Finished | Failed

@@ -19,6 +19,7 @@ from .events import Record
 from .images import geometry
 from .images.store import ImageStore
 from .jobs import Job, JobQueue
+from .lab import pages as lab_pages
 from .matrix import Matrix, check
 from .models import ModelCard
 from .prompts.tokens import Tokens, count
@@ -121,6 +122,13 @@ class Studio:
         for _, cell in matrix.cells():
             self.resolve(cell)
         return self._queue.submit(matrix, task_of(base), page, owner)
+
+    def lab(self, name: str, values: dict[str, Any], page: str | None = None) -> Job:
+        """Ask for what a page of the lab shows. values: of the page's request, and model, a name from the list."""
+        values = dict(values)
+        card = self.card(values.pop("model", None))
+        request = make(lab_pages.PAGES[name], **values)
+        return self._queue.submit(lab_pages.LabJob(name, request, card.name), lab_pages.TASK + name, page)
 
     def train(self, dataset: str, **values: Any) -> Job:
         """Start a training run on a dataset; values: of TrainLora, model being a name from the list.

@@ -20,6 +20,7 @@ from .families import FAMILIES
 from .images.grid import grid
 from .images.store import ImageStore
 from .jobs import Job
+from .lab.pages import LabJob
 from .matrix import Matrix
 from .models import ModelCard
 from .requests import Request
@@ -66,6 +67,8 @@ class Worker:
         elif isinstance(job.request, TrainRun):
             self._cache.vacate()
             yield from self._runs.work(job, job.request)
+        elif isinstance(job.request, LabJob):
+            yield from self._lab(job, job.request)
         else:
             yield from self._single(job, job.request)
 
@@ -113,6 +116,16 @@ class Worker:
             if labels[2]:
                 sheet = grid([sheet], columns=1, column_labels=[labels[2][z]])
             yield from self._save_sheet(job, matrix.base, sheet)
+
+    def _lab(self, job: Job, asked: LabJob) -> Iterator[Event]:
+        """What a page of the lab wants to see of a checkpoint."""
+        from .lab import jobs as lab
+
+        card = self._card(asked.model)
+        yield from self._loading(card)
+        with self._cache.lease(card, card.tasks[0]) as lease:
+            scene = lab.Scene(lease.pipe, lease.family, card.native_size, self._images.open, job.control)
+            yield from lab.run(asked, scene, self._settings.data_dir / "lab")
 
     def _pictures(self, job: Job, request: Request, keep: Callable[[Image.Image, Request], None]) -> Iterator[Event]:
         """Make and save the pictures of a request; `keep` is given each."""

@@ -1,0 +1,126 @@
+"""What the lab's pages ask for, answered through the studio on a real tiny model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.errors import RequestError
+from pipelines.events import Pictured, StepDone, Tabled
+from pipelines.settings import load
+from pipelines.studio import Studio
+
+QUICK = {"prompt": "a red cat", "steps": 3, "guidance_scale": 2.0}
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory, sd_folder):
+    studio = Studio(load(["--data-dir", str(tmp_path_factory.mktemp("data")), "--model", str(sd_folder)], {}))
+    yield studio
+    studio.close()
+
+
+@pytest.fixture(scope="module")
+def image(studio):
+    values = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    return studio.images.add(Image.fromarray(values)).id
+
+
+def answer(studio, name, **values):
+    job = studio.lab(name, values)
+    job.wait(120)
+    pictures = {event.caption: event.path for event in job.events if isinstance(event, Pictured)}
+    return pictures, {event.title: event.rows for event in job.events if isinstance(event, Tabled)}
+
+
+def test_a_film_has_a_sheet_and_an_animation_a_sampler_and_both_side_by_side(studio):
+    pictures, _ = answer(studio, "film", **QUICK, beside="DDIM", beside_steps=2, columns=12)
+    captions = ["Euler a, 3 steps", "Euler a, 3 steps, predicted x0", "DDIM, 2 steps", "DDIM, 2 steps, predicted x0",
+                "Predicted x0 at the same shares of the way"]
+    assert list(pictures) == captions
+    with Image.open(pictures[captions[1]]) as way:
+        assert (way.format, way.n_frames, way.size) == ("WEBP", 3, (64, 64))
+    with Image.open(pictures[captions[0]]) as sheet:
+        assert sheet.width > 3 * 64 and sheet.height > 4 * 64  # x_t, x0, noise and guidance at each of three steps
+    assert all(path.parent.parent == studio.settings.data_dir / "lab" for path in pictures.values())
+
+
+def test_every_step_of_a_film_is_told(studio):
+    job = studio.lab("film", QUICK)
+    told = [event for event in job.follow() if isinstance(event, StepDone)]
+    assert told[-1].preview.size == (64, 64) and told[-1].steps == 3
+
+
+def test_the_noised_pictures_go_from_the_picture_to_noise(studio, image):
+    pictures, curves = answer(studio, "noise", image=image, schedule="cosine", timesteps=100, count=3)
+    assert [caption.partition(",")[0] for caption in pictures] == ["t = 0", "t = 50", "t = 99"]
+    clean = np.asarray(studio.images.open(image), float)
+    off = [np.abs(np.asarray(Image.open(path), float) - clean).mean() for path in pictures.values()]
+    assert off[0] < 10 < off[1] < off[2]
+    abar = {name: [value for _, value, other in curves["alpha-bar"] if other == name]
+            for name in ("cosine", "this model's")}
+    assert set(curves) == {"beta", "alpha-bar", "SNR (dB)"}
+    for values in abar.values():
+        assert values == sorted(values, reverse=True) and values[0] > 0.9
+
+
+def test_an_autoencoders_reconstruction_is_measured(studio, image):
+    pictures, tables = answer(studio, "autoencoder", image=image, side=64)
+    assert [Image.open(path).size for path in pictures.values()][:3] == [(64, 40)] * 3  # cut to multiples of 8
+    assert sum(caption.startswith("Latent channel") for caption in pictures) == 4
+    rows = dict(tables["What is kept"])
+    original, back = (np.asarray(Image.open(path), float) / 255 for path in list(pictures.values())[:2])
+    assert float(rows["PSNR"].split()[0]) == pytest.approx(-10 * np.log10(((original - back) ** 2).mean()), abs=0.1)
+    assert rows["Numbers in the latents"] == "160 (48 times fewer)"
+
+
+def test_a_prompt_has_tokens_neighbours_and_a_map_for_every_word(studio):
+    pictures, tables = answer(studio, "words", **QUICK, others="a blue dog\na red cat")
+    assert list(pictures) == ["The picture", "a", "red", "cat"]
+    assert [row[3] for row in tables["Tokens"]] == ["start", "text", "text", "text", "end", "padding"]
+    assert tables["Tokens"][-1][0] == "5 to 76"
+    assert [row[0] for row in tables["Similarity"]] == ["1. a red cat", "2. a blue dog"]
+    assert tables["Similarity"][0][1] == "1.000" == tables["Similarity"][1][2]
+
+
+def test_looking_at_attention_leaves_the_shared_model_as_it_was(studio):
+    first, _ = answer(studio, "film", **QUICK)
+    answer(studio, "words", **QUICK)
+    again, _ = answer(studio, "film", **QUICK)
+    for one, other in zip(first.values(), again.values(), strict=True):
+        assert one != other and one.read_bytes() == other.read_bytes()
+
+
+def test_stop_ends_a_job_within_a_step(studio):
+    job = studio.lab("words", {**QUICK, "steps": 60})
+    for event in job.follow():
+        if isinstance(event, StepDone):
+            job.stop()
+            break
+    assert job.wait(60).stopped
+    assert not [event for event in job.events if isinstance(event, Pictured)]
+
+
+@pytest.mark.parametrize(("name", "values", "words"), [
+    ("film", {"steps": 0}, "Steps: 0 is not possible"),
+    ("film", {"sampler": "Euler z"}, "Sampler: 'Euler z' is not possible"),
+    ("words", {"prompt": "a (red:1.3) cat"}, "Only plain words"),
+])
+def test_what_cannot_be_looked_at_is_refused_at_once(studio, name, values, words):
+    with pytest.raises(RequestError, match=words):
+        studio.lab(name, values)
+
+
+def test_a_page_that_needs_a_picture_says_so(studio):
+    with pytest.raises(RequestError, match="none was given"):
+        studio.lab("autoencoder", {}).wait(60)
+
+
+def test_a_checkpoint_that_only_repaints_is_refused_in_words(tmp_path, sd9_folder):
+    studio = Studio(load(["--data-dir", str(tmp_path), "--model", str(sd9_folder)], {}))
+    try:
+        with pytest.raises(RequestError, match="cannot begin with noise alone"):
+            studio.lab("film", QUICK).wait(60)
+    finally:
+        studio.close()
