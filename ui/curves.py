@@ -50,7 +50,8 @@ def loss_frame(log: Sequence[Event]) -> pd.DataFrame:
     held = [event for event in log if isinstance(event, events.HeldOut)]
     every = max(1, len(held) // POINTS)
     rows += [(event.step, round(event.loss, 6), "held out") for event in held[::every]]
-    return pd.DataFrame(rows, columns=["step", "loss", "curve"])
+    # The types are said, because a plot that begins empty would take its numbers for names.
+    return pd.DataFrame(rows, columns=["step", "loss", "curve"]).astype({"step": float, "loss": float, "curve": str})
 
 
 def samples(log: Sequence[Event], folder: Path) -> list[tuple[Path, str]]:

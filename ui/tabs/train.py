@@ -18,6 +18,7 @@ from pipelines.training.request import TrainLora
 from .. import curves
 from ..controls import find_card
 from ..fields import make_control
+from ..progress import waiting_line
 from ..tab import Page, Tab
 from ..wiring import QUEUED, QUIET, guarded, problem
 
@@ -37,6 +38,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
                                      "gradient_checkpointing"),
 }
 AUTO = "auto"
+FIRST = {"name": "my-lora", "length": "fast"}  # of the form; a file's defaults are the config's own
 
 
 def build(studio: Any, page: Page) -> None:
@@ -59,7 +61,7 @@ def _data(studio: Any, page: Page) -> dict[str, gr.components.Component]:
                               info="Pictures that were uploaded before, and an example to try.", filterable=False,
                               elem_id="train-dataset", min_width=120)
         trigger = make_control(TrainLora.model_fields["trigger"], "trigger", "train-trigger", "", min_width=120)
-    upload = gr.File(label="Drop pictures, their captions, or a zip", file_count="multiple", height=96,
+    upload = gr.File(label="Drop pictures, their captions, or a zip", file_count="multiple", height=128,
                      file_types=[".png", ".jpg", ".jpeg", ".webp", ".txt", ".caption", ".jsonl", ".zip"],
                      type="filepath", elem_id="train-upload")
     verdict = gr.Textbox("", label="What was found", show_label=False, container=False, interactive=False,
@@ -88,7 +90,7 @@ def _knobs(page: Page) -> dict[str, gr.components.Component]:
 
     def add(name: str, **overrides: Any) -> None:
         info = TrainLora.model_fields[name]
-        value = "my-lora" if name == "name" else info.default
+        value = FIRST.get(name, info.default)
         fields[name] = _optional(name, info) if info.default is None else \
             make_control(info, name, f"train-{name.replace('_', '-')}", value, min_width=100, **overrides)
         page.remembered[f"train.{name}"] = fields[name]
@@ -127,22 +129,22 @@ def _optional(name: str, info: Any) -> gr.Textbox:
 
 def _watch(studio: Any) -> dict[str, gr.components.Component]:
     runs = [card.name for card in studio.runs.cards()]
-    with gr.Row():
+    with gr.Row(elem_classes="level"):
         run = gr.Dropdown(runs, value=runs[0] if runs else None, label="Run", filterable=False, elem_id="train-run",
                           info="Runs go on when the page is closed, and can be looked at again at any time.", scale=3)
-        resume = gr.Button("Resume", size="sm", elem_id="train-resume", scale=1, min_width=60)
-        sample = gr.Button("Sample now", size="sm", elem_id="train-sample", scale=1, min_width=60)
+        resume = gr.Button("Resume", size="md", elem_id="train-resume", scale=1, min_width=60)
+        sample = gr.Button("Sample now", size="md", elem_id="train-sample", scale=1, min_width=60)
     status = gr.Textbox("No run yet. Choose pictures on the left and press Start training.", label="Status",
                         show_label=False, container=False, interactive=False, max_lines=3,
                         elem_classes="line strong", elem_id="train-status")
-    chart = gr.LinePlot(x="step", y="loss", color="curve", height=240, label="Loss", show_label=False,
-                        x_title="step", y_title="loss", elem_id="train-chart")
+    chart = gr.LinePlot(curves.loss_frame([]), x="step", y="loss", color="curve", height=240, label="Loss",
+                        show_label=False, x_title="step", y_title="loss", elem_id="train-chart")
     gallery = gr.Gallery(label="Samples, newest first", columns=4, height=360, object_fit="contain", buttons=[],
                          elem_id="train-samples", interactive=False)
-    with gr.Row():
+    with gr.Row(elem_classes="level"):
         weights = gr.Dropdown([], label="Weights", info="Every saved checkpoint can be used in a prompt at once.",
                               filterable=False, elem_id="train-weights", scale=3)
-        use = gr.Button("Use in Text to image", size="sm", elem_id="train-use", scale=2, min_width=100)
+        use = gr.Button("Use in Text to image", size="md", elem_id="train-use", scale=2, min_width=100)
     told = gr.Textbox("", label="Notices", show_label=False, container=False, interactive=False, max_lines=4,
                       elem_classes="line", elem_id="train-notices")
     return {"run": run, "resume": resume, "sample": sample, "status": status, "chart": chart, "gallery": gallery,
@@ -267,7 +269,7 @@ def _wire_run(studio: Any, page: Page, data: dict, knobs: dict, watch: dict) -> 
             job = studio.train(dataset, model=model, trigger=trigger, **given)
         except Exception as error:
             return gr.skip(), problem(error)
-        place = f" {job.position} jobs are before it." if job.position else ""
+        place = f" {waiting_line(job.position)}." if job.position else ""
         return gr.Dropdown(_runs(studio), value=given["name"]), f"The run {given['name']} begins.{place}"
 
     def asked(word: str, done: str) -> Callable:
