@@ -39,7 +39,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "thorough": Preset(16, 16, 8e-5, 160, 4_000, 30_000)},
 }
 SMALL_UNET = 100_000_000  # parameters
-SMALL_RATE, SMALL_VIEWS = 10, 4  # small networks bear, and need, larger and more steps
+SMALL_RATE, SMALL_VIEWS = 5, 4  # small networks bear, and need, larger and more steps
 FULL_RATE = 0.1  # all weights at once bear a tenth of what a LoRA does
 TEXT_RATE = 0.5
 
