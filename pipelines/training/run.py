@@ -70,7 +70,7 @@ def run(config: TrainLora, folder: RunFolder) -> Ended:
             if memory.is_out_of_memory(error):
                 text = "Not enough memory. Choose a smaller resolution or batch size."
             elif isinstance(error, OSError):
-                text = f"The disk refused: {error.strerror or error}. The saved states are intact; go on with --resume."
+                text = f"The disk refused: {error.strerror or error}. The saved states are intact, and the run can go on from there."
             else:
                 text = f"Unexpected: {type(error).__name__}. The output tells more."
             ended = Ended(current.step, "failed", text)
@@ -122,7 +122,7 @@ class _Run:
         else:
             saved = loop.saved_step == loop.progress.step
             text = "everything is saved" if saved else f"only what was there at step {max(0, loop.saved_step)} is saved"
-            self.ended = Ended(loop.progress.step, how, f"{how.capitalize()}; {text}. --resume goes on.")
+            self.ended = Ended(loop.progress.step, how, f"{how.capitalize()}; {text}. The run can go on from here.")
 
     def _pictures(self, card: ModelCard) -> tuple[Picture, ...]:
         config, here = self._config, settings.load([], os.environ)
