@@ -26,6 +26,7 @@ from .latent import LatentState, TextDenoiser, start, walk
 from .pages import Autoencoder, Film, LabJob, Noise, Words
 
 POINTS = 100  # of a curve
+LOWEST_BETA = 1e-5
 LOWEST_SNR_DB, HIGHEST_SNR_DB = -60.0, 60.0
 MOST_WORDS = 12  # that get a heat map
 
@@ -116,7 +117,7 @@ def noise(request: Noise, scene: Scene) -> Iterator[Event | Made]:
     """The curves of all schedules and of the model's own, and the picture with more and more noise."""
     known = {name: schedules.make(name, request.timesteps) for name in schedules.SCHEDULES}
     curves = {**known, "this model's": _own_schedule(scene.pipe.scheduler)}
-    yield _curves("beta", curves, lambda schedule: schedule.betas)
+    yield _curves("log10 beta", curves, lambda schedule: torch.log10(schedule.betas.clamp(min=LOWEST_BETA)))
     yield _curves("alpha-bar", curves, lambda schedule: schedule.alphas_cumprod)
     yield _curves("SNR (dB)", curves, lambda schedule: (10 * torch.log10(schedule.snr.clamp(min=1e-30)))
                   .clamp(LOWEST_SNR_DB, HIGHEST_SNR_DB))
@@ -150,9 +151,9 @@ def _curves(title: str, known: dict[str, schedules.Schedule], value: Callable) -
 def examine(request: Autoencoder, scene: Scene) -> Iterator[Event | Made]:
     """The picture, what comes back of it, the difference, and the latents between."""
     found = autoencoder.examine(scene.pipe.vae, _opened(scene, request.image, request.side))
-    yield Made(f"The picture, {found.original.width} × {found.original.height} px", found.original)
-    yield Made("Encoded and decoded again", found.image)
-    yield Made("Difference, 4 times as bright", found.difference)
+    yield Made("The picture", found.original)
+    yield Made("Encoded and decoded", found.image)
+    yield Made("Difference, 4 times", found.difference)
     for number, channel in enumerate(found.channels, 1):
         yield Made(f"Latent channel {number}", channel)
     values, kept = 3 * found.original.width * found.original.height, found.latents.numel()
@@ -209,7 +210,7 @@ def _tokens(reading: text.Reading, norms: torch.Tensor) -> Tabled:
 
 
 def _heat_maps(image: Image.Image, maps: attention.HeatMaps, pieces: Iterable[str]) -> Iterator[Made]:
-    found = attention.words_of(list(pieces))
+    found = {word: places for word, places in attention.words_of(list(pieces)).items() if any(map(str.isalnum, word))}
     for word, places in list(found.items())[:MOST_WORDS]:
         yield Made(word, attention.overlay(image, maps.of(places)))
 

@@ -60,7 +60,7 @@ def test_the_noised_pictures_go_from_the_picture_to_noise(studio, image):
     assert off[0] < 10 < off[1] < off[2]
     abar = {name: [value for _, value, other in curves["alpha-bar"] if other == name]
             for name in ("cosine", "this model's")}
-    assert set(curves) == {"beta", "alpha-bar", "SNR (dB)"}
+    assert set(curves) == {"log10 beta", "alpha-bar", "SNR (dB)"}
     for values in abar.values():
         assert values == sorted(values, reverse=True) and values[0] > 0.9
 
