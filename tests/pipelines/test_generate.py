@@ -344,7 +344,8 @@ def test_inpainting_leaves_the_rest_byte_identical(sd, mode, area, size):
 def test_latents_outside_the_mask_end_as_they_began(sd, sampler):
     import torch
 
-    from pipelines import generate, sources
+    from pipelines import sources
+    from pipelines.denoise import Guidance, denoise
     from pipelines.noise import Draws
     from pipelines.prompts.embed import embed
 
@@ -358,8 +359,7 @@ def test_latents_outside_the_mask_end_as_they_began(sd, sampler):
     with torch.inference_mode():
         start = source.start(pipe, scheduler, draws)
     condition = embed(pipe, FAMILIES[family], "a cat", "")
-    *_, last = generate.denoise(pipe, FAMILIES[family], sampler, scheduler, start, condition,
-                                generate.Guidance(5.0), draws.generators)
+    *_, last = denoise(pipe, FAMILIES[family], sampler, scheduler, start, condition, Guidance(5.0), draws.generators)
     outside = (start.mask == 0).expand_as(last.latents)
     assert outside.any() and (start.mask == 1).any()
     torch.testing.assert_close(last.latents[outside], start.original[outside], atol=0, rtol=0)
