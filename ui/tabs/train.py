@@ -20,7 +20,7 @@ from ..controls import find_card
 from ..fields import make_control
 from ..progress import waiting_line
 from ..tab import Page, Tab
-from ..wiring import QUEUED, QUIET, guarded, problem
+from ..wiring import QUEUED, QUIET, apart, guarded, problem
 
 WATCH_EVERY_S = 2
 THUMBNAILS = 60
@@ -309,8 +309,8 @@ def _wire_run(studio: Any, page: Page, data: dict, knobs: dict, watch: dict) -> 
         if not name:
             raise RequestError("Weights: there are none yet.", "weights")
         tag = f"<lora:{name}:1>"
-        words = [word for word in (trigger.strip(), prompt.strip()) if word and word not in prompt[:0]]
-        text = prompt if trigger and trigger in prompt else ", ".join(words)
+        said = trigger.strip() in prompt
+        text = prompt.strip() if said else ", ".join(filter(None, (trigger.strip(), prompt.strip())))
         return gr.Tabs(selected="txt2img"), text if tag in text else f"{text} {tag}".strip()
 
     knobs["start"].click(start, [data["dataset"], page.model, data["trigger"], data["used"],
@@ -325,7 +325,8 @@ def _wire_run(studio: Any, page: Page, data: dict, knobs: dict, watch: dict) -> 
     watch["run"].change(show, [watch["run"], watch["seen"]], seen_parts, **QUIET)
     gr.Timer(WATCH_EVERY_S).tick(show, [watch["run"], watch["seen"]], seen_parts, **QUIET)
     prompt = page.forms["txt2img"].fields["prompt"]
-    watch["use"].click(guarded(use), [watch["weights"], data["trigger"], prompt], [page.tabs, prompt], **QUEUED)
+    watch["use"].click(guarded(use), [watch["weights"], data["trigger"], prompt], [page.tabs, prompt],
+                       **apart(QUEUED, knobs["message"]))
 
     def again(run: str | None) -> dict:
         names = _runs(studio)
