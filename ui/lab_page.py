@@ -23,7 +23,7 @@ from .wiring import QUEUED, QUIET, problem, toast
 
 EXAMPLE = DRAWINGS / "fox.png"
 PACE_S = 0.4  # every preview is a file in the cache and a download of the page
-HINT = "The pictures appear here. The settings on the left are good ones to begin with: press **Run**."
+HINT = "The pictures appear here. The settings are good ones to begin with: press **Run**."
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ def _results(parts: Parts, look: Look) -> None:
     parts.hint = gr.Markdown(HINT, elem_classes="hint", elem_id=f"{parts.task}-hint")
     parts.pictures = gr.Gallery(label="Pictures", show_label=False, columns=4, object_fit="contain", visible=False,
                                 preview=look.wide, height=560 if look.wide else "auto", interactive=False,
-                                buttons=["download", "fullscreen"], elem_id=f"{parts.task}-pictures")
+                                buttons=["download", "fullscreen"], elem_classes="" if look.wide else "tiles",
+                                elem_id=f"{parts.task}-pictures")
     for title in look.plots:
         parts.tables[title] = gr.LinePlot(x="t", y="value", color="schedule", title=title, height=200, visible=False,
                                           label=title, show_label=False, x_title="t / T", y_title=title,
