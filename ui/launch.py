@@ -118,6 +118,9 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
         max_file_size=MAX_FILE_SIZE, show_error=False, enable_monitoring=False, run_history=False, mcp_server=False,
         ssr_mode=False, pwa=False, strict_cors=True, footer_links=["settings"],
         theme=theme.THEME, css=theme.CSS, head=theme.HEAD,
+        # Only leaves out a look at the page with a limit of 3 s, which a busy machine misses; that the server answers
+        # is known by then.
+        _frontend=False,
     )
 
 
