@@ -12,12 +12,12 @@ from pathlib import Path
 MODEL_DIR: Path = Path(__file__).parent / "model"
 
 EXAMPLES: list[dict] = [
-    {"prompt": "a cat face, noto style, blue background", "seed": 1},
-    {"prompt": "a red apple, twemoji style, white background", "seed": 2},
-    {"prompt": "a rocket, fluent style, purple background", "seed": 3},
-    {"prompt": "a frog, fluent flat style, pink background", "seed": 4},
-    {"prompt": "a sunflower, noto style, green background", "seed": 5},
-    {"prompt": "a penguin, fluent style, orange background", "seed": 6},
-    {"prompt": "a pizza, twemoji style, yellow background", "seed": 7},
-    {"prompt": "a grinning face, noto style, gray background", "seed": 8},
+    {"prompt": "a penguin, twemoji style, pink background", "seed": 81},
+    {"prompt": "a rainbow, noto style, purple background", "seed": 40},
+    {"prompt": "a skull, fluent flat style, green background", "seed": 181},
+    {"prompt": "a fire engine, noto style, yellow background", "seed": 151},
+    {"prompt": "a sunflower, fluent flat style, blue background", "seed": 30},
+    {"prompt": "a red heart, noto style, white background", "seed": 0},
+    {"prompt": "a beer mug, noto style, gray background", "seed": 191},
+    {"prompt": "a lemon, twemoji style, pink background", "seed": 161},
 ]
