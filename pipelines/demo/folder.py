@@ -95,6 +95,9 @@ def train_tokenizer(folder: Path, texts: list[str], config: Config) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ export
+LIKES = "atelier.json"  # title, settings and examples, as any model folder may bring them
+
+
 def write_folder(folder: Path, parts: dict, tokenizer_folder: Path) -> None:
     """Write {"vae", "unet", "text_encoder", "scheduler"} and the tokenizer as one fp16 pipeline folder, atomically.
 
@@ -123,6 +126,8 @@ def write_folder(folder: Path, parts: dict, tokenizer_folder: Path) -> None:
         "scheduler": ["diffusers", type(parts["scheduler"]).__name__],
         "safety_checker": [None, None], "feature_extractor": [None, None], "image_encoder": [None, None],
         "requires_safety_checker": False})
+    if (folder / LIKES).is_file():  # chosen by hand: it outlives a training
+        shutil.copy(folder / LIKES, new / LIKES)
     if folder.exists():
         shutil.rmtree(old := folder.with_name(folder.name + ".old"), ignore_errors=True)
         os.replace(folder, old)
