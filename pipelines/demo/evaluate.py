@@ -104,16 +104,18 @@ def held_out_psnr(vae, cache: Path) -> float | None:
     return psnr(vae, batch(drawings, (out, out), Draw(99, 0), 96, vae.config.sample_size))
 
 
-def labelled(rows: list[tuple[str, list[np.ndarray]]], margin_px: int = 150) -> Image.Image:
-    """A sheet: a title at the left of each row of pictures."""
+def labelled(rows: list[tuple[str, list[np.ndarray], list[str]]], margin_px: int = 130,
+             strip_px: int = 15) -> Image.Image:
+    """A sheet: a title at the left of each row of pictures, and under each picture what it should show."""
     side = rows[0][1][0].shape[0]
-    width = max(len(pictures) for _, pictures in rows)
-    sheet = Image.new("RGB", (margin_px + side * width, side * len(rows)), "white")
+    width, height = max(len(pictures) for _, pictures, _ in rows), side + strip_px
+    sheet = Image.new("RGB", (margin_px + side * width, height * len(rows)), "white")
     pen = ImageDraw.Draw(sheet)
-    for y, (title, pictures) in enumerate(rows):
-        pen.multiline_text((6, y * side + 6), title, fill="black", spacing=3)
-        for x, picture in enumerate(pictures):
-            sheet.paste(Image.fromarray(picture), (margin_px + x * side, y * side))
+    for y, (title, pictures, names) in enumerate(rows):
+        pen.multiline_text((6, y * height + 6), title, fill="black", spacing=3)
+        for x, (picture, name) in enumerate(zip(pictures, names, strict=False)):
+            sheet.paste(Image.fromarray(picture), (margin_px + x * side, y * height))
+            pen.text((margin_px + x * side + 3, y * height + side + 1), name[:20], fill="black")
     return sheet
 
 
@@ -135,23 +137,22 @@ def evaluate(folder: Path, cache: Path, count: int, sheet_path: Path, log=print)
     seen = prompts_for(vocabulary, count, False)
     pictures = studio(studio.text, [text(*w) for w in seen], list(range(len(seen))))
     table |= {f"{k}, {len(seen)} prompts": v for k, v in fidelity(references, pictures, seen).items()}
-    rows = [(f"text to image\n{at + 1} to {at + 10}\n" + "\n".join(names[w[0]][:22] for w in seen[at:at + 10]),
-             pictures[at:at + 10]) for at in range(0, min(60, len(seen)), 10)]
+    rows = [(f"text to image\n{at + 1} to {at + 10}", pictures[at:at + 10], [names[w[0]] for w in seen[at:at + 10]])
+            for at in range(0, min(60, len(seen)), 10)]
 
     unseen = prompts_for(vocabulary, min(count // 3, 2 * len(vocabulary["held_out"])), True)
     if unseen:
         new = studio(studio.text, [text(*w) for w in unseen], list(range(1000, 1000 + len(unseen))))
         table |= {f"{k}, {len(unseen)} prompts of unseen pairs": v
                   for k, v in fidelity(references, new, unseen).items()}
-        rows.append(("pairs of concept and\nstyle never seen\n" + "\n".join(names[w[0]][:22] for w in unseen[:9]),
-                     new[:10]))
+        rows.append(("pairs of thing and\nstyle never seen", new[:10], [names[w[0]] for w in unseen[:10]]))
 
     seeds = 5
     few = seen[:max(2, count // 12)]
     many = studio(studio.text, [text(*w) for w in few for _ in range(seeds)],
                   list(range(2000, 2000 + seeds * len(few))))
     table["spread within a prompt / between prompts"] = spread(many, seeds)
-    rows.append((f"{seeds} seeds each:\n{names[few[0][0]]}\n{names[few[1][0]]}", many[:2 * seeds]))
+    rows.append((f"{seeds} seeds each", many[:2 * seeds], [names[w[0]] for w in few[:2] for _ in range(seeds)]))
 
     # A picture of one thing becomes another; then another is put into the middle of it.
     n = max(4, count // 8)
@@ -169,9 +170,9 @@ def evaluate(folder: Path, cache: Path, count: int, sheet_path: Path, log=print)
     filled = studio(studio.inpaint, said, list(range(4000, 4000 + n)), image=sources, mask_image=[mask] * n,
                     strength=1.0, height=side, width=side)
     table["inpainting: top-5 of the new concept"] = fidelity(references, filled, wanted)["top-5"]
+    rows.append(("sources", [np.asarray(p) for p in sources[:10]], [names[w[0]] for w in seen[:10]]))
     for title, made in (("image to image,\nstrength 0.5", changed), ("inpainting the\nmiddle", filled)):
-        rows.append((title + "\n(below the sources)\n" + "\n".join(names[w[0]][:22] for w in wanted[:7]), made[:10]))
-        rows.insert(len(rows) - 1, ("sources", [np.asarray(p) for p in sources[:10]]))
+        rows.append((title, made[:10], [names[w[0]] for w in wanted[:10]]))
 
     began = time.monotonic()
     studio(studio.text, [text(*seen[0])], [0])
