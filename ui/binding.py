@@ -71,19 +71,11 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
         for update in progress.relay(panel, job, earlier, raise_failure=False):
             yield update or gr.skip()
 
-    def stop(visitor: str) -> str:
-        job = running(visitor, form.task)
-        if not _alive(job):
-            return "Nothing is running."
-        job.stop()
-        return "Stopping ..."
+    def stop(visitor: str) -> Any:
+        return _told(running(visitor, form.task), lambda job: job.stop())
 
-    def skip(visitor: str) -> str:
-        job = running(visitor, form.task)
-        if not _alive(job):
-            return "Nothing is running."
-        job.skip()
-        return "Skipping this picture ..."
+    def skip(visitor: str) -> Any:
+        return _told(running(visitor, form.task), lambda job: job.skip())
 
     def reuse(shown: list, selected: int) -> Any:
         return shown[selected].seed if shown else gr.skip()
@@ -95,7 +87,10 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
 
     start = before(form.generate).then if before else form.generate.click
     start(generate, [page.visitor, panel.shown, form.lock, *inputs.values()], outputs, trigger_mode="once", **QUEUED)
+    # The page itself says at once what was pressed. Said by the server, it could arrive after the relay's last word.
+    form.stop.click(None, None, panel.status, js="() => 'Stopping ...'", **QUIET)
     form.stop.click(stop, page.visitor, panel.status, **QUIET)
+    form.skip.click(None, None, panel.status, js="() => 'Skipping this picture ...'", **QUIET)
     form.skip.click(skip, page.visitor, panel.status, **QUIET)
     form.reuse.click(reuse, [panel.shown, panel.selected], form.fields["seed"], **QUIET)
     form.lock.input(lock, [form.lock, form.fields["seed"], panel.shown, panel.selected], form.fields["seed"], **QUIET)
@@ -135,6 +130,14 @@ def _without_blanks(cls: type[Request], values: dict[str, Any]) -> dict[str, Any
     """An empty choice means "as the model likes" where the request has that."""
     return {name: None if value == "" and cls.model_fields[name].default is None else value
             for name, value in values.items()}
+
+
+def _told(job: Any, tell: Callable[[Any], None]) -> Any:
+    """Tell a running job something; the relay says what came of it."""
+    if not _alive(job):
+        return "Nothing is running."
+    tell(job)
+    return gr.skip()
 
 
 def _alive(job: Any) -> bool:
