@@ -15,7 +15,7 @@ from pipelines.samplers import SAMPLERS, SCHEDULES
 from . import progress, results
 from .axes import Axes
 from .tab import Form, Page
-from .wiring import QUEUED, QUIET, problem, toast
+from .wiring import QUEUED, QUIET, alive, problem, toast, told
 
 ALLOWED = {"sampler": tuple(SAMPLERS), "schedule": tuple(SCHEDULES)}
 SETTINGS = re.compile(r"^Steps: \d+, |^\s*[{\[]\s*\"", re.MULTILINE)  # what a pasted text has and no prompt
@@ -40,7 +40,7 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
     running = studio.current
 
     def generate(visitor: str, shown: list, locked: bool, *values: Any) -> Iterator[dict]:
-        if _alive(running(visitor, form.task)):
+        if alive(running(visitor, form.task)):
             gr.Info("This tab is still making a picture. Wait for it, or press Stop.")
             return
         try:
@@ -72,10 +72,10 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
             yield update or gr.skip()
 
     def stop(visitor: str) -> Any:
-        return _told(running(visitor, form.task), lambda job: job.stop())
+        return told(running(visitor, form.task), lambda job: job.stop())
 
     def skip(visitor: str) -> Any:
-        return _told(running(visitor, form.task), lambda job: job.skip())
+        return told(running(visitor, form.task), lambda job: job.skip())
 
     def reuse(shown: list, selected: int) -> Any:
         return shown[selected].seed if shown else gr.skip()
@@ -130,15 +130,3 @@ def _without_blanks(cls: type[Request], values: dict[str, Any]) -> dict[str, Any
     """An empty choice means "as the model likes" where the request has that."""
     return {name: None if value == "" and cls.model_fields[name].default is None else value
             for name, value in values.items()}
-
-
-def _told(job: Any, tell: Callable[[Any], None]) -> Any:
-    """Tell a running job something; the relay says what came of it."""
-    if not _alive(job):
-        return "Nothing is running."
-    tell(job)
-    return gr.skip()
-
-
-def _alive(job: Any) -> bool:
-    return job is not None and not job.done

@@ -19,7 +19,7 @@ from pipelines.training.example import DRAWINGS
 from . import progress, source
 from .fields import make_control
 from .tab import Page
-from .wiring import QUEUED, QUIET, problem, toast
+from .wiring import QUEUED, QUIET, problem, toast, told
 
 EXAMPLE = DRAWINGS / "fox.png"
 PACE_S = 0.4  # every preview is a file in the cache and a download of the page
@@ -153,14 +153,11 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
             return
         yield from relay(parts, job, raise_failure=False)
 
-    def end(visitor: str) -> str:
-        job = studio.current(visitor, parts.task)
-        if job is None or job.done:
-            return "Nothing is running."
-        job.stop()
-        return "Stopping ..."
+    def end(visitor: str) -> Any:
+        return told(studio.current(visitor, parts.task), lambda job: job.stop())
 
     run.click(start, [page.visitor, page.model, *parts.fields.values()], parts.outputs, trigger_mode="once", **QUEUED)
+    stop.click(None, None, parts.status, js="() => 'Stopping ...'", **QUIET)  # at once, and never after the last word
     stop.click(end, page.visitor, parts.status, **QUIET)
     page.returning.append((attach, [page.visitor], parts.outputs))
     if parts.given:

@@ -56,3 +56,15 @@ def guarded(handler: Callable) -> Callable:
             raise toast(problem(error)) from None
 
     return call
+
+
+def told(job: Any, tell: Callable[[Any], None]) -> Any:
+    """Tell a running job something; the relay says what came of it."""
+    if not alive(job):
+        return "Nothing is running."
+    tell(job)
+    return gr.skip()
+
+
+def alive(job: Any) -> bool:
+    return job is not None and not job.done

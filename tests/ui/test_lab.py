@@ -35,7 +35,7 @@ def component(demo, elem_id):
 
 
 def event_of(demo, button):
-    return next(fn for fn in demo.fns.values() if (button._id, "click") in fn.targets)
+    return next(fn for fn in demo.fns.values() if fn.fn is not None and (button._id, "click") in fn.targets)
 
 
 def run(demo, name, visitor, **changes):
