@@ -289,9 +289,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_texts_are_read_within_a_second(name):
-    started = time.process_time()
+    started = time.thread_time()
     parsed = parse(HOSTILE[name])
-    assert time.process_time() - started < 1
+    assert time.thread_time() - started < 1
     assert len(HOSTILE[name]) <= MAX_TEXT or f"first {MAX_TEXT:,}" in parsed.notes[0]
     assert sum(map(len, parsed.unknown.values())) < 2 * MAX_TEXT
     assert all(len(note) < 300 for note in parsed.notes)
@@ -302,9 +302,9 @@ def test_reading_takes_time_in_proportion_to_the_length():
     alphabet = ["Steps", "Seed", ": ", ", ", '"', "\\", "[", "]", "{", "}", "\n", " ", "1", "x", "Size: 64x64, ", "é"]
     for _ in range(200):
         text = "".join(rng.choices(alphabet, k=5_000))
-        started = time.process_time()
+        started = time.thread_time()
         parse(text)
-        assert time.process_time() - started < 0.5
+        assert time.thread_time() - started < 0.5
 
 
 def test_random_texts_never_raise_and_give_only_what_a_request_takes():
@@ -398,10 +398,10 @@ def test_a_zipped_text_of_a_hundred_megabytes_is_refused_within_a_second(tmp_pat
     packed = b"".join(packer.compress(bytes(1_000_000)) for _ in range(100)) + packer.flush()
     path = picture(tmp_path, chunk(b"zTXt", b"parameters\0\0" + packed))
     for look in (read, all_text):
-        started = time.process_time()
+        started = time.thread_time()
         with pytest.raises(RequestError, match="larger than 1 MB"):
             look(path)
-        assert time.process_time() - started < 1
+        assert time.thread_time() - started < 1
 
 
 @pytest.mark.parametrize("data", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(50), b"%!PS-Adobe"])

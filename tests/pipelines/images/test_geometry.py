@@ -108,11 +108,11 @@ def test_cutting_repeats_the_edge_where_the_box_sticks_out(mode, box):
 def test_every_shape_is_cut_and_pasted_without_huge_pictures_in_between(source, mode, work):
     image = smooth(*source)
     box = box_for(mode, source, work)
-    started = time.process_time()
+    started = time.thread_time()
     shown = cut(image, box, work)
     back = paste(image, shown, box, Image.new("L", source, 255))
     assert shown.size == work and back.size == source
-    assert time.process_time() - started < 3
+    assert time.thread_time() - started < 3
 
 
 @pytest.mark.parametrize("mode", ["stretch", "crop", "fill", "keep"])

@@ -96,9 +96,9 @@ def check(found):
 @pytest.mark.parametrize("name", TEXTS)
 def test_hostile_texts_are_read_within_a_second(name):
     text = TEXTS[name]()
-    started = time.process_time()
+    started = time.thread_time()
     found = parse_any(text)
-    assert time.process_time() - started < 1
+    assert time.thread_time() - started < 1
     check(found)
     assert len(text) <= MAX_JSON or found.parsed.notes
 
@@ -176,14 +176,14 @@ def test_a_picture_with_megabytes_of_text_is_read_or_refused_within_a_second(tmp
     for size in (30_000_000, 100_000_000):
         data = chunk(b"tEXt", b'prompt\0{"a": "' + b"x" * size + b'"}')
         (tmp_path / "y.png").write_bytes(plain[:33] + data + plain[33:])
-        started = time.process_time()
+        started = time.thread_time()
         try:
             found = read_any(tmp_path / "y.png")
         except RequestError as error:
             assert size == 100_000_000 and "Picture: " in str(error)
         else:
             assert size == 30_000_000 and "30,000,009 characters" in found.parsed.notes[0]
-        assert time.process_time() - started < 1
+        assert time.thread_time() - started < 1
 
 
 @pytest.mark.parametrize("length", [0, 8, 2**31, 2**32 - 1])

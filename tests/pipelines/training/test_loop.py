@@ -202,7 +202,7 @@ def test_a_full_disk_is_said_and_training_goes_on(make_config, tmp_path):
     events = history(folder.path)
     assert len([event for event in events if isinstance(event, StepDone)]) == 6
     assert any("could not be saved" in event.text for event in events if isinstance(event, Notice))
-    assert ended.how == "failed" and "--resume" in ended.text
+    assert ended.how == "failed" and "can go on" in ended.text
     assert list(folder.checkpoints.iterdir()) == []  # nothing half-written is left
     assert runs.run(config, folder).how == "finished"
 
