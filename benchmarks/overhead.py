@@ -160,8 +160,9 @@ def _private(tasks: list[str]) -> int:
         studio = _studio(folder)
         image = studio.images.add(Image.new("RGB", (128, 128), "red")).id
         for task in tasks:
-            values = _request(10).model_dump() | ({} if task == "txt2img" else {"image": image, "strength": 1.0})
-            studio.submit(make(TASKS[task], **values)).wait()
+            values = _request(10).model_dump() | {"image": image, "strength": 1.0}
+            studio.submit(make(TASKS[task], **{name: value for name, value in values.items()
+                                               if name in TASKS[task].model_fields})).wait()
         studio.close()
         return psutil.Process(os.getpid()).memory_full_info().uss
 
