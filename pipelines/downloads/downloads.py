@@ -162,7 +162,7 @@ class Download:
         except OSError as error:
             reason = "the disk is full" if error.errno == 28 else error.strerror or "the disk does not answer"
             end = DownloadFailed(self.title, ModelError(f"Download: {reason}."), can_resume=True)
-        except Exception:
+        except Exception:  # the thread's last line: whoever follows must be told an end, whatever it was
             log.exception("a download ended unexpectedly")
             end = DownloadFailed(self.title, ModelError("Download: it ended unexpectedly; the log says more."))
         with self._news:

@@ -126,7 +126,7 @@ class Library:
                 entry = None if scanning else self._wanted[0]
             try:
                 self._scan() if entry is None else self._hash(entry)
-            except Exception:
+            except Exception:  # one file, of any program, must not end the only thread that looks
                 log.exception("the library could not be read")
             with self._news:
                 if entry is None:

@@ -70,7 +70,8 @@ def run(config: TrainLora, folder: RunFolder) -> Ended:
             if memory.is_out_of_memory(error):
                 text = "Not enough memory. Choose a smaller resolution or batch size."
             elif isinstance(error, OSError):
-                text = f"The disk refused: {error.strerror or error}. The saved states are intact, and the run can go on from there."
+                text = (f"The disk refused: {error.strerror or error}. The saved states are intact, and the run can go "
+                        "on from there.")
             else:
                 text = f"Unexpected: {type(error).__name__}. The output tells more."
             ended = Ended(current.step, "failed", text)

@@ -91,24 +91,23 @@ def test_held_out_pairs_are_a_fixed_small_share():
     assert not data.held_out_pairs(many, 0.0)
 
 
-def test_a_damaged_drawings_cache_is_noticed(tmp_path, monkeypatch):
-    def collect(packages):
-        return CONCEPTS[:1], [["<svg/>"] * 4]
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><rect width="8" height="8" fill="#f00"/></svg>'
 
-    drawn = []
-    monkeypatch.setattr(data, "fetch", lambda cache: {})
-    monkeypatch.setattr(data, "_collect", collect)
-    monkeypatch.setattr(data, "rasterise", lambda svg: drawn.append(1) or np.full((128, 128, 4), 7, np.uint8))
-    first, _ = data.draw_all(tmp_path, log=lambda text: None)
-    assert first.shape == (1, 4, 128, 128, 4) and len(drawn) == 4
-    del first
+
+def test_a_damaged_drawings_cache_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "fetch", lambda cache: {})  # the network
+    monkeypatch.setattr(data, "_collect", lambda packages: (CONCEPTS[:1], [[SVG] * 4]))
+    file = tmp_path / "drawings.npy"
+    first = np.array(data.draw_all(tmp_path, log=lambda text: None)[0])
+    assert first.shape == (1, 4, 128, 128, 4) and (first[0, 0, 64, 64] == [255, 0, 0, 255]).all()
+    written = file.stat().st_mtime_ns
     data.draw_all(tmp_path)
-    assert len(drawn) == 4                                       # read, not drawn
-    blob = bytearray((tmp_path / "drawings.npy").read_bytes())
+    assert file.stat().st_mtime_ns == written                    # read, not drawn
+    blob = bytearray(file.read_bytes())
     blob[-1] ^= 1
-    (tmp_path / "drawings.npy").write_bytes(blob)
-    again, _ = data.draw_all(tmp_path, log=lambda text: None)
-    assert len(drawn) == 8 and again.min() == 7
+    file.write_bytes(blob)
+    again = np.array(data.draw_all(tmp_path, log=lambda text: None)[0])
+    assert (again == first).all() and file.read_bytes() != bytes(blob)
 
 
 def test_a_state_survives_a_round_trip_and_a_damaged_one_is_refused(tmp_path):
