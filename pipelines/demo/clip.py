@@ -22,8 +22,8 @@ from .training import Draw, Trainer, autocast, load_state, pick_device
 from .vae import to_pixels
 
 IMAGE_PX = 64
-EACH = 2       # pictures of a concept in a batch: so that style and background, too, must be told apart
-PLAIN = 0.5    # share of captions that name the thing alone; backgrounds are learned soon, things need the practice
+EACH = len(data.STYLES)     # of a concept, a batch holds the drawings of all styles: so they must be told apart
+PLAIN = 0.25   # share of captions that name the thing alone; backgrounds are learned soon, things need the practice
 
 
 class Block(nn.Module):
@@ -90,7 +90,7 @@ def key(config: Config) -> str:
 
 def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data.Concept], *, batch_size: int = 128,
           log=print, **budget) -> Clip:
-    """Train both towers on the taught concepts; the log says how often the right one of 200 names is picked."""
+    """Train both towers on the taught concepts; the log says how often the right name and style are picked."""
     device = pick_device()
     torch.manual_seed(config.seed)
     tokens = tokenizer(config, cache, concepts)
@@ -99,38 +99,54 @@ def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data
     colours = list(data.COLOURS)
     left_out = data.held_out_pairs(taught, config.held_out)
 
-    def sample(draw: Draw, size: int, each: int):
-        """Pictures, ids and what fits what; all captions of one kind if `each` is 1, for measuring."""
+    def sample(draw: Draw, size: int):
+        """`size` pictures, a caption for each, and what fits what."""
         rng, pictures, captions, things = draw.py, [], [], []
-        for i in rng.sample(range(len(taught)), min(size // each, len(taught))):
-            for _ in range(each):
-                style, colour = rng.choice(data.STYLES), rng.choice(colours)
+        for i in rng.sample(range(len(taught)), min(size // EACH, len(taught))):
+            for style in data.STYLES:
                 if (taught[i].name, style) in left_out:
                     continue
-                drawing = np.asarray(drawings[i, data.STYLES.index(style)])[::2, ::2]
-                pictures.append(data.compose(drawing, data.COLOURS[colour], rng, IMAGE_PX))
-                if each == 1 or rng.random() < PLAIN:
-                    name = taught[i].name if each == 1 or rng.random() < 0.7 else taught[i].short
+                colour = rng.choice(colours)
+                pictures.append(picture(i, style, colour, rng))
+                if rng.random() < PLAIN:
+                    name = taught[i].name if rng.random() < 0.7 else taught[i].short
                     captions.append(data.Caption(f"a {name}", taught[i].name))
                 else:
                     captions.append(data.caption(taught[i], style, colour, rng, empty=0))
                 things.append((taught[i].name, style, colour))
-        ids = tokens([c.text for c in captions], padding=True, return_tensors="pt").input_ids
-        return to_pixels(np.stack(pictures)).to(device), ids.to(device), fits(captions, things).to(device)
+        return pixels(pictures), ids([c.text for c in captions]), fits(captions, things).to(device)
+
+    def picture(i: int, style: str, colour: str, rng) -> np.ndarray:
+        drawing = np.asarray(drawings[i, data.STYLES.index(style)])[::2, ::2]
+        return data.compose(drawing, data.COLOURS[colour], rng, IMAGE_PX)
+
+    def pixels(pictures: list[np.ndarray]) -> Tensor:
+        return to_pixels(np.stack(pictures)).to(device)
+
+    def ids(texts: list[str]) -> Tensor:
+        return tokens(texts, padding=True, return_tensors="pt").input_ids.to(device)
 
     def loss_of(model, draw: Draw, size: int) -> Tensor:
-        pixels, ids, positive = sample(draw, size, EACH)
+        x, words, positive = sample(draw, size)
         with autocast(device):
-            text, image = model.embed_text(ids), model.embed_image(pixels)
+            text, image = model.embed_text(words), model.embed_image(x)
         return contrastive_loss(text, image, model.log_scale.exp().clamp(max=100), positive)
 
-    test = sample(Draw(99, 0), 200, 1)
+    rng = Draw(99, 0).py
+    shown = [(i, rng.choice(data.STYLES), rng.choice(colours)) for i in range(len(taught))]
+    test = pixels([picture(*one, rng) for one in shown])
+    names = ids([f"a {c.name}" for c in taught])
+    styled = ids([f"a {c.name}, {style} style" for c in taught for style in data.STYLES])
+    right = torch.tensor([data.STYLES.index(style) for _, style, _ in shown], device=device)
 
     @torch.no_grad()
     def report() -> str:
-        text, image = trainer.averaged.embed_text(test[1]), trainer.averaged.embed_image(test[0])
-        best = (image @ text.T).argmax(1).cpu()
-        return f"right name of {len(best)}: {(best == torch.arange(len(best))).float().mean():.0%}"
+        model = trainer.averaged
+        image = model.embed_image(test)
+        name = (image @ model.embed_text(names).T).argmax(1) == torch.arange(len(taught), device=device)
+        each = model.embed_text(styled).view(len(taught), len(data.STYLES), -1)
+        style = (image[:, None] * each).sum(-1).argmax(1) == right
+        return f"right name of {len(taught)}: {name.float().mean():.0%}, right style of 4: {style.float().mean():.0%}"
 
     trainer = Trainer(cache / "clip.state", model, key(config), batch=batch_size, lr=1e-3, ema=0.995,
                       seed=config.seed, warmup=100, log=log, **budget)

@@ -35,6 +35,7 @@ COLOURS = {
     "pink": (250, 160, 200), "gray": (150, 150, 150),
 }
 DRAWING_PX = 128
+SCALE = (0.62, 0.96)      # of the frame: the sizes at which drawings are placed
 
 
 class DataError(RuntimeError):
@@ -195,7 +196,7 @@ def background(colour: tuple[int, int, int], size_px: int, rng: random.Random, g
 
 
 def compose(drawing: np.ndarray, colour: tuple[int, int, int], rng: random.Random, size_px: int = 128,
-            scale: tuple[float, float] = (0.72, 0.96), gradients: float = 0.1) -> np.ndarray:
+            scale: tuple[float, float] = SCALE, gradients: float = 0.1) -> np.ndarray:
     """Place a premultiplied RGBA drawing (h, w, 4) on a background: (size, size, 3) uint8.
 
     The drawing keeps inside the frame: the free margin is shared out at random, so smaller drawings wander further.

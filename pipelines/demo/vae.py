@@ -136,16 +136,16 @@ def freeze(config: Config, cache: Path, drawings: np.ndarray, concepts: list[dat
     "scaling_factor", ...}; a second call reads the cache, a damaged one or another config's is made again. The
     encoder inside the file stays as it is when only the data change, so a trained UNet goes on fitting it.
     """
-    stamp = json.dumps([key(config), config.concepts, config.variants, [c.code for c in concepts[:config.concepts]]])
+    codes = [c.code for c in concepts[:config.concepts]]
+    stamp = json.dumps([key(config), config.concepts, config.variants, data.SCALE, codes])
     kept = load_state(frozen_path(cache), log)
     if kept is not None and kept["stamp"] == stamp:
         return kept
     model = load(config, cache).to(device := pick_device())
     styles, colours = range(len(data.STYLES)), list(data.COLOURS.values())
-    taught = concepts[:config.concepts]
-    latents = torch.empty(len(taught), len(data.STYLES), len(colours), config.variants, config.latent_channels,
+    latents = torch.empty(len(codes), len(data.STYLES), len(colours), config.variants, config.latent_channels,
                           config.latent_px, config.latent_px, dtype=torch.float16)
-    for i in range(len(taught)):
+    for i in range(len(codes)):
         rng = Draw(config.seed + 1, i).py
         pictures = np.stack([data.compose(np.asarray(drawings[i, s]), colour, rng, config.image_px)
                              for s in styles for colour in colours for _ in range(config.variants)])
@@ -153,7 +153,7 @@ def freeze(config: Config, cache: Path, drawings: np.ndarray, concepts: list[dat
             parts = [model.encode(part.to(device)).latent_dist.mean.float() for part in to_pixels(pictures).split(8)]
         latents[i] = torch.cat(parts).view(latents.shape[1:]).half().cpu()
         if i % 40 == 39:
-            log(f"latents of {i + 1} of {len(taught)} concepts")
+            log(f"latents of {i + 1} of {len(codes)} concepts")
     factor = kept["scaling_factor"] if kept else 1 / latents.float().std().item()
     encoder = {k: v.cpu() for k, v in model.state_dict().items() if k.startswith(("encoder.", "quant_conv."))}
     frozen = {"stamp": stamp, "latents": (latents.float() * factor).half(), "scaling_factor": factor,
