@@ -108,6 +108,7 @@ class Prompt:
     unbalanced: tuple[int, ...] = ()
 
 
+@lru_cache(maxsize=8)  # a prompt that is being typed is looked at from several sides
 def parse(text: str, *, composable: bool = True) -> Prompt:
     """Parse a prompt; never raises. composable: whether AND joins prompts (in a negative prompt it is a word)."""
     brackets = sum(map(text.count, "()[]"))
@@ -125,11 +126,11 @@ def parse(text: str, *, composable: bool = True) -> Prompt:
 
 def without_tags(text: str) -> tuple[str, tuple[str, ...]]:
     """Cut `<kind:...>` tags out of a prompt. Returns what is left and the tags."""
-    tags = tuple(match[0] for match in _TAG.finditer(text))
-    return (_TAG.sub("", text), tags) if tags else (text, ())
+    tags = tuple(match[0] for match in TAGS.finditer(text))
+    return (TAGS.sub("", text), tags) if tags else (text, ())
 
 
-_TAG = re.compile(r"<[a-zA-Z_]\w*:[^<>\n]*>")
+TAGS = re.compile(r"<[a-zA-Z_]\w*:[^<>\n]*>")
 
 
 def arrange(tokens: list[Token], composable: bool) -> tuple[list[Token], tuple[str, ...], tuple[int, ...]]:

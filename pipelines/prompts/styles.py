@@ -6,16 +6,19 @@ import codecs
 import csv
 import io
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import StudioError
+from ..errors import RequestError, StudioError
 
 COLUMNS = ("name", "prompt", "negative_prompt")
 MARK = "{prompt}"
 MAX_FILE_BYTES = 16_000_000
 MAX_FIELD = 100_000
+MAX_NAME = 100
+MAX_STYLES = 5_000
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,50 @@ class Style:
     name: str
     prompt: str = ""
     negative_prompt: str = ""
+
+
+class Styles:
+    """The styles of one file. It may be edited by hand meanwhile: it is read again whenever it has changed."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._lock = threading.Lock()
+        self._seen: tuple[object, tuple[Style, ...]] = (None, ())
+
+    def all(self) -> tuple[Style, ...]:
+        """Every style, in the file's order. Raises StudioError when the file is no such table."""
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return ()
+        sign = (stat.st_mtime_ns, stat.st_size)
+        if self._seen[0] != sign:
+            self._seen = (sign, read(self._path))
+        return self._seen[1]
+
+    def named(self, names: Iterable[str]) -> tuple[Style, ...]:
+        """The styles of these names, in this order. Raises RequestError for one that is not there."""
+        known = {style.name: style for style in self.all()}
+        for name in names:
+            if name not in known:
+                raise RequestError(f"Styles: there is none called {name[:MAX_NAME]!r}.", "styles")
+        return tuple(known[name] for name in names)
+
+    def save(self, *styles: Style) -> None:
+        """Add styles, or put them in the place of those of the same names. Raises StudioError for a bad name."""
+        for style in styles:
+            if not style.name.strip() or len(style.name) > MAX_NAME:
+                raise StudioError(f"Name: a style needs one, of at most {MAX_NAME} characters.")
+        with self._lock:
+            merged = {style.name: style for style in (*self.all(), *styles)}
+            if len(merged) > MAX_STYLES:
+                raise StudioError(f"There are {len(merged):,} styles. At most {MAX_STYLES:,}.")
+            write(self._path, tuple(merged.values()))
+
+    def delete(self, name: str) -> None:
+        """Take a style out of the file; the file before stays as .bak."""
+        with self._lock:
+            write(self._path, [style for style in self.all() if style.name != name])
 
 
 def apply(prompt: str, negative_prompt: str, styles: Iterable[Style]) -> tuple[str, str]:

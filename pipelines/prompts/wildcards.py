@@ -25,15 +25,16 @@ MAX_CHOICES = 1_000  # made for one prompt
 MAX_FILE_BYTES = 4_000_000
 MAX_COMBINATIONS = 10_000
 
-GRAMMAR = r"""
+NAME = r"__[\w\-. *\/]+?__"
+GRAMMAR = rf"""
 start: _any*
 _any: TEXT | NAME | BAR | choice
 choice: _OPEN _any* _CLOSE
-NAME.2: /__[\w\-. *\/]+?__/
-TEXT: /(?:(?!__[\w\-. *\/]+?__)[^{}|])+/
+NAME.2: /{NAME}/
+TEXT: /(?:(?!{NAME})[^{{}}|])+/
 BAR: "|"
-_OPEN: "{"
-_CLOSE: "}"
+_OPEN: "{{"
+_CLOSE: "}}"
 """
 WEIGHT = re.compile(r"\s*(\d{1,6}(?:\.\d{0,6})?|\.\d{1,6})\s*::")
 
@@ -71,10 +72,9 @@ class Wildcards:
         files = sorted(self._folder.rglob("*.txt")) if self._folder.is_dir() else ()
         return tuple(file.relative_to(self._folder).with_suffix("").as_posix() for file in files)
 
-    def unknown(self, text: str) -> tuple[str, ...]:
-        """Names in a text for which there is no file."""
-        return tuple(dict.fromkeys(node.name for node in _walk(parse(text))
-                                   if isinstance(node, Name) and not self._options(node.name)))
+    def has(self, name: str) -> bool:
+        """Whether there is a file for a name."""
+        return bool(self._files(name))
 
     def expand(self, text: str, seed: int) -> str:
         """Choose by the seed. A name without a file stays as it is; text without syntax comes back unchanged.
@@ -265,14 +265,6 @@ def _read(file: Path) -> list[tuple[float, Nodes]]:
         raw = opened.read(MAX_FILE_BYTES)
     lines = (line.strip() for line in raw.decode("utf-8-sig", "replace").splitlines())
     return [_weighted(parse(line)) for line in lines if line and not line.startswith("#")]
-
-
-def _walk(nodes: Nodes) -> Iterator[str | Name | Choice]:
-    for node in nodes:
-        yield node
-        if isinstance(node, Choice):
-            for _, option in node.options:
-                yield from _walk(option)
 
 
 def _short_enough(text: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.errors import StudioError
-from pipelines.prompts.styles import Style, apply, read, write
+from pipelines.errors import RequestError, StudioError
+from pipelines.prompts.styles import MAX_NAME, Style, Styles, apply, read, write
 
 STYLES = (Style("Ölbild", 'oil on canvas, "impasto", {prompt}', "photo"), Style("two\nlines", "a,\nb", ""),
           Style("empty"))
@@ -62,3 +62,27 @@ def test_styles_go_around_or_behind_what_was_typed():
     assert apply("a cat", "", (around, behind)) == ("a photo of a cat, sharp, 50mm", "blurry")
     assert apply(" a cat ", "x", (Style("empty"),)) == (" a cat ", "x")
     assert apply("", "bad", (Style("3", "y", "worse, {prompt}"),)) == ("y", "worse, bad")
+
+
+def test_a_file_that_was_edited_by_hand_is_read_again(tmp_path):
+    styles = Styles(tmp_path / "styles.csv")
+    assert styles.all() == ()
+    styles.save(*STYLES)
+    (tmp_path / "styles.csv").write_text("name,prompt\nnew,by hand\n")
+    assert styles.all() == (Style("new", "by hand"),)
+    styles.save(Style("new", "again"), Style("other"))
+    assert styles.all() == (Style("new", "again"), Style("other"))
+    styles.delete("new")
+    assert Styles(tmp_path / "styles.csv").all() == (Style("other"),)
+
+
+def test_an_unknown_style_and_a_nameless_one_are_refused_by_name(tmp_path):
+    styles = Styles(tmp_path / "styles.csv")
+    styles.save(*STYLES)
+    assert styles.named(["empty", "Ölbild"]) == (STYLES[2], STYLES[0])
+    with pytest.raises(RequestError, match="none called 'oil'"):
+        styles.named(["oil"])
+    for name in (" ", "x" * (MAX_NAME + 1)):
+        with pytest.raises(StudioError, match="Name: a style needs one"):
+            styles.save(Style(name, "a"))
+    assert styles.all() == STYLES

@@ -1,0 +1,49 @@
+"""Places in a prompt that will not do what they look like: said while somebody types, before anything runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..adapters.tags import TAG
+from .grammar import TAGS, parse
+from .wildcards import NAME
+
+MAX_MARKS = 20
+SHOWN = 40  # characters of a name that are repeated
+
+
+@dataclass(frozen=True)
+class Mark:
+    """start, end: the place, in characters. why: one plain sentence."""
+
+    start: int
+    end: int
+    why: str
+
+
+def marks(text: str, *, is_lora: Callable[[str], bool], is_wildcard: Callable[[str], bool]) -> tuple[Mark, ...]:
+    """Find brackets without a partner and names that nothing here answers to. At most MAX_MARKS, in order."""
+    found = [Mark(at, at + 1, "This bracket has no partner.") for at in _alone(text)]
+    for tag in TAGS.finditer(text):
+        why = _tag(tag[0], is_lora)
+        if why:
+            found.append(Mark(*tag.span(), why))
+    for name in re.finditer(NAME, text):
+        if not is_wildcard(name[0][2:-2].strip()):
+            found.append(Mark(*name.span(), f"There is no wildcard file for {name[0][:SHOWN]}."))
+    return tuple(sorted(found, key=lambda mark: mark.start)[:MAX_MARKS])
+
+
+def _alone(text: str) -> tuple[int, ...]:
+    # Brackets inside tags are parts of names. The text keeps its length, so places stay what they are.
+    return parse(TAGS.sub(lambda tag: "x" * len(tag[0]), text)).unbalanced
+
+
+def _tag(text: str, is_lora: Callable[[str], bool]) -> str:
+    lora = TAG.fullmatch(text)
+    if not lora:
+        return f"Nothing here knows the tag {text[:SHOWN]}."
+    name = lora[1].partition(":")[0].strip()
+    return "" if is_lora(name) else f"There is no LoRA called {name[:SHOWN]}."
