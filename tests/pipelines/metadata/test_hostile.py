@@ -1,5 +1,6 @@
 """What a stranger can put into a picture or the clipboard: nothing hangs, nothing raises, all is told."""
 
+import gc
 import json
 import random
 import struct
@@ -96,9 +97,12 @@ def check(found):
 @pytest.mark.parametrize("name", TEXTS)
 def test_hostile_texts_are_read_within_a_second(name):
     text = TEXTS[name]()
+    gc.freeze()  # what other tests left in memory is not for the collector to walk while the clock runs
     started = time.thread_time()
     found = parse_any(text)
-    assert time.thread_time() - started < 1
+    took_s = time.thread_time() - started
+    gc.unfreeze()
+    assert took_s < 1
     check(found)
     assert len(text) <= MAX_JSON or found.parsed.notes
 
