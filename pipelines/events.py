@@ -76,6 +76,11 @@ class Record:
     image: Image.Image | None = None
     is_grid: bool = False
 
+    @property
+    def id(self) -> str:
+        """Names the picture without saying where it lies: "2026-05-01/00007-41.png"; "" when it was not written."""
+        return "" if self.path is None else f"{self.path.parent.name}/{self.path.name}"
+
 
 @dataclass(frozen=True)
 class Saved:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,12 +16,14 @@ from threading import Lock
 from PIL import Image
 
 from . import metadata
+from .errors import StudioError
 from .events import Event, Notice, Record, Saved
 
 log = logging.getLogger(__name__)
 
 INDEX = "index.jsonl"
 NAME = re.compile(r"(?:grid-)?(\d{5,})(?:-\d+)?\.png")
+ID = re.compile(rf"(\d{{4}}-\d\d-\d\d)/({NAME.pattern})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,24 @@ class Results:
                     break
         return found
 
+    def delete(self, record_id: str, owner: str) -> None:
+        """Remove a picture and its line in the index. Raises StudioError for one that is not this owner's."""
+        match = ID.fullmatch(record_id)
+        folder, name = (self._folder / match[1], match[2]) if match else (self._folder, "")
+        index = folder / INDEX
+        try:
+            with self._lock:
+                lines = index.read_text(encoding="utf-8").splitlines(keepends=True) if name and owner else []
+                kept = [line for line in lines if not _tells_of(line, name, owner)]
+                if len(kept) == len(lines):
+                    raise StudioError("Picture: it is not among yours, or it was deleted already.")
+                (folder / name).unlink(missing_ok=True)
+                new = index.with_suffix(".new")
+                new.write_text("".join(kept), encoding="utf-8")
+                os.replace(new, index)
+        except OSError as error:
+            raise StudioError(f"The picture could not be deleted: {error.strerror or 'the disk refused'}.") from None
+
     def _write(self, made: Made, facts: dict) -> Path:
         folder = self._folder / date.today().isoformat()
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,6 +114,14 @@ class Results:
             return f" ({shutil.disk_usage(self._folder).free // 2**20} MB free)"
         except OSError:
             return ""
+
+
+def _tells_of(line: str, name: str, owner: str) -> bool:
+    try:
+        entry = json.loads(line)
+        return (entry["file"], entry["owner"]) == (name, owner)
+    except (ValueError, TypeError, KeyError):  # a damaged line
+        return False
 
 
 def _names(folder: Path) -> Iterator[str]:

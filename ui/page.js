@@ -32,6 +32,7 @@ window.atelier = (() => {
   // What was typed
 
   function fits(rule, value) {
+    if (rule.kind === "list") return Array.isArray(value) && value.every((each) => typeof each === "string");
     if (rule.choices) return rule.choices.includes(value);
     if (rule.kind === "number") return Number.isFinite(value) && value >= rule.low && value <= rule.high;
     if (rule.kind === "string") return typeof value === "string" && value.length <= 20000;
@@ -72,21 +73,24 @@ window.atelier = (() => {
   }
 
   const chosen = () => document.querySelector('#tabs [role="tab"][aria-selected="true"]');
+  // Tabs for which a narrow page has no room are in a menu, where they have no id, only their label.
+  const folded = () => [...document.querySelectorAll("#tabs .overflow-dropdown button")];
   const unfolded = (block) => block.querySelector(":scope > button")?.classList.contains("open");
 
   async function returnToPlace() {
-    const { tab, open } = place();
-    const button = document.querySelector(`#tabs [role="tab"][data-tab-id="${CSS.escape(String(tab))}"]`);
+    const { tab, label, open } = place();
+    const button = document.querySelector(`#tabs [role="tab"][data-tab-id="${CSS.escape(String(tab))}"]`)
+      ?? folded().find((each) => each.textContent.trim() === label);
     if (button && button !== chosen()) button.click();
-    await until(() => (!button || button === chosen()) && ready());
+    await until(() => (!button || chosen()?.dataset.tabId === tab) && ready());
     for (const id of Array.isArray(open) ? open : []) {
       const block = document.getElementById(id);
       if (block?.classList.contains("more") && !unfolded(block)) block.querySelector(":scope > button")?.click();
     }
   }
 
-  function noteTab() {
-    if (restored) note({ tab: chosen()?.dataset.tabId });
+  function noteTab([tab, label]) {
+    if (restored) note({ tab, label });
     until(ready).then(explain);
     return [];
   }
@@ -244,5 +248,5 @@ window.atelier = (() => {
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();
 
-  return { save, restore, answered, settled, generate, aspect, noteTab };
+  return { fits, save, restore, answered, settled, generate, aspect, noteTab };
 })();

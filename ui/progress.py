@@ -54,6 +54,7 @@ def relay(panel: Panel, job: Any, earlier: list[Shown], raise_failure: bool = Tr
     failure = ""
     last_yield = last_preview = 0.0
     request = getattr(job.request, "base", job.request)  # of a grid: the request that is varied
+    best = 0 if request is job.request else -1  # what is looked at in the end: the first picture, or the X/Y/Z grid
     for event in job.follow():
         now = time.monotonic()
         match event:
@@ -74,10 +75,10 @@ def relay(panel: Panel, job: Any, earlier: list[Shown], raise_failure: bool = Tr
                 update[panel.status] = f"Loading {title} ..."
             case events.Finished():
                 update |= {panel.status: finished_line(event), panel.bar: bar("done"),
-                           **_settled(panel, made, earlier)}
+                           **_settled(panel, made, earlier, best)}
             case events.Failed(error):
                 failure = problem(error)
-                update |= {**_settled(panel, made, earlier), **refuse(panel, failure)}
+                update |= {**_settled(panel, made, earlier, best), **refuse(panel, failure)}
         ended = isinstance(event, events.Finished | events.Failed)
         if ended or now - last_yield >= (PACE_S if update else IDLE_S):
             yield update
@@ -86,9 +87,9 @@ def relay(panel: Panel, job: Any, earlier: list[Shown], raise_failure: bool = Tr
         raise toast(failure)
 
 
-def _settled(panel: Panel, made: list[Shown], earlier: list[Shown]) -> dict:
+def _settled(panel: Panel, made: list[Shown], earlier: list[Shown], best: int) -> dict:
     # A run that is stopped or fails leaves a preview behind: put a finished picture back.
-    return panel.select(joined(made, earlier), len(made) - 1) if made else panel.show(earlier, 0)
+    return panel.show(joined(made, earlier), best % len(made)) if made else panel.show(earlier, 0)
 
 
 def enlarged(preview: Image.Image, request: Any) -> Image.Image:

@@ -15,17 +15,20 @@ from PIL import Image
 from pipelines.errors import StudioError
 from pipelines.events import Record
 
-from .wiring import QUIET
+from .wiring import QUEUED, QUIET, alive, guarded
 
 THUMBNAIL_SIDE_PX = 256
-STRIP_LENGTH = 60  # this run's pictures, then earlier ones of today
+STRIP_LENGTH = 60  # this run's pictures, all of them, then earlier ones of today
 SEND_LABELS = {"txt2img": "Text to image", "img2img": "Image to image", "inpaint": "Inpaint",
                "image_info": "Image info"}
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A finished picture as the page shows it. path and thumbnail lie in Gradio's cache, where a page may read."""
+    """A finished picture as the page shows it. path and thumbnail lie in Gradio's cache, where a page may read.
+
+    key: tells pictures apart: the record's id, or the path of one that could not be saved.
+    """
 
     path: str
     thumbnail: str
@@ -41,7 +44,7 @@ class Shown:
         path = (save_file_to_cache(record.path, cache) if record.path is not None
                 else save_pil_to_cache(record.image, cache, format="png"))
         caption = "grid" if record.is_grid else str(record.seed)
-        return cls(path, _thumbnail(path, cache), record.infotext, caption, record.seed, str(record.path or path))
+        return cls(path, _thumbnail(path, cache), record.infotext, caption, record.seed, record.id or path)
 
 
 def _thumbnail(path: str, cache: str) -> str:
@@ -56,7 +59,7 @@ def _thumbnail(path: str, cache: str) -> str:
 def joined(made: list[Shown], earlier: list[Shown]) -> list[Shown]:
     """This run's pictures first, then the earlier ones, none of them twice."""
     keys = {each.key for each in made}
-    return (made + [each for each in earlier if each.key not in keys])[:STRIP_LENGTH]
+    return (made + [each for each in earlier if each.key not in keys])[:max(STRIP_LENGTH, len(made))]
 
 
 def today(studio: Any, visitor: str, task: str) -> list[Shown]:
@@ -92,6 +95,7 @@ class Panel:
     infotext: gr.Textbox
     shown: gr.State
     selected: gr.State
+    delete: gr.Button
     send: dict[str, gr.Button] = field(default_factory=dict)
     compare: gr.Button | None = None
 
@@ -148,10 +152,11 @@ def panel(task: str, lines: tuple, fill_empty: Callable[[], Any], comparable: bo
             compare_button = gr.Button("Compare", size="sm", min_width=60, elem_id=f"{task}-compare")
         download = gr.DownloadButton("Download", size="sm", min_width=60, interactive=False,
                                      elem_id=f"{task}-download")
+        delete = gr.Button("Delete", size="sm", min_width=60, elem_id=f"{task}-delete")
     infotext = gr.Textbox("", label="Settings of this picture", lines=2, max_lines=2, interactive=False,
                           buttons=["copy"], elem_classes="infotext", elem_id=f"{task}-infotext")
-    made = Panel(task, *lines, picture, slider, empty, strip, download, infotext, gr.State([]), gr.State(0), send,
-                 compare_button)
+    made = Panel(task, *lines, picture, slider, empty, strip, download, infotext, gr.State([]), gr.State(0), delete,
+                 send, compare_button)
 
     def choose(shown: list[Shown], event: gr.SelectData) -> dict:
         return made.select(shown, event.index)
@@ -182,3 +187,23 @@ def compare(studio: Any, panel: Panel, image_id: gr.Textbox) -> None:
         return gr.ImageSlider((path, result), visible=True), True
 
     panel.compare.click(toggle, [open_now, panel.shown, panel.selected, image_id], [panel.slider, open_now], **QUIET)
+
+
+# Asks first. The answer travels in the place of the visitor's id: nobody in particular owns nothing.
+ASK = "(visitor, ...rest) => [confirm('Delete this picture and its file?') ? visitor : '', ...rest]"
+
+
+def deletable(studio: Any, panel: Panel, visitor: gr.Textbox) -> None:
+    """Let the Delete button remove the selected picture, if it is the visitor's own, from page and disk."""
+
+    def delete(who: str, shown: list[Shown], selected: int) -> dict:
+        if not who or not shown:
+            return {panel.selected: selected}
+        if alive(studio.current(who, panel.task)):
+            raise StudioError("Wait until the pictures of this run are ready, or press Stop; then delete.")
+        if shown[selected].key != shown[selected].path:  # else it was never saved
+            studio.results.delete(shown[selected].key, owner_of(who))
+        rest = shown[:selected] + shown[selected + 1:]
+        return {panel.status: "Deleted.", **panel.show(rest, max(0, min(selected, len(rest) - 1)))}
+
+    panel.delete.click(guarded(delete), [visitor, panel.shown, panel.selected], panel.outputs, js=ASK, **QUEUED)

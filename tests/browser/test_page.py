@@ -78,15 +78,37 @@ def test_small_pictures_are_shown_at_whole_multiples_with_crisp_edges(page):
     assert across == down == int(across) > 1
 
 
-def test_a_batch_shows_every_picture_and_the_grid_last(page):
+def test_a_batch_shows_its_first_picture_and_the_grid_last(page):
     quick(page)
     box(page, "txt2img-batch_count").fill("2")
     box(page, "txt2img-seed").fill("41")
     generate(page, "txt2img")
     status(page, "txt2img", "^2 pictures in ")
     expect(page.locator("#txt2img-strip .caption-label")).to_have_text(["41", "42", "grid"])
-    page.locator("#txt2img-strip button.thumbnail-item").first.click()
     expect(box(page, "txt2img-infotext")).to_have_value(re.compile("Seed: 41,"))
+    expect(page.locator("#txt2img-strip .thumbnail-item.selected")).to_have_text("41")
+    page.locator("#txt2img-strip button.thumbnail-item").last.click()
+    expect(page.locator("#txt2img-picture img")).to_have_js_property("naturalWidth", 128)  # two beside each other
+
+
+def test_a_picture_is_deleted_from_page_and_disk_after_a_question(page, studio):
+    quick(page)
+    box(page, "txt2img-batch_count").fill("2")
+    box(page, "txt2img-seed").fill("51")
+    generate(page, "txt2img")
+    status(page, "txt2img", "^2 pictures in ")
+    delete, captions = page.locator("#txt2img-delete"), page.locator("#txt2img-strip .caption-label")
+    owner = page.evaluate("localStorage.getItem('atelier-owner')")
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    with page.expect_response(re.compile("/queue/join")):
+        delete.click()
+    expect(captions).to_have_count(3)
+    page.once("dialog", lambda dialog: dialog.accept())
+    delete.click()
+    status(page, "txt2img", "^Deleted")
+    expect(captions).to_have_text(["52", "grid"])
+    expect(box(page, "txt2img-infotext")).to_have_value(re.compile("Seed: 52,"))
+    assert sorted(record.seed for record in studio.today(owner) if not record.is_grid) == [52]
 
 
 def test_control_and_enter_generates_from_any_box(page):
@@ -162,6 +184,18 @@ def test_what_was_typed_survives_a_reload(page):
     expect(box(page, "txt2img-steps")).to_have_value("37")
     expect(box(page, "txt2img-clip_skip")).to_have_value("2")
     expect(box(page, "txt2img-clip_skip")).to_be_visible()  # "More" is open again
+
+
+def test_a_reload_on_a_phone_comes_back_to_a_tab_from_the_menu(visit):
+    page = visit(390, 844)
+    page.locator("#tabs .overflow-menu > button").click()
+    page.locator("#tabs .overflow-dropdown").get_by_text("Image info", exact=True).click()
+    tab = page.get_by_role("tab", name="Image info", exact=True)
+    expect(tab).to_have_attribute("aria-selected", "true")
+    page.wait_for_function("localStorage.getItem('atelier-place')?.includes('image_info')")
+    page.reload(wait_until="domcontentloaded")
+    settled(page)
+    expect(tab).to_have_attribute("aria-selected", "true")
 
 
 def test_a_damaged_store_falls_back_to_defaults(chromium, url):
