@@ -21,10 +21,10 @@ LOOK_EVERY_S = 0.5
 
 @dataclass(frozen=True)
 class TrainRun:
-    """Ask for a run's process to be started, resumed, or only waited for. name: of its folder."""
+    """Ask for a run's process to be started, tried, resumed, or only waited for. name: of its folder."""
 
     name: str
-    how: str  # begin, resume or watch
+    how: str  # begin, probe, resume or watch
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ class Runs:
     def work(self, job: Job, run: TrainRun) -> Iterator[Event]:
         """Keep the queue's turn for as long as the run's process lives; Stop of the job stops the run."""
         folder = self.card(run.name).folder
-        if run.how != "watch":
+        if run.how == "probe":
+            follow.probe(folder)
+        elif run.how != "watch":
             follow.resume(folder)
         asked = False
         while RunFolder(folder).is_alive:

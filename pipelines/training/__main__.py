@@ -1,12 +1,15 @@
-"""python -m pipelines.training CONFIG.toml | RUN_FOLDER [--resume]"""
+"""python -m pipelines.training CONFIG.toml | RUN_FOLDER [--resume | --probe]"""
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 from ..device import prepare_environment
@@ -16,11 +19,11 @@ from .request import REQUIRED, TrainLora, changed_since, from_toml
 
 
 def main(argv: list[str]) -> int:
-    """Run, and return the exit code: 0 for finished, stopped and paused, 1 for failed, 2 for a config that is wrong."""
+    """Run, and return the exit code: 0 for an end in order, 1 for failed, 2 for a config that is wrong."""
     said = parser().parse_args(argv)
     prepare_environment(os.environ)
     try:
-        config, folder = chosen(said.what, resume=said.resume)
+        config, folder = chosen(said.what, resume=said.resume, only_probe=said.probe)
     except StudioError as error:
         print(error, file=sys.stderr)
         return 2
@@ -28,7 +31,7 @@ def main(argv: list[str]) -> int:
     try:
         from .run import run  # torch comes with it
 
-        ended = run(config, folder)
+        ended = run(config, folder, only_probe=said.probe)
     except StudioError as error:
         print(error, file=sys.stderr)
         return 2
@@ -40,15 +43,19 @@ def main(argv: list[str]) -> int:
     return 1 if ended.how == "failed" else 0
 
 
-def chosen(what: Path, *, resume: bool) -> tuple[TrainLora, RunFolder]:
-    """The config and the run folder that the command line means. Raises StudioError."""
+def chosen(what: Path, *, resume: bool, only_probe: bool) -> tuple[TrainLora, RunFolder]:
+    """The config and the run folder that the command line means; a folder for once to probe. Raises StudioError."""
     if what.is_dir():
         folder = RunFolder(what.absolute())
         config = folder.config()
-        if not resume and folder.has_begun:
+        if not (resume or only_probe) and folder.has_begun:
             raise StudioError(f"{what.name}: this run has begun already. --resume goes on.")
         return config, folder
     config = from_toml(what)
+    if only_probe:
+        place = tempfile.mkdtemp(prefix="probe-")
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
+        return config, RunFolder(Path(place))
     folder = RunFolder(Path(config.output) / f"{config.name}-run")
     leads = os.environ.get("RANK", "0") == "0"  # of several processes one alone moves folders
     if folder.path.is_dir() and leads:
@@ -76,6 +83,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("what", metavar="CONFIG.toml | RUN_FOLDER", type=Path, help="a config, or the folder of a run")
     made.add_argument("--resume", action="store_true", help="go on from the newest saved state, from 0 if there is "
                                                             "none")
+    made.add_argument("--probe", action="store_true", help="try a few steps, say what memory and time the run would "
+                                                           "take, and end")
     return made
 
 

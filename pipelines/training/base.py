@@ -57,15 +57,6 @@ class Base:
         """Sides must be multiples of this many px: the U-Net halves the latents, too."""
         return self.latent_px * 2 ** (len(self.unet.config.block_out_channels) - 1)
 
-    @property
-    def peak_bytes(self) -> int:
-        """Most memory that was taken on the card so far; on a CPU what the process takes."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
-        import psutil
-
-        return psutil.Process().memory_info().rss
-
     def park(self, text_too: bool) -> None:
         """Move what training does not use to host memory; a no-op on a CPU."""
         for part in (self.vae, *(self.encoders.values() if text_too else ())):

@@ -34,12 +34,19 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the first steps tell of the rest. peak_bytes: on the device; of the process on a CPU."""
+    """What a few steps tell of the rest, samples and measurements included. step: 0 before the first one counts.
+
+    peak_bytes: most memory taken, on the device; of the process on a CPU. room_bytes: what it could take.
+    micro_batch: pictures computed at once.
+    """
 
     step: int
     seconds_per_step: float
     seconds_left: float
     peak_bytes: int
+    room_bytes: int
+    micro_batch: int
+    checkpointing: bool
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a process. how: finished, stopped, paused or failed. file: the result, or the newest checkpoint's."""
+    """The end of a process. how: finished, stopped, paused, probed or failed. file: of the result."""
 
     step: int
     how: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from threading import Thread
 from typing import Any
 
 from ..errors import StudioError
-from .events import Event, from_line, to_line
+from .events import Ended, Event, from_line, to_line
 from .request import TrainLora, from_table
 
 HEARTBEAT_S = 2.0
@@ -86,8 +87,12 @@ class RunFolder:
     def manifest(self) -> dict[str, Any] | None:
         return _table(self.manifest_file)
 
-    def step_aside(self) -> Path:
-        """Rename the folder, so that a new run can have the name; nothing is lost."""
+    def step_aside(self) -> Path | None:
+        """Rename the folder, so that a new run can have the name. One that was only probed is removed."""
+        events, _ = read_events(self)
+        if events and isinstance(events[-1], Ended) and events[-1].how == "probed":
+            shutil.rmtree(self.path)
+            return None
         number = 1
         while (old := self.path.with_name(f"{self.path.name}-{number}")).exists():
             number += 1

@@ -27,9 +27,9 @@ TAIL = 400  # characters of the output that are repeated
 
 @dataclass(frozen=True)
 class RunState:
-    """How a run stands. how: new, running, finished, stopped, paused, failed or killed. step, steps: the last known.
+    """How a run stands. how: new, running, finished, stopped, paused, probed, failed or killed.
 
-    saved_step: of the newest state on disk. text: one sentence for the person.
+    step, steps: the last known. saved_step: of the newest state on disk. text: one sentence for the person.
     """
 
     how: str
@@ -40,7 +40,7 @@ class RunState:
 
     @property
     def can_resume(self) -> bool:
-        return self.how in ("stopped", "paused", "failed", "killed")
+        return self.how in ("stopped", "paused", "probed", "failed", "killed")
 
 
 def begin(config: TrainLora, folder: Path) -> subprocess.Popen:
@@ -59,6 +59,11 @@ def resume(folder: Path) -> subprocess.Popen:
     if run.is_alive:
         raise StudioError(f"{folder.name[:80]}: this run is going on.")
     return _spawn(run, "--resume")
+
+
+def probe(folder: Path) -> subprocess.Popen:
+    """Try a few steps of a run that has not begun, in a new process, which ends with how "probed"."""
+    return _spawn(RunFolder(folder), "--probe")
 
 
 def ask(folder: Path, word: str) -> None:

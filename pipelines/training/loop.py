@@ -19,7 +19,7 @@ from .. import memory
 from ..errors import OutOfMemory, StudioError
 from . import objective, optimizers
 from .base import Base
-from .events import CheckpointSaved, Event, Forecast, HeldOut, Notice, Skipped, StepDone
+from .events import CheckpointSaved, Event, HeldOut, Notice, Skipped, StepDone
 from .examples import Draw, Examples, by_shape, seed_of
 from .losses import total
 from .progress import WORDS, Hooks, Progress
@@ -30,32 +30,32 @@ from .trainee import Average, Trainee
 
 BAD_IN_A_ROW = 3  # updates that are not finite before the run goes back to the last state
 MAX_ROLLBACKS = 2
-FORECAST_AT = 4  # updates; the first is slower than the rest
 SMOOTHING = 0.1
 
 
 class Loop:
     """One run on one model. Make it, `resume` if there is a state, then iterate over `train`.
 
-    saved_step: of the last state that is safely on disk, -1 before there is one.
+    saved_step: of the last state that is safely on disk, -1 before there is one. aside_s: what samples and
+    measurements are expected to take, in seconds for each step.
     """
 
     def __init__(self, base: Base, config: TrainLora, examples: Examples, trainee: Trainee, checkpoints: Checkpoints,
                  hooks: Hooks, team: Team | None = None):
         self.base, self.config, self.examples, self.trainee = base, config, examples, trainee
-        self.checkpoints, self._hooks, self._team = checkpoints, hooks, team or Team()
+        self.checkpoints, self._hooks, self.team = checkpoints, hooks, team or Team()
         self.average = Average(config.ema, trainee)
         self.optimizer = optimizers.make(config, trainee.groups)
         self.progress = Progress(micro_batch=config.batch_size)
         self._start = None if config.method == "full" else {k: v.clone() for k, v in trainee.weights().items()}
-        self._saved_at, self._tried_step, self.saved_step = monotonic(), -1, -1
+        self._saved_at, self._tried_step, self.saved_step, self.aside_s = monotonic(), -1, -1, 0.0
         self._updates = self._order()
-        self._set_checkpointing(config.gradient_checkpointing == "on")
+        self.set_checkpointing(config.gradient_checkpointing == "on")
 
     @property
     def update_size(self) -> int:
         """Pictures in an update, over all processes."""
-        return self.config.batch_size * self.config.accumulation * self._team.size
+        return self.config.batch_size * self.config.accumulation * self.team.size
 
     # States
 
@@ -76,9 +76,9 @@ class Loop:
             self.average.weights = tree["average"]
         self.optimizer.load_state_dict(tree["optimizer"])
         self.progress = Progress(**tree["progress"])
-        self._saved_step = self.progress.step
+        self.saved_step = self.progress.step
         self._updates = self._order()
-        self._set_checkpointing(self.progress.checkpointing)
+        self.set_checkpointing(self.progress.checkpointing)
 
     def save(self) -> Iterator[Event]:
         """Save the exact state and the usable weights. What the disk refuses is said, and the run goes on.
@@ -90,7 +90,7 @@ class Loop:
             yield from self._roll_back()
             return
         self._tried_step = self.progress.step
-        if not self._team.leads:
+        if not self.team.leads:
             return
         step, name = self.progress.step, []
 
@@ -113,6 +113,7 @@ class Loop:
     def train(self) -> Iterator[Event]:
         """Run to the end or until asked to stop; the generator's return value says how: finished, stopped, paused."""
         config, first, step_s = self.config, self.progress.step, 0.0
+        began, busy_s = monotonic(), 0.0
         if first == 0:
             yield from self._measure()
         while self.progress.step < config.steps:
@@ -139,11 +140,12 @@ class Loop:
                     yield from self._roll_back()
                 continue
             took = monotonic() - since
+            busy_s += took
             step_s = took if step - first < 3 else (1 - SMOOTHING) * step_s + SMOOTHING * took
-            left = step_s * (config.steps - step)
+            share = (step - first) / (config.steps - first)  # by which what was seen counts more than the forecast
+            aside_s = self.aside_s + share * ((monotonic() - began - busy_s) / (step - first) - self.aside_s)
+            left = (step_s + aside_s) * (config.steps - step)
             yield StepDone(step, config.steps, loss, config.learning_rate * scale, norm, 1 / max(step_s, 1e-9), left)
-            if step - first == FORECAST_AT:
-                yield Forecast(step, step_s, left, self.base.peak_bytes)
             if step % config.validate_every == 0 or step == config.steps:
                 yield from self._measure()
             if config.sample_every and (step % config.sample_every == 0 or step == config.steps):
@@ -158,29 +160,22 @@ class Loop:
             yield from self.save()
         return "finished"
 
+    def rehearse(self, *, largest: bool = False) -> Iterator[Event]:
+        """Compute the next update's gradients and throw them away. largest: of one picture of the largest size."""
+        trained, told = self.examples.trained, []
+        big = max(range(len(trained)), key=lambda i: trained[i].bucket[0] * trained[i].bucket[1])
+        self._fitting([big] * self.team.size if largest else next(self._order()), told).item()
+        self.optimizer.zero_grad(set_to_none=True)
+        yield from told
+
     def _order(self) -> Iterator[list[int]]:
         return self.examples.order(self.update_size, self.progress.step)
 
     def _update(self, indices: list[int], rate: float, told: list[Event]) -> tuple[float, float]:
         """One update: (loss, gradient norm before clipping). told: gets what had to be changed."""
-        draws = self.examples.draw(indices, self.progress.step, self.progress.detour)
-        mine = draws[self._team.rank :: self._team.size]
-        while True:
-            full, loss = False, None
-            try:
-                loss = self._gradients(mine)
-            except Exception as error:
-                if not memory.is_out_of_memory(error):
-                    raise
-                full = True
-            if not self._team.any(full):
-                break
-            loss = None
-            self.optimizer.zero_grad(set_to_none=True)
-            memory.free()  # outside the except block: its traceback would keep the tensors
-            told.append(self._shrink())
+        loss = self._fitting(indices, told)
         parameters = [parameter for parameter in self.trainee.parameters if parameter.grad is not None]
-        self._team.sum([loss, *(parameter.grad for parameter in parameters)])
+        self.team.sum([loss, *(parameter.grad for parameter in parameters)])
         longest = self.config.max_grad_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(parameters, longest)
         value, length = torch.stack([loss, norm.to(loss)]).tolist()  # the one time the host waits for the device
@@ -196,12 +191,31 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         return value, length
 
+    def _fitting(self, indices: list[int], told: list[Event]) -> torch.Tensor:
+        """The gradients of an update and their loss, in parts as small as the memory asks for."""
+        draws = self.examples.draw(indices, self.progress.step, self.progress.detour)
+        mine = draws[self.team.rank :: self.team.size]
+        while True:
+            full, loss = False, None
+            try:
+                loss = self._gradients(mine)
+            except Exception as error:
+                if not memory.is_out_of_memory(error):
+                    raise
+                full = True
+            if not self.team.any(full):
+                return loss
+            loss = None
+            self.optimizer.zero_grad(set_to_none=True)
+            memory.free()  # outside the except block: its traceback would keep the tensors
+            told.append(self._shrink())
+
     def _gradients(self, draws: list[Draw]) -> torch.Tensor:
         """Add up the gradients of an update's pictures; returns their share of its loss."""
         loss = torch.zeros((), device=self.base.device)
         self._set_training(True)
         for number, part in enumerate(by_shape(draws, self.progress.micro_batch)):
-            torch.manual_seed(seed_of(self.config.seed, self.progress.step, self.progress.detour, self._team.rank,
+            torch.manual_seed(seed_of(self.config.seed, self.progress.step, self.progress.detour, self.team.rank,
                                       number))  # for dropout
             batch = self.examples.batch(part)
             share = total(objective.errors(self.base, self.config, batch), batch.weights, self.update_size)
@@ -228,7 +242,7 @@ class Loop:
 
     def _sample(self) -> Iterator[Event]:
         self._set_training(False)
-        if self._team.leads:
+        if self.team.leads:
             with self.trainee.showing(self.average.weights):
                 yield from self._hooks.sample(self.progress.step)
 
@@ -242,7 +256,7 @@ class Loop:
             return Notice(progress.step, f"Not enough memory: {progress.micro_batch} pictures at once from here on, in "
                                          "more parts. The updates stay the same.")
         if not progress.checkpointing and self.config.gradient_checkpointing == "auto":
-            self._set_checkpointing(True)
+            self.set_checkpointing(True)
             return Notice(progress.step, "Not enough memory: gradient checkpointing is on from here on; it is slower.")
         raise OutOfMemory(f"Not enough memory for one picture at {self.config.resolution} px. Lower the resolution or "
                           "the rank, or train fewer layers.")
@@ -273,20 +287,20 @@ class Loop:
     def _due(self, step: int) -> bool:
         config = self.config
         by_time = bool(config.save_minutes) and monotonic() - self._saved_at > config.save_minutes * 60
-        by_time = bool(self._team.agree(int(by_time)))  # clocks differ, and all must save or none
+        by_time = bool(self.team.agree(int(by_time)))  # clocks differ, and all must save or none
         return by_time or step == config.steps or bool(config.save_every and step % config.save_every == 0)
 
     def _words(self) -> list[str]:
         """What was asked for, the same in every process."""
-        bits = sum(1 << WORDS.index(word) for word in set(self._hooks.asked()) & set(WORDS)) if self._team.leads else 0
-        bits = self._team.agree(bits)
+        bits = sum(1 << WORDS.index(word) for word in set(self._hooks.asked()) & set(WORDS)) if self.team.leads else 0
+        bits = self.team.agree(bits)
         return [word for i, word in enumerate(WORDS) if bits >> i & 1]
 
     def _set_training(self, on: bool) -> None:
         if self.trainee.adapter is not None:
             self.trainee.adapter.train(on)  # switches the LoRA's own dropout
 
-    def _set_checkpointing(self, on: bool) -> None:
+    def set_checkpointing(self, on: bool) -> None:
         self.progress.checkpointing = on
         if on:
             self.base.unet.enable_gradient_checkpointing()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import datetime, timedelta
 from typing import Any
 
-from .events import CheckpointSaved, Ended, Event, HeldOut, Notice, SampleSaved, Started, StepDone
+from .events import CheckpointSaved, Ended, Event, Forecast, HeldOut, Notice, SampleSaved, Started, StepDone
 from .folder import EventLog, RunFolder
 
 PRINT_EVERY_S = 5.0
@@ -69,6 +70,10 @@ def _line(event: Event) -> str:
         minutes, seconds = divmod(round(event.seconds_left), 60)
         return (f"step {event.step}/{event.steps}  loss {event.loss:.4f}  rate {event.learning_rate:.2e}  "
                 f"gradient {event.gradient_norm:.3f}  {event.steps_per_s:.2f} steps/s  {minutes}:{seconds:02d} left")
+    if isinstance(event, Forecast):
+        return (f"{event.seconds_per_step:.2f} s a step, {event.micro_batch} pictures at once; "
+                f"{event.peak_bytes / 1e9:.1f} of {event.room_bytes / 1e9:.1f} GB; done "
+                f"{datetime.now() + timedelta(seconds=event.seconds_left):%d %b %H:%M}")
     if isinstance(event, HeldOut):
         return f"step {event.step}  held-out loss {event.loss:.4f}{' (best)' if event.best else ''}"
     if isinstance(event, CheckpointSaved):

@@ -32,6 +32,7 @@ from .examples import Examples, plan
 from .export import Export
 from .folder import Commands, RunFolder, owned, write_json
 from .loop import Loop
+from .probe import probe
 from .progress import Hooks
 from .report import Report
 from .request import MAY_CHANGE, TrainLora
@@ -43,9 +44,10 @@ DEFAULT_PROMPTS = 4  # captions that are drawn when samples are wanted and no pr
 PREPARING_EVERY_S = 10.0
 
 
-def run(config: TrainLora, folder: RunFolder) -> Ended:
+def run(config: TrainLora, folder: RunFolder, *, only_probe: bool = False) -> Ended:
     """Run a config in its folder, taking up the newest state when there is one; returns how it ended.
 
+    only_probe: end with how "probed" once the forecast is made.
     Raises StudioError only when the folder is another process's; every other error is an end with how "failed".
     """
     group, own_device = team.join(config.device)
@@ -58,7 +60,7 @@ def run(config: TrainLora, folder: RunFolder) -> Ended:
         report = Report(folder, tensorboard=config.tensorboard, silent=not group.leads)
         stack.callback(report.close)
         asked = stack.enter_context(_asked(folder))
-        current = _Run(config, folder, group, asked)
+        current = _Run(config, folder, group, asked, only_probe)
         try:
             for event in current.events():
                 report.write(event)
@@ -82,8 +84,9 @@ def run(config: TrainLora, folder: RunFolder) -> Ended:
 class _Run:
     """The parts of a run put together. step: where it is, also after an error."""
 
-    def __init__(self, config: TrainLora, folder: RunFolder, group: team.Team, asked: Any):
+    def __init__(self, config: TrainLora, folder: RunFolder, group: team.Team, asked: Any, only_probe: bool):
         self._config, self._folder, self._team, self._asked = config, folder, group, asked
+        self._only_probe = only_probe
         self._loop: Loop | None = None
         self.ended = Ended(0, "failed", "It did not begin.")
 
@@ -109,7 +112,8 @@ class _Run:
             return
         base.park(text_too=config.text_encoder == "off")
         trainee = trainees.make(base, config)
-        samples = Samples(base, config, self._folder, config.sample_prompts or _prompts(examples))
+        prompts = config.sample_prompts or _prompts(examples)
+        samples = Samples(base, config, self._folder, prompts)
         export = Export(base, trainee, config, examples.trained)
         loop = Loop(base, config, examples, trainee, checkpoints,
                     Hooks(self._asked, export.checkpoint, samples.draw), self._team)
@@ -117,6 +121,11 @@ class _Run:
         first = loop.resume()
         yield Started(first, config.steps, len(trained), len(held), sum(p.numel() for p in trainee.parameters),
                       device.describe(base.placement.device, str(base.autocast).removeprefix("torch.")))
+        if first == 0:
+            yield from probe(loop, len(prompts))
+        if self._only_probe:
+            self.ended = Ended(first, "probed", "Nothing was trained yet. Start training begins, with these settings.")
+            return
         how = yield from loop.train()
         if how == "finished":
             yield from self._finish(export, loop)

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.training import base as bases
+from pipelines.training import trainee as trainees
+from pipelines.training.caches import TensorCache
+from pipelines.training.dataset import split, survey
+from pipelines.training.examples import Examples, plan
+from pipelines.training.loop import Loop
+from pipelines.training.presets import resolve
+from pipelines.training.progress import Hooks
 from pipelines.training.request import TrainLora, from_table
+from pipelines.training.state import Checkpoints
 
 
 def write_pictures(folder: Path, sizes: list[tuple[int, int]], seed: int = 0) -> Path:
@@ -45,5 +54,30 @@ def make_config(sd_folder: Path, pictures: Path, tmp_path: Path) -> Callable[...
                  "steps": 4, "batch_size": 2, "save_every": 0, "save_minutes": 0, "validation": 0.0,
                  "learning_rate": 1e-3, "tensorboard": False}
         return from_table({**table, **changes}, tmp_path)
+
+    return make
+
+
+@pytest.fixture
+def make_loop(make_config, tmp_path: Path) -> Callable[..., Loop]:
+    """A loop on the tiny model, without the process around it."""
+
+    def make(**changes) -> Loop:
+        config = make_config(**changes)
+        card = bases.find_card(config.model)
+        pictures = survey(Path(config.data), resolution=64)
+        config = resolve(config, pictures=len(pictures), native_size=64, unet_parameters=card.unet_parameters)
+        trained, held = split(pictures, config.validation, config.seed)
+        base = bases.load(card, config)
+        examples = Examples(plan(trained, config, base.size_step), plan(held, config, base.size_step), base, config,
+                            TensorCache())
+        list(examples.prepare())
+
+        def export(folder: Path, step: int) -> str:
+            (folder / "weights").touch()
+            return "weights"
+
+        return Loop(base, config, examples, trainees.make(base, config), Checkpoints(tmp_path / "checkpoints", 2),
+                    Hooks(list, export, lambda step: iter(())))
 
     return make

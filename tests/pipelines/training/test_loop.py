@@ -4,52 +4,17 @@ from __future__ import annotations
 
 import math
 import resource
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 
 from pipelines.errors import StudioError
-from pipelines.training import base as bases
 from pipelines.training import run as runs
-from pipelines.training import trainee as trainees
-from pipelines.training.caches import TensorCache
-from pipelines.training.dataset import split, survey
 from pipelines.training.events import Event, HeldOut, Notice, Skipped, StepDone
-from pipelines.training.examples import Examples, plan
 from pipelines.training.folder import RunFolder
 from pipelines.training.follow import history
 from pipelines.training.loop import Loop
-from pipelines.training.presets import resolve
-from pipelines.training.progress import Hooks
-from pipelines.training.state import Checkpoints
 from tests.tiny import tiny_sd
-
-
-@pytest.fixture
-def make_loop(make_config, tmp_path: Path) -> Callable[..., Loop]:
-    """A loop on the tiny model, without the process around it."""
-
-    def make(**changes) -> Loop:
-        config = make_config(**changes)
-        card = bases.find_card(config.model)
-        pictures = survey(Path(config.data), resolution=64)
-        config = resolve(config, pictures=len(pictures), native_size=64, unet_parameters=card.unet_parameters)
-        trained, held = split(pictures, config.validation, config.seed)
-        base = bases.load(card, config)
-        examples = Examples(plan(trained, config, base.size_step), plan(held, config, base.size_step), base, config,
-                            TensorCache())
-        list(examples.prepare())
-
-        def export(folder: Path, step: int) -> str:
-            (folder / "weights").touch()
-            return "weights"
-
-        return Loop(base, config, examples, trainees.make(base, config), Checkpoints(tmp_path / "checkpoints", 2),
-                    Hooks(list, export, lambda step: iter(())))
-
-    return make
 
 
 def events_of(loop: Loop, kind: type) -> list[Event]:
