@@ -18,38 +18,22 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import data, folder
 from .config import Config
+from .tower import IMAGE_PX, image_tower
 from .training import Draw, Trainer, autocast, load_state, pick_device
 from .vae import to_pixels
 
-IMAGE_PX = 64
 EACH = len(data.STYLES)     # of a concept, a batch holds the drawings of all styles: so they must be told apart
 PLAIN = 0.25   # share of captions that name the thing alone; backgrounds are learned soon, things need the practice
 
 
-class Block(nn.Module):
-    """Halve the picture, then a residual pair of convolutions."""
-
-    def __init__(self, inside: int, outside: int):
-        super().__init__()
-        self.down = nn.Conv2d(inside, outside, 3, stride=2, padding=1)
-        self.body = nn.Sequential(nn.GroupNorm(8, outside), nn.SiLU(), nn.Conv2d(outside, outside, 3, padding=1),
-                                  nn.GroupNorm(8, outside), nn.SiLU(), nn.Conv2d(outside, outside, 3, padding=1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.down(x)
-        return x + self.body(x)
-
-
 class Clip(nn.Module):
-    """Two towers into one space: the text encoder that is shipped, and convolutions, which learn from few pictures."""
+    """Two towers into one space: the text encoder of the model, and the image tower."""
 
     def __init__(self, config: Config, vocabulary_size: int):
         super().__init__()
         self.text = folder.text_encoder(config, vocabulary_size)
         self.text_projection = nn.Linear(config.text_width, config.text_width, bias=False)
-        self.image = nn.Sequential(Block(3, 32), Block(32, 64), Block(64, 128), Block(128, 192), nn.GroupNorm(8, 192),
-                                   nn.SiLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
-                                   nn.Linear(4 * 192, config.text_width))
+        self.image = image_tower(config.text_width)
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def embed_text(self, ids: Tensor) -> Tensor:

@@ -71,6 +71,16 @@ def fidelity(references, pictures, wanted) -> dict[str, float]:
     return dict(zip(("top-1", "top-5", "style", "background"), hits / len(wanted), strict=False))
 
 
+def tower_hits(scorer, pictures, names: list[str], wanted: list[int]) -> float:
+    """Share of pictures (h, w, 3) uint8 to which the image tower gives the name of the wanted index."""
+    import torch
+
+    texts = torch.cat([scorer.text_features(f"a {name}") for name in names])
+    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
+    best = (scorer.image_features(pixels) @ texts.T).argmax(1)
+    return float((best == torch.tensor(wanted)).float().mean())
+
+
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Correlation of luminance between two pictures (h, w, 3)."""
     a, b = (p.astype(np.float64) @ [0.299, 0.587, 0.114] for p in (a, b))
@@ -124,6 +134,7 @@ def evaluate(folder: Path, cache: Path, count: int, sheet_path: Path, log=print)
     import torch
 
     from .matching import References
+    from .tower import Scorer
 
     vocabulary = json.loads((folder.parent / "vocabulary.json").read_text())
     references = References.load(folder.parent)
@@ -137,6 +148,7 @@ def evaluate(folder: Path, cache: Path, count: int, sheet_path: Path, log=print)
     seen = prompts_for(vocabulary, count, False)
     pictures = studio(studio.text, [text(*w) for w in seen], list(range(len(seen))))
     table |= {f"{k}, {len(seen)} prompts": v for k, v in fidelity(references, pictures, seen).items()}
+    table["top-1 by the image tower"] = tower_hits(Scorer.load(folder), pictures, names, [w[0] for w in seen])
     rows = [(f"text to image\n{at + 1} to {at + 10}", pictures[at:at + 10], [names[w[0]] for w in seen[at:at + 10]])
             for at in range(0, min(60, len(seen)), 10)]
 

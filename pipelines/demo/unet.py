@@ -15,7 +15,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor
 
-from . import clip, data, folder, vae
+from . import clip, data, folder, tower, vae
 from .config import Config
 from .matching import write_references
 from .training import Draw, Trainer, autocast, load_state, pick_device
@@ -138,7 +138,10 @@ def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data
 
 def export(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data.Concept], out: Path,
            log=print) -> None:
-    """Write the averaged weights of all stages as a diffusers folder; vocabulary.json and references.png beside it."""
+    """Write the averaged weights of all stages as a diffusers folder; three files beside it.
+
+    They are vocabulary.json, references.png and tower.safetensors, the image tower.
+    """
     state = load_state(cache / "unet.state")
     if state is None or state["key"] != key(config):
         raise ValueError("no UNet of these sizes in the cache: run --stage unet first")
@@ -147,6 +150,7 @@ def export(config: Config, cache: Path, drawings: np.ndarray, concepts: list[dat
     text_model, _ = clip.load(config, cache, concepts)
     folder.write_folder(out, {"vae": vae.load(config, cache), "unet": model, "text_encoder": text_model.text,
                               "scheduler": folder.scheduler()}, cache / "tokenizer")
+    tower.write(out.parent / "tower.safetensors", text_model.image, text_model.text_projection)
     taught = data.taught(concepts, config.concepts)
     folder.write_json(out.parent / "vocabulary.json", {
         "concepts": {c.name: {"short": c.short, "tags": list(c.tags), "code": c.code} for c in taught},

@@ -153,9 +153,10 @@ def test_training_resumed_after_a_kill_equals_training_in_one_go(tmp_path, drawi
 
 
 def test_every_stage_runs_and_the_folder_it_writes_draws(tmp_path, drawings):
+    import torch
     from diffusers import StableDiffusionPipeline
 
-    from pipelines.demo import clip, unet, vae
+    from pipelines.demo import clip, tower, unet, vae
 
     quiet = {"log": lambda text: None}
     vae.train(TINY, tmp_path, drawings, CONCEPTS, batch_size=2, steps=2, **quiet)
@@ -169,6 +170,11 @@ def test_every_stage_runs_and_the_folder_it_writes_draws(tmp_path, drawings):
     pipe = StableDiffusionPipeline.from_pretrained(out)
     assert pipe("a dog", num_inference_steps=2, output_type="np").images.shape == (1, 32, 32, 3)
     assert set(json.loads((out.parent / "vocabulary.json").read_text())["concepts"]) == {c.name for c in CONCEPTS}
+
+    scorer = tower.Scorer.load(out)
+    near = clip.load(TINY, tmp_path, CONCEPTS)[0]
+    picture = torch.rand(1, 3, 64, 64) * 2 - 1
+    assert torch.allclose(scorer.image_features(picture), near.embed_image(picture), atol=5e-3)
 
     # the encoder stays as it was frozen while the decoder goes on
     before = vae.load(TINY, tmp_path).state_dict()
