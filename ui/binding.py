@@ -15,7 +15,7 @@ from pipelines.samplers import SAMPLERS, SCHEDULES
 from . import progress, results
 from .axes import Axes
 from .tab import Form, Page
-from .wiring import QUEUED, QUIET, alive, inform, problem, toast, told
+from .wiring import QUEUED, QUIET, alive, problem, toast, told
 
 ALLOWED = {"sampler": tuple(SAMPLERS), "schedule": tuple(SCHEDULES)}
 SETTINGS = re.compile(r"^Steps: \d+, |^\s*[{\[]\s*\"", re.MULTILINE)  # what a pasted text has and no prompt
@@ -41,7 +41,7 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
 
     def generate(visitor: str, shown: list, locked: bool, *values: Any) -> Iterator[dict]:
         if alive(running(visitor, form.task)):
-            inform("This tab is still making a picture. Wait for it, or press Stop.")
+            gr.Info("This tab is still making a picture. Wait for it, or press Stop.")
             return
         try:
             named = dict(zip(names, values, strict=True))
