@@ -130,10 +130,11 @@ class Studio:
         request = make(lab_pages.PAGES[name], **values)
         return self._queue.submit(lab_pages.LabJob(name, request, card.name), lab_pages.TASK + name, page)
 
-    def train(self, dataset: str, **values: Any) -> Job:
+    def train(self, dataset: str, *, only_probe: bool = False, **values: Any) -> Job:
         """Start a training run on a dataset; values: of TrainLora, model being a name from the list.
 
-        Raises RequestError, and StudioError where training is not allowed.
+        only_probe: try a few steps, forecast the rest, and end. Raises RequestError, and StudioError where training
+        is not allowed.
         """
         self._may_train()
         card = self.card(values.pop("model", None))
@@ -142,7 +143,7 @@ class Studio:
                                "model")
         config = make(TrainLora, **{"output": "loras", **values, "model": str(card.path),
                                     "data": str(self.datasets.folder(dataset))})
-        return self._queue.submit(TrainRun(self.runs.prepare(config), "begin"), TRAIN)
+        return self._queue.submit(TrainRun(self.runs.prepare(config), "probe" if only_probe else "begin"), TRAIN)
 
     def resume_run(self, name: str) -> Job:
         """Take a stopped, paused or broken run up again, exactly where it was."""

@@ -47,6 +47,15 @@ def no_file_settings(facts: Facts, tensor: Callable[[str], Any]) -> dict[str, An
     return {}
 
 
+# Layers that a LoRA is added to, by patterns for the end of a module's name: what each choice of a person adds.
+UNET_TARGETS = {
+    "attention": r"\battn[12]\.(to_q|to_k|to_v|to_out\.0)",
+    "ff": r"\bff\.net\.(0\.proj|2)|\bproj_(in|out)",
+    "conv": r"\b(conv1|conv2|conv_shortcut|time_emb_proj)|samplers\.0\.conv"}
+# Always q, k, v and out together: readers elsewhere lose a part of anything less.
+TEXT_TARGETS = {"attention": r"\bself_attn\.(q|k|v|out)_proj", "mlp": r"\bmlp\.fc[12]"}
+
+
 @dataclass(frozen=True)
 class LoraFacts:
     """How LoRA files of a family are named, and what they say of themselves.
@@ -55,7 +64,7 @@ class LoraFacts:
     of the original layout (input_blocks_4_1). encoder_names: text encoder -> its name in a key (lora_te1_...).
     base_version, architecture, implementation: values of ss_base_model_version, modelspec.architecture and
     modelspec.implementation. architecture_v: the architecture of a v-predicting base. sidecar: AUTOMATIC1111's
-    "sd version".
+    "sd version". targets, text_targets: kind of layer -> pattern, of the core and of the text encoders.
     """
 
     context_width: int
@@ -66,6 +75,42 @@ class LoraFacts:
     encoder_names: Mapping[str, str] = field(default_factory=lambda: {"text_encoder": "lora_te"})
     implementation: str = "diffusers"
     architecture_v: str = ""
+    targets: Mapping[str, str] = field(default_factory=lambda: UNET_TARGETS)
+    text_targets: Mapping[str, str] = field(default_factory=lambda: TEXT_TARGETS)
+
+
+@dataclass(frozen=True)
+class Stock:
+    """How the library's own pipeline runs a family that our denoise loop does not cover.
+
+    networks: components with weights; the one that denoises is Family.core. others: components without weights.
+    optional: those of both that a folder may leave out. settings: entries of model_index.json that are no components.
+    grain: px that a side is a multiple of. guidance: the argument that takes the guidance scale. negative: whether a
+    negative prompt is read. strength: tasks that take one; others look at the picture instead of noising it.
+    arguments: of every call, where the task's pipeline has them.
+    """
+
+    networks: tuple[str, ...]
+    others: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    grain: int = 16
+    guidance: str = "guidance_scale"
+    negative: bool = True
+    strength: tuple[str, ...] = ("img2img", "inpaint")
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+# What every pipeline of the library can be asked for. A field that is not here is refused, not silently ignored.
+STOCK_FIELDS = frozenset((
+    "prompt", "prompt_lines", "dynamic", "emphasis", "steps", "guidance_scale", "width", "height", "seed",
+    "batch_size", "batch_count", "model", "image", "resize_mode", "mask", "mask_blur", "mask_grow", "mask_invert",
+    "inpaint_area", "masked_padding", "masked_content", "outpaint_left", "outpaint_right", "outpaint_top",
+    "outpaint_bottom"))
+
+
+def no_preference(facts: Facts) -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from ..errors import RequestError
 from .header import Header, kind_of, read_header
@@ -19,6 +22,12 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_FILE_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 4096 * 4096
 MAX_SIDE = 16384
+# Photos to learn from are made smaller while they are decoded, which takes memory for the smaller one alone (JPEG) or
+# for a moment for all of it (the others).
+MAX_PHOTO_BYTES = 100 * 1024 * 1024
+MAX_PHOTO_PIXELS = {"JPEG": 120_000_000, "PNG": 64_000_000, "WEBP": 64_000_000}
+
+DECODERS = {"JPEG": JpegImageFile, "PNG": PngImageFile, "WEBP": WebPImageFile}
 
 TITLES = {"image": "Picture", "mask": "Mask"}
 PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # ICC colour space -> the mode it describes
@@ -42,16 +51,41 @@ def convert(source: bytes | Path | Image.Image, field: str = "image") -> tuple[I
             check_size(*source.size, field)
             return _plain(source)
         data = _read(source, title, field)
-        header = read_header(data)
-        if header is None:
-            raise RequestError(f"{title}: {_what_it_is(data)}", field)
-        check_size(header.width, header.height, field)
-        with _open(data, header) as image:
-            return _plain(image)
+        return _checked(data, read_header(data), title, field)
     except (RequestError, MemoryError):
         raise
     except Exception as error:  # decoders raise many kinds for damaged files: OSError, SyntaxError, struct.error ...
         raise RequestError(f"{title}: the file is damaged or incomplete and cannot be read.", field) from error
+
+
+def convert_photo(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
+    """Read a picture as `convert` does, but take a modern camera's too: made smaller by 2, 4 or 8 until it fits.
+
+    Raises RequestError for other formats, damaged files and pictures beyond the limits.
+    """
+    try:
+        data = _read(path, "Picture", "image", MAX_PHOTO_BYTES)
+        header = read_header(data)
+        if header is None or header.width * header.height <= MAX_PIXELS:
+            return _checked(data, header, "Picture", "image")
+        most = MAX_PHOTO_PIXELS[header.format]
+        if header.width * header.height > most:
+            raise RequestError(f"Picture: {header.width} x {header.height} px are too many; the limit for a "
+                               f"{header.format} file is {most // 10**6} megapixels.", "image")
+        factor = next(factor for factor in (2, 4, 8) if header.width * header.height <= MAX_PIXELS * factor**2)
+        # Opened by its own decoder: Image.open refuses what is larger than a page may send.
+        with DECODERS[header.format](io.BytesIO(data)) as image:
+            if image.size != (header.width, header.height):
+                raise ValueError(f"two sizes in one file: {image.size} and {header}")
+            image.draft(None, tuple(-(-side // factor) for side in image.size))  # a JPEG decodes to the smaller size
+            if image.width * image.height <= MAX_PIXELS:
+                return _plain(image)
+            plain, notices = _plain(image)
+            return plain.reduce(factor), notices
+    except (RequestError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise many kinds for damaged files
+        raise RequestError("Picture: the file is damaged or incomplete and cannot be read.", "image") from error
 
 
 def check_size(width: int, height: int, field: str = "image") -> None:
@@ -72,15 +106,22 @@ def flatten(image: Image.Image, background: tuple[int, int, int] = (255, 255, 25
     return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")
 
 
-def _read(source: bytes | Path, title: str, field: str) -> bytes:
+def _read(source: bytes | Path, title: str, field: str, limit: int = MAX_FILE_BYTES) -> bytes:
     try:
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise RequestError(f"{title}: the file has {size / 2**20:.1f} MB; the limit is "
-                               f"{MAX_FILE_BYTES // 2**20} MB.", field)
+        if size > limit:
+            raise RequestError(f"{title}: the file has {size / 2**20:.1f} MB; the limit is {limit // 2**20} MB.", field)
         return source if isinstance(source, bytes) else source.read_bytes()
     except OSError as error:
         raise RequestError(f"{title}: the file cannot be opened.", field) from error
+
+
+def _checked(data: bytes, header: Header | None, title: str, field: str) -> tuple[Image.Image, tuple[str, ...]]:
+    if header is None:
+        raise RequestError(f"{title}: {_what_it_is(data)}", field)
+    check_size(header.width, header.height, field)
+    with _open(data, header) as image:
+        return _plain(image)
 
 
 def _what_it_is(data: bytes) -> str:

@@ -82,6 +82,8 @@ def load(card: ModelCard, config: TrainLora) -> Base:
         raise RequestError(f"Model: {card.title} is an inpainting checkpoint. Train on the model it was made from; the "
                            "LoRA works with both.", "model")
     family = FAMILIES[card.family]
+    if family.lora is None:
+        raise RequestError(f"Model: {family.label} models cannot be trained here yet.", "model")
     placement, autocast = _placement(config, card)
     offline = settings.load([], os.environ).offline
     components = loading.load(card, placement, offline=offline)

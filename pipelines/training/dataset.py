@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import RequestError
-from ..images.convert import ORIENTATION_TAG, convert, flatten
+from ..images.convert import DECODERS, MAX_PIXELS, ORIENTATION_TAG, convert_photo, flatten
+from ..images.header import read_header
 from . import captions
 from .archive import is_junk
 
@@ -26,6 +27,8 @@ MAX_PICTURES = 20_000
 TOKEN_LIMIT = 75  # of CLIP's 77 two are marks
 NEAR = 4  # of 256 bits by which two pictures' hashes may differ and still be called alike
 
+HEAD_BYTES = 1 << 20  # a JPEG's size stands behind its EXIF data, thumbnail and profile
+
 CountTokens = Callable[[str], int]
 
 
@@ -33,7 +36,7 @@ CountTokens = Callable[[str], int]
 class Picture:
     """A picture of a dataset. name: relative to its folder, with /. digest: SHA-256 of the file, "" when unread.
 
-    width, height: px, after the EXIF turn. verdict: ok, mended or left out. reasons: why, in plain words.
+    width, height: px as read, after the EXIF turn. verdict: ok, mended or left out. reasons: why, in plain words.
     mask: a white-is-learned file beside it. weight: of its loss; is_prior: of the regularisation pictures.
     """
 
@@ -97,10 +100,10 @@ def split(pictures: tuple[Picture, ...], share: float, seed: int) -> tuple[list[
 
 def open_picture(picture: Picture) -> tuple[Image.Image, Image.Image | None]:
     """Its pixels (RGB, on white) and where it counts (L, white is learned): of the mask file, else of its alpha."""
-    image, _ = convert(picture.path)
+    image, _ = convert_photo(picture.path)
     mask = image.getchannel("A") if image.mode == "RGBA" else None
     if picture.mask is not None:
-        mask = flatten(convert(picture.mask)[0]).convert("L")
+        mask = flatten(convert_photo(picture.mask)[0]).convert("L")
         mask = mask if mask.size == image.size else mask.resize(image.size, Image.Resampling.BILINEAR)
     return flatten(image), mask
 
@@ -123,9 +126,10 @@ def _files(root: Path) -> Iterator[Path]:
 def _look(path: Path, name: str, resolution: int) -> tuple[Picture, np.ndarray | None]:
     """Decode one file. Returns the picture and its near-duplicate hash: 256 bits, None for a bad one."""
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         reasons = list(_oddities(path))
-        image, notices = convert(path)
+        image, notices = convert_photo(path)
     except RequestError as error:
         return Picture(path, name, verdict="left out", reasons=(_reason(str(error)),)), None
     except OSError:
@@ -146,14 +150,19 @@ def _look(path: Path, name: str, resolution: int) -> tuple[Picture, np.ndarray |
 def _oddities(path: Path) -> Iterator[str]:
     """What the conversion will change, from the header alone. A damaged header is the conversion's to refuse."""
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file:
+            start = file.read(HEAD_BYTES)
+        header = read_header(start)
+        if header is not None and header.width * header.height > MAX_PIXELS:
+            yield f"large: {header.width} x {header.height} px are read at a smaller size"
+        with DECODERS[header.format](path) if header is not None else Image.open(path) as image:
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 yield "animated: its first frame is used"
             if image.getexif().get(ORIENTATION_TAG, 1) not in (1, None):
                 yield "turned as its EXIF data says"
             if image.mode == "CMYK":
                 yield "CMYK: converted to RGB"
-            deep = path.suffix.lower() == ".png" and path.open("rb").read(25)[24:25] == b"\x10"
+            deep = start.startswith(b"\x89PNG") and start[24:25] == b"\x10"
             if image.mode.startswith("I") or deep:
                 yield "16-bit: reduced to 8"
     except Exception:  # decoders raise many kinds for damaged files

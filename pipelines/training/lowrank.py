@@ -14,14 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# What each choice adds layers to, by a pattern for the end of a module's name.
-UNET_TARGETS = {
-    "attention": r"\battn[12]\.(to_q|to_k|to_v|to_out\.0)",
-    "ff": r"\bff\.net\.(0\.proj|2)|\bproj_(in|out)",
-    "conv": r"\b(conv1|conv2|conv_shortcut|time_emb_proj)|samplers\.0\.conv"}
-# Always q, k, v and out together: readers elsewhere lose a part of anything less.
-TEXT_TARGETS = {"attention": r"\bself_attn\.(q|k|v|out)_proj", "mlp": r"\bmlp\.fc[12]"}
-
 
 class LowRankLayer(nn.Module):
     """The addition to one Linear or Conv2d. down: (r, in) or (r, in, k, k); up: (out, r) or (out, r, 1, 1).

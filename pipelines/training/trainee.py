@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Base
-from .lowrank import TEXT_TARGETS, UNET_TARGETS, Adapter, attach
+from .lowrank import Adapter, attach
 from .request import TrainLora
 
 
@@ -72,9 +72,10 @@ def make(base: Base, config: TrainLora) -> Trainee:
 
 def targets(base: Base, config: TrainLora) -> dict[str, list[str]]:
     """Component -> patterns of the layers that a LoRA is added to."""
-    found = {"unet": [UNET_TARGETS[kind] for kind in config.targets.split("+")]}
+    lora = base.family.lora
+    found = {"unet": [lora.targets[kind] for kind in config.targets.split("+")]}
     if config.text_encoder != "off":
-        found |= {name: [TEXT_TARGETS[kind] for kind in config.text_encoder.split("+")] for name in base.encoders}
+        found |= {name: [lora.text_targets[kind] for kind in config.text_encoder.split("+")] for name in base.encoders}
     return found
 
 
