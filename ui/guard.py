@@ -25,12 +25,13 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipelines.settings import LOOPBACK
+
 MAX_UPLOAD_BYTES = 64 * 2**20  # one request; the editor sends several files of at most 20 MB together
 MAX_BODY_BYTES = 2 * 2**20  # every other request carries text only
 MAX_PIXELS = 4096 * 4096
 FORMATS = ("PNG", "JPEG", "WEBP")
 
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 ANY_ADDRESS = ("0.0.0.0", "::", "")
 
 # Without a login: the login page itself and its scripts. Everything else is closed to strangers.
@@ -90,8 +91,8 @@ class Hosts:
     def __init__(self, bound_to: str):
         self._any_address = bound_to in ANY_ADDRESS
         self._shared: set[str] = set()
-        self._names = {name.lower() for name in (*LOCAL_HOSTS, bound_to) if name}
-        if bound_to not in LOCAL_HOSTS:
+        self._names = {name.lower() for name in (*LOOPBACK, bound_to) if name}
+        if bound_to not in LOOPBACK:
             name = socket.gethostname().lower()
             self._names |= {name, name.partition(".")[0], f"{name.partition('.')[0]}.local"}
 

@@ -8,7 +8,7 @@ import gradio as gr
 
 from pipelines.requests import Txt2Img
 
-from .. import axes, controls, progress, results
+from .. import axes, controls, examples, progress, results
 from ..binding import bind
 from ..tab import Page, Tab
 
@@ -31,21 +31,11 @@ def build(studio: Any, page: Page) -> None:
             varied = axes.axes(form, studio)
         with gr.Column(elem_classes="results", min_width=0):
             cards: list[tuple[gr.Button, dict]] = []
-            panel = results.panel(form.task, lines, lambda: cards.extend(_cards(studio)))
+            panel = results.panel(form.task, lines, lambda: cards.extend(examples.cards(studio, form.task)))
     bind(studio, page, form, panel, axes=varied)
     for button, example in cards:
         _wire(form, button, example)
     page.forms[form.task], page.panels[form.task] = form, panel
-
-
-def _cards(studio: Any) -> list[tuple[gr.Button, dict]]:
-    """Buttons for the default model's examples."""
-    examples = studio.default_card().examples[:4]
-    gr.Markdown("Write a prompt and press **Generate**, or try one of these:" if examples
-                else "Write a prompt and press **Generate**.", elem_classes="hint")
-    with gr.Row(elem_classes="cards"):
-        return [(gr.Button(each["prompt"], elem_classes="card", min_width=180, elem_id=f"txt2img-example-{index}"),
-                 each) for index, each in enumerate(examples, start=1)]
 
 
 def _wire(form: controls.Form, button: gr.Button, example: dict[str, Any]) -> None:
