@@ -18,8 +18,8 @@ FOLDER = "examples"  # beside the model; python -m docs.examples fills it
 
 def name(example: dict[str, Any]) -> str:
     """File name of an example's picture. It tells prompt and seed, so the picture of another example is never shown."""
-    words = re.sub(r"[^a-z0-9]+", "-", example["prompt"].lower()).strip("-")[:60]
-    return f"{words}-{example.get('seed', -1)!s:.12}.webp"
+    words = re.sub(r"[^a-z0-9]+", "-", f"{example['prompt'][:60]} {example.get('seed')}".lower())
+    return f"{words.strip('-')}.webp"
 
 
 def picture(folder: Path | None, example: dict[str, Any]) -> str | None:
