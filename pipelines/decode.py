@@ -13,11 +13,13 @@ from PIL import Image
 from . import memory
 from .errors import ModelError
 from .families import Family
+from .windows import by_windows
 
 SMALL_DECODER = 8_000_000  # parameters; below it the autoencoder itself is cheap enough for previews
 PREVIEW_SHARE = 0.01  # of the running time may go into previews
 PREVIEW_EVERY_S = 0.3
 PREVIEW_SIDE = 512
+LATENT_PX = 8  # pixels of a side under one latent
 
 
 def decode(pipe: Any, latents: torch.Tensor) -> tuple[Image.Image, tuple[str, ...]]:
@@ -53,8 +55,16 @@ def decode(pipe: Any, latents: torch.Tensor) -> tuple[Image.Image, tuple[str, ..
 
 
 def _decode(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """(b, c, h, w) scaled latents to (b, 3, H, W) pixels in -1..1; a large picture in windows."""
+    scaled = latents / vae.config.scaling_factor
+
+    def pixels(part: torch.Tensor) -> torch.Tensor:
+        return vae.decode(part.to(vae.dtype), return_dict=False)[0].float()
+
     with torch.inference_mode():
-        return vae.decode((latents / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0].float()
+        windows = memory.vae_windows(vae, *latents.shape[-2:])
+        scale = 2 ** (len(vae.config.block_out_channels) - 1)
+        return by_windows(scaled, windows, pixels, scale) if windows else pixels(scaled)
 
 
 def to_image(pixels: torch.Tensor) -> Image.Image:
@@ -77,7 +87,7 @@ class Previews:
         if begin < self._due:
             return None
         try:
-            image = to_image(torch.nan_to_num(_decode(self._pipe.vae, x0[:1]))) if self._small else \
+            image = to_image(torch.nan_to_num(_decode(self._pipe.vae, _reduced(x0[:1])))) if self._small else \
                 _by_factors(x0[:1], self._family)
         except Exception as error:  # no preview is worth a picture
             if not memory.is_out_of_memory(error):
@@ -88,6 +98,12 @@ class Previews:
         now = perf_counter()
         self._due = now + max(PREVIEW_EVERY_S, (now - begin) / PREVIEW_SHARE)
         return image
+
+
+def _reduced(x0: torch.Tensor) -> torch.Tensor:
+    """Latents of at most about PREVIEW_SIDE pixels: the mean of neighbours is near enough for a preview."""
+    share = max(1, -(-max(x0.shape[-2:]) * LATENT_PX // PREVIEW_SIDE))
+    return torch.nn.functional.avg_pool2d(x0, share, ceil_mode=True) if share > 1 else x0
 
 
 def _by_factors(x0: torch.Tensor, family: Family) -> Image.Image:

@@ -18,16 +18,17 @@ from .families import Family
 from .prompts.embed import Conditioning, Conditionings
 from .requests import Request
 from .sources import LATENT_PX, Start
+from .windows import Blend, Window
 
 
 @dataclass(frozen=True)
 class Step:
-    """One model call. index counts from 1; latents and x0: (b, 4, h, w)."""
+    """One model call. index counts from 1; latents and x0: (b, 4, h, w); x0 is None before it was first predicted."""
 
     index: int
     count: int
     latents: torch.Tensor
-    x0: torch.Tensor
+    x0: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def denoise(pipe: Any, family: Family, sampler: str, scheduler: Any, start: Star
             options: Mapping[str, float] | None = None) -> Iterator[Step]:
     """Walk from start.latents along start.timesteps, yielding after every model call.
 
-    A second-order solver calls the model twice a step; prompts change with the steps, which count from start.begin.
+    With several windows each is a call of its own, and their predictions are blended. A second-order solver calls
+    the model twice a step; prompts change with the steps, which count from start.begin.
     options: eta and the like, handed to a scheduler that knows them. The last step's latents are the result, with
     the kept part of a mask put back.
     """
@@ -67,15 +69,24 @@ def denoise(pipe: Any, family: Family, sampler: str, scheduler: Any, start: Star
     else:
         told_scale, guidance = 1.0, replace(guidance, scale=max(1.0, guidance.scale))
     told: tuple[Conditioning, bool] | None = None
+    windows = start.windows or (Window(0, 0, *latents.shape[-2:]),)
+    calls, x0 = len(windows), None
     for i, t in enumerate(start.timesteps):
+        outputs = Blend(windows)
+        for number, window in enumerate(windows, 1):
+            with torch.inference_mode():
+                now = conditionings.at(i // scheduler.order), guidance.acts(i, count)
+                part = window.of(latents)
+                if told is None or now[0] is not told[0] or now[1] != told[1]:
+                    told = now
+                    conditioning = now[0] if now[1] else _unguided(now[0])
+                    arguments = _unet_arguments(pipe, family, conditioning, part, told_scale)
+                acting = guidance if now[1] else Guidance(1.0)
+                outputs.add(window, _predict(pipe, scheduler, start, conditioning.weights, arguments, acting, part, t))
+            if number < calls:
+                yield Step(i * calls + number, count * calls, latents, x0)
         with torch.inference_mode():
-            now = conditionings.at(i // scheduler.order), guidance.acts(i, count)
-            if told is None or now[0] is not told[0] or now[1] != told[1]:
-                told = now
-                conditioning = now[0] if now[1] else _unguided(now[0])
-                arguments = _unet_arguments(pipe, family, conditioning, latents, told_scale)
-            acting = guidance if now[1] else Guidance(1.0)
-            output = _predict(pipe, scheduler, start, conditioning.weights, arguments, acting, latents, t)
+            output = outputs.result(latents.dtype)
             level = samplers.noise_level(sampler, scheduler, t, start.begin + i)
             x0 = level.x0(output, latents)
             if start.mask is not None:
@@ -85,7 +96,7 @@ def denoise(pipe: Any, family: Family, sampler: str, scheduler: Any, start: Star
             latents = scheduler.step(output, t, latents, **kwargs, return_dict=False)[0]
             if start.mask is not None and i == count - 1:
                 latents = _keep(start, latents, 1.0)
-        yield Step(i + 1, count, latents, x0)
+        yield Step((i + 1) * calls, count * calls, latents, x0)
 
 
 def _unguided(conditioning: Conditioning) -> Conditioning:

@@ -12,7 +12,11 @@ from typing import Any
 
 import torch
 
-from .requests import Request
+from .requests import Request, Upscale
+from .windows import Window, cover
+
+VAE_ROOM_BYTES = 6e9  # what the autoencoder may take for one picture; beyond it, it works in windows
+VAE_WINDOW_PX, VAE_OVERLAP = 1024, 0.25
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -40,6 +44,19 @@ def tiled(vae: Any) -> Iterator[None]:
         vae.use_tiling = before
 
 
+def vae_windows(vae: Any, height: int, width: int) -> tuple[Window, ...]:
+    """The windows, in latents, in which an autoencoder takes a picture that is too large for one go; else ().
+
+    It depends on the picture and the model alone: what is free at the moment must not change a picture. The estimate
+    is of the decoder's last block, where activations have the size of the picture.
+    """
+    scale = 2 ** (len(vae.config.block_out_channels) - 1)
+    channels = sum(vae.config.block_out_channels[:2]) + vae.config.block_out_channels[1]
+    needed = height * width * scale**2 * channels * vae.dtype.itemsize
+    tile = VAE_WINDOW_PX // scale
+    return cover(height, width, tile, tile, VAE_OVERLAP) if needed > VAE_ROOM_BYTES else ()
+
+
 @contextmanager
 def upcast(module: torch.nn.Module, dtype: torch.dtype = torch.float32) -> Iterator[None]:
     """Run a module in a wider dtype. Going there and back is exact."""
@@ -64,10 +81,13 @@ def aside(*modules: torch.nn.Module) -> Iterator[None]:
             module.to(home)
 
 
-def smaller_size(request: Request) -> tuple[int, int]:
-    """The next size to try: half the pixels, in steps of 64 px where that is possible."""
-    def shrink(side: int) -> int:
+def advice(request: Request) -> str:
+    """Say that a request does not fit, and the next size to try: half the pixels, in steps of 64 px where possible."""
+    def smaller(side: int) -> int:
         grain = 64 if side > 256 else 8
         return max(64, int(side * 0.7) // grain * grain)
 
-    return shrink(request.width), shrink(request.height)
+    if isinstance(request, Upscale):
+        return f"Not enough memory for tiles of {request.tile} px. Try {smaller(request.tile)} px."
+    return (f"Not enough memory for {request.width}x{request.height} px. Try {smaller(request.width)}x"
+            f"{smaller(request.height)} px, or fewer pictures at once.")

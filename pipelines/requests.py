@@ -17,6 +17,9 @@ from .errors import RequestError
 MAX_SEED = 2**32 - 1
 MAX_PROMPT = 4_000
 MAX_PIXELS = 2048 * 2048 * 4  # of one batch: width x height x batch_size
+MAX_UPSCALED_SIDE = 8192
+LANCZOS = "Lanczos"
+HIRES_UPSCALERS = ("Latent", "Latent (bicubic)", "Latent (nearest)", LANCZOS)  # and the learned ones that are here
 SHOWN_INPUT = 40  # characters of a wrong value that an error repeats
 
 
@@ -32,7 +35,6 @@ InpaintArea = Literal["Whole picture", "Only masked"]
 Dynamic = Literal["off", "random", "all combinations"]
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
 Tiling = Literal["off", "x", "y", "both"]
-HiresUpscaler = Literal["Latent", "Latent (bicubic)", "Latent (nearest)", "Lanczos"]
 MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
 
 
@@ -45,6 +47,9 @@ class Request(BaseModel):
                         help="What the picture should show. Words near the start weigh more.")
     negative_prompt: str = param("", "Negative prompt", max_length=MAX_PROMPT, infotext="Negative prompt",
                                  a1111="negative_prompt", help="What the picture should keep away from.")
+    styles: tuple[str, ...] = param((), "Styles", max_length=20, a1111="styles",
+                                    help="Saved pieces of prompt that go around or behind what is typed. The "
+                                         "picture's settings carry the whole prompt.")
     prompt_lines: bool = param(False, "One prompt a line",
                                help="Makes the pictures once for each line of the prompt, and one labelled grid.")
     dynamic: Dynamic = param("off", "Wildcards and choices",
@@ -102,11 +107,16 @@ class Request(BaseModel):
     s_noise: float = param(1.0, "Noise factor", ge=0.9, le=1.1, step=0.005, infotext="Sigma noise", a1111="s_noise",
                            help="How strong added noise is. Just over 1 gives more detail, just under 1 less.")
     model: str | None = param(None, "Model", infotext="Model", help="The checkpoint that draws.")
+    vae: str | None = param(None, "VAE", max_length=200, infotext="VAE",
+                            help="Another autoencoder in place of the model's own: it turns what was drawn into "
+                                 "colours, and changes contrast and fine detail.")
 
     @field_validator("*", mode="before")
     @classmethod
-    def _whole_floats_are_integers(cls, value: Any) -> Any:
-        # A browser has one number type: 20 may arrive as 20.0. Strict mode refuses everything else.
+    def _what_browsers_send(cls, value: Any) -> Any:
+        # A browser has one number type, so 20 may arrive as 20.0, and no tuples. Strict mode refuses everything else.
+        if isinstance(value, list):
+            return tuple(value)
         return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
     @property
@@ -127,9 +137,10 @@ class Txt2Img(Request):
     hires_scale: float = param(1.0, "Hires scale", ge=1, le=4, step=0.05, infotext="Hires upscale", a1111="hr_scale",
                                help="Draws the picture again, this many times larger, so that large pictures keep "
                                     "one composition. 1 is off.")
-    hires_upscaler: HiresUpscaler = param("Latent", "Hires upscaler", infotext="Hires upscaler", a1111="hr_upscaler",
-                                          help="How the first picture is enlarged: in latent space (needs a strength "
-                                               "over 0.5) or as pixels (Lanczos, works at low strength).")
+    hires_upscaler: str = param("Latent", "Hires upscaler", max_length=200, infotext="Hires upscaler",
+                                a1111="hr_upscaler",
+                                help="How the first picture is enlarged: in latent space (needs a strength over 0.5) "
+                                     "or as pixels (Lanczos and learned ones, which work at low strength).")
     hires_strength: float = param(0.7, "Hires strength", gt=0, le=1, step=0.01, infotext="Denoising strength",
                                   a1111="denoising_strength",
                                   help="How much the second pass may change.")
@@ -205,12 +216,54 @@ class Inpaint(Img2Img):
                                  help="Adds room below and draws it.")
 
 
-TASKS: dict[str, type[Request]] = {"txt2img": Txt2Img, "img2img": Img2Img, "inpaint": Inpaint}
+class Upscale(Request):
+    """Upscaling: the picture is enlarged, and its detail drawn again in overlapping tiles that leave no seam.
+
+    width and height, where they are given, say the scale; in a concrete request there is only the scale.
+    """
+
+    image: str = param("", "Picture", help="The picture to enlarge: PNG, JPEG or WebP.")
+    scale: float = param(2.0, "Scale", ge=1, le=8, step=0.25, infotext="Upscale by", a1111="upscaling_resize",
+                         help="How many times larger the picture becomes.")
+    width: int | None = param(None, "Width (px)", ge=8, le=MAX_UPSCALED_SIDE, step=1,
+                              help="Instead of a scale: the picture is enlarged until it fills this width. Empty or "
+                                   "0 takes the scale.")
+    height: int | None = param(None, "Height (px)", ge=8, le=MAX_UPSCALED_SIDE, step=1,
+                               help="Instead of a scale: the picture is enlarged until it fills this height. Empty "
+                                    "or 0 takes the scale.")
+    upscaler: str = param(LANCZOS, "Upscaler", max_length=200, infotext="Upscaler", a1111="upscaler_1",
+                          help="How the pixels are enlarged before detail is drawn. Lanczos is neutral; learned ones "
+                               "(files in the data folder's upscalers) are sharper.")
+    redraw: bool = param(True, "Draw new detail", infotext="Upscale redraw",
+                         help="Lets the model draw detail into the enlarged picture. Off only enlarges: quick, and "
+                              "nothing is invented.")
+    strength: float = param(0.3, "Strength", gt=0, le=1, step=0.01, infotext="Denoising strength",
+                            a1111="denoising_strength",
+                            help="How much of the picture may change: 0.2 sharpens, 0.4 invents detail, more draws "
+                                 "the prompt into every tile.")
+    tile: int | None = param(None, "Tile size (px)", ge=64, le=2048, multiple_of=8, step=8, infotext="Tile size",
+                             help="The model sees this much at once. Its own size is best; larger keeps more of the "
+                                  "whole in view and needs more memory.")
+    overlap: float = param(0.25, "Tile overlap", ge=0, le=0.5, step=0.05, infotext="Tile overlap",
+                           help="Share of a tile that its neighbours draw as well. More hides seams better and takes "
+                                "longer; below 0.1 they may show.")
+
+    def enlarged(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height of the result for a picture of that size."""
+        return round(size[0] * self.scale), round(size[1] * self.scale)
+
+
+TASKS: dict[str, type[Request]] = {"upscale": Upscale, "txt2img": Txt2Img, "img2img": Img2Img, "inpaint": Inpaint}
 
 
 def task_of(request: Request) -> str:
-    """The task's name: txt2img, img2img or inpaint."""
+    """The task's name: txt2img, img2img, inpaint or upscale."""
     return next(name for name, cls in TASKS.items() if type(request) is cls)
+
+
+def pipeline_of(task: str) -> str:
+    """The kind of pipeline that a task runs on: a key of a family's pipelines and of a model's tasks."""
+    return "img2img" if task == "upscale" else task
 
 
 def extra_of(info: FieldInfo) -> dict[str, Any]:

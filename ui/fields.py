@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 import gradio as gr
 from pydantic.fields import FieldInfo
 
-from pipelines.requests import extra_of
+from pipelines.requests import HIRES_UPSCALERS, LANCZOS, extra_of
 from pipelines.samplers import SAMPLERS, SCHEDULES
 
 SLIDER_POSITIONS = 4096  # a range with more is typed, not dragged
@@ -29,7 +29,8 @@ def choices_of(name: str, info: FieldInfo) -> list[str] | None:
     """What may be chosen for a field, or None for free values."""
     if get_origin(info.annotation) is Literal:
         return list(get_args(info.annotation))
-    return {"sampler": list(SAMPLERS), "schedule": list(SCHEDULES)}.get(name.removeprefix("hires_"))
+    return {"sampler": list(SAMPLERS), "schedule": list(SCHEDULES), "hires_sampler": list(SAMPLERS),
+            "hires_schedule": list(SCHEDULES), "hires_upscaler": list(HIRES_UPSCALERS), "upscaler": [LANCZOS]}.get(name)
 
 
 def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrides: Any) -> gr.components.Component:
@@ -41,6 +42,8 @@ def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrid
         return gr.Dropdown([("Same as above", ""), *choices], filterable=False, **{**common, "value": ""})
     if choices:
         return gr.Dropdown(choices, filterable=False, **common)
+    if info.annotation == tuple[str, ...]:
+        return gr.Dropdown(multiselect=True, **{**common, "value": list(value or ())})
     if info.annotation is bool:
         return gr.Checkbox(**common)
     if high is not None and value is not None and step and (high - low) / step <= SLIDER_POSITIONS:

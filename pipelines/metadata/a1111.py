@@ -26,7 +26,7 @@ _ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Mod
           "Denoising strength", "Clip skip", "Mask mode", "Mask blur", "Inpaint area", "Masked area padding",
           "Masked content")
 # Every other field is written only where it differs from its default.
-_ALWAYS = {*_ORDER[:6], "Size-1", "Size-2", "Model", "Denoising strength", "Mask blur"}
+_ALWAYS = {*_ORDER[:6], "Size-1", "Size-2", "Model", "Denoising strength", "Mask blur", "Upscale by", "Tile size"}
 
 _KEY = re.compile(r"\s*(\w[\w \-/]{0,63}):\s*")
 _SIZE = re.compile(r"(\d{1,9})\s*x\s*(\d{1,9})", re.ASCII)
