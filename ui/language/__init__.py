@@ -1,0 +1,144 @@
+"""The page in another language: English stands where it is used, and is turned at the edge.
+
+A language is one table, such as de.json: English text -> its translation, with {} where a message has a name or a
+number. `mark` hands what a page always shows to Gradio's i18n, which turns it in the browser; `speak` and `said` turn
+what the server says, in the language of the page that asked. Requests, metadata and saved settings stay in English.
+To add a language, write its table and name it in LANGUAGES.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import cache, lru_cache, wraps
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.context import LocalContext
+from gradio.i18n import I18nData
+
+LANGUAGES = {"en": "English", "de": "Deutsch"}
+COOKIE = "atelier-language"  # what somebody chose; without it the browser's own language counts
+SHOWN = ("label", "info", "placeholder", "title", "x_title", "y_title")  # attributes of any component
+WRITTEN = (gr.Button, gr.UploadButton, gr.DownloadButton, gr.Markdown)  # components whose value is a text of ours
+
+
+@cache
+def table(language: str) -> dict[str, str]:
+    """English text -> translation; empty for English."""
+    path = Path(__file__).with_name(f"{language}.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+# What a page always shows
+
+
+def mark(demo: gr.Blocks) -> gr.I18n:
+    """Replace every text of a built page that has a translation by a key; returns the dictionaries for `launch`."""
+    tables = {language: table(language) for language in LANGUAGES if language != "en"}
+    translated = set().union(*tables.values())
+    keys: dict[str, str] = {}
+
+    def key(text: Any) -> Any:
+        text = text.strip() if isinstance(text, str) else text
+        if text not in translated:
+            return text
+        # A text is no good key itself: Gradio takes the first } for the end of its mark.
+        return str(I18nData(keys.setdefault(text, f"t{len(keys)}")))
+
+    for block in demo.blocks.values():
+        for name in attributes(block):
+            setattr(block, name, key(getattr(block, name)))
+        if isinstance(block, gr.Dropdown):
+            block.choices = [(key(shown), value) for shown, value in block.choices]
+    english = {short: text for text, short in keys.items()}
+    return gr.I18n(en=english, **{language: {short: found[text] for short, text in english.items() if text in found}
+                                  for language, found in tables.items()})
+
+
+def attributes(block: Any) -> list[str]:
+    """Names of the attributes of a component that hold text of ours."""
+    names = [name for name in SHOWN if isinstance(getattr(block, name, None), str)]
+    return [*names, "value"] if isinstance(block, WRITTEN) and isinstance(block.value, str) else names
+
+
+# What the server says
+
+
+def speak(demo: gr.Blocks) -> None:
+    """Turn whatever an event writes into a line of text into the language of the page that it goes to."""
+    for event in demo.fns.values():
+        if event.fn is not None and any(map(is_line, event.outputs)):
+            event.fn = _spoken(event.fn, event.outputs)
+
+
+def is_line(component: Any) -> bool:
+    """Whether only the studio writes into a text box."""
+    return isinstance(component, gr.Textbox) and "line" in (component.elem_classes or ())
+
+
+def _spoken(handler: Callable, outputs: list) -> Callable:
+    def turned(result: Any) -> Any:
+        if isinstance(result, dict) and "__type__" not in result:
+            return {part: said(value) if is_line(part) else value for part, value in result.items()}
+        if len(outputs) == 1:
+            return said(result)
+        if isinstance(result, tuple | list):
+            return [said(value) if is_line(part) else value for part, value in zip(outputs, result, strict=True)]
+        return result
+
+    if inspect.isgeneratorfunction(handler):
+        @wraps(handler)
+        def stream(*values: Any) -> Iterator[Any]:
+            for result in handler(*values):
+                yield turned(result)
+        return stream
+
+    @wraps(handler)
+    def call(*values: Any) -> Any:
+        return turned(handler(*values))
+    return call
+
+
+def said(text: Any, language: str | None = None) -> Any:
+    """A message in the language of the page whose event is running; what is no text comes back as it is."""
+    language = language or current()
+    if language == "en" or not isinstance(text, str):
+        return text
+    return "\n".join(" · ".join(_message(part, language) for part in line.split(" · "))
+                     for line in text.split("\n"))
+
+
+def current() -> str:
+    """The language of the page whose event is running."""
+    request = LocalContext.request.get(None)
+    if request is None:
+        return "en"
+    wanted = [request.cookies.get(COOKIE, ""), *request.headers.get("accept-language", "").split(",")]
+    short = (each.strip().partition(";")[0].partition("-")[0].lower() for each in wanted)
+    return next((each for each in short if each in LANGUAGES), "en")
+
+
+@lru_cache(maxsize=2048)
+def _message(text: str, language: str) -> str:
+    """Find the sentence that a message was made from, and put what stands in it into the other language's one."""
+    found = table(language)
+    if text in found:
+        return found[text]
+    for start, pattern, translation in _patterns(language):
+        if text.startswith(start) and (match := pattern.fullmatch(text)):
+            first, *between = translation.split("{}")
+            parts = [_message(part, language) for part in match.groups()]
+            return first + "".join(part + words for part, words in zip(parts, between, strict=True))
+    return text
+
+
+@cache
+def _patterns(language: str) -> tuple[tuple[str, re.Pattern, str], ...]:
+    """(beginning, pattern, translation) of every sentence with blanks, the ones with most words first."""
+    sentences = sorted((text for text in table(language) if "{}" in text), key=lambda text: -len(text))
+    return tuple((text.partition("{}")[0], re.compile("(.+?)".join(map(re.escape, text.split("{}"))), re.DOTALL),
+                  table(language)[text]) for text in sentences)

@@ -1,0 +1,62 @@
+"""What stands around a prompt box: how many tokens each chunk takes, what does not fit, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from pipelines.prompts.tokens import Tokens
+from pipelines.requests import MAX_PROMPT
+
+from .language import said
+from .tab import Form
+from .wiring import QUIET
+
+SHOWN_CHUNKS = 4  # with more, only the last one's tokens are told
+SHOWN_FAULTS = 3
+
+
+def watch(form: Form, studio: Any, name: str, box: gr.Textbox) -> None:
+    """Build the lines around a box, inside the current column, and keep them true while somebody types."""
+    label, place = form.request.model_fields[name].title, f"{form.task}-{name}"
+    line = {"show_label": False, "container": False, "interactive": False, "max_lines": 2}
+    count = gr.Textbox("", label=f"{label}: tokens", elem_classes="line right tokens", elem_id=f"{place}-tokens",
+                       **{**line, "max_lines": 1})
+    cut = gr.Textbox("", label=f"{label}: the part that does not fit", visible=False, elem_classes="line cut",
+                     elem_id=f"{place}-cut", **line)
+    faults = gr.Textbox("", label=f"{label}: what is wrong with it", visible=False, elem_classes="line faults",
+                        elem_id=f"{place}-faults", **line)
+    marks = gr.Textbox("", label=f"{label}: marks", visible="hidden", elem_id=f"{place}-marks")
+    gr.on([box.change, form.page.model.change], _looker(studio), [box, form.page.model], [count, cut, faults, marks],
+          trigger_mode="always_last", **QUIET)
+    marks.change(None, marks, None, js=f"(said) => atelier.mark({json.dumps(place)}, said)", **QUIET)
+
+
+def _looker(studio: Any) -> Callable:
+    def look(text: str, model: str) -> tuple[str, Any, Any, str]:
+        if not text:
+            return "", gr.Textbox("", visible=False), gr.Textbox("", visible=False), ""
+        read = text[:MAX_PROMPT]
+        tokens, found = studio.tokens(read, model), studio.marks(read)
+        faults = list(dict.fromkeys(mark.why for mark in found))[:SHOWN_FAULTS]
+        if len(text) > MAX_PROMPT:
+            faults.insert(0, f"{len(text):,} characters are too many. At most {MAX_PROMPT:,}.")
+        places = {"text": read, "marks": [[mark.start, mark.end] for mark in found]} if found else {}
+        return (count_line(tokens) if tokens.limit else "", gr.Textbox(tokens.cut, visible=bool(tokens.cut)),
+                gr.Textbox(" · ".join(map(said, faults)), visible=bool(faults)),
+                json.dumps(places, ensure_ascii=False) if places else "")
+
+    return look
+
+
+def count_line(tokens: Tokens) -> str:
+    """Such as "12/75", or with several chunks "75 + 13 = 88/150"."""
+    total = f"{tokens.count}/{tokens.limit}"
+    if len(tokens.chunks) < 2:
+        return total
+    if len(tokens.chunks) <= SHOWN_CHUNKS:
+        return f"{' + '.join(map(str, tokens.chunks))} · {total}"
+    return f"{len(tokens.chunks) - 1} chunks + {tokens.chunks[-1]} · {total}"
