@@ -103,7 +103,7 @@ class Panel:
     def outputs(self) -> list[gr.components.Component]:
         """What a run may change."""
         found = [self.status, self.bar, self.notices, self.picture, self.empty, self.strip, self.download,
-                 self.infotext, self.shown, self.selected]
+                 self.delete, self.infotext, self.shown, self.selected]
         return found if self.slider is None else [*found, self.slider]
 
     def show(self, shown: list[Shown], selected: int) -> dict:
@@ -111,6 +111,7 @@ class Panel:
         if not shown:
             return {self.strip: [], self.shown: [], self.selected: 0, self.picture: None, self.infotext: "",
                     self.download: gr.DownloadButton(value=None, interactive=False),
+                    self.delete: gr.Button(interactive=False),
                     self.empty: gr.Column(visible=True)}
         strip = gr.Gallery([(each.thumbnail, each.caption) for each in shown], selected_index=selected)
         return {self.strip: strip, self.shown: shown, self.empty: gr.Column(visible=False),
@@ -121,7 +122,8 @@ class Panel:
         if not 0 <= index < len(shown):
             return {self.selected: 0}
         return {self.picture: shown[index].path, self.infotext: shown[index].infotext, self.selected: index,
-                self.download: gr.DownloadButton(value=shown[index].path, interactive=True), **self.uncovered()}
+                self.download: gr.DownloadButton(value=shown[index].path, interactive=True),
+                self.delete: gr.Button(interactive=True), **self.uncovered()}
 
     def uncovered(self) -> dict:
         """Take the before/after slider away from the picture."""
@@ -152,7 +154,7 @@ def panel(task: str, lines: tuple, fill_empty: Callable[[], Any], comparable: bo
             compare_button = gr.Button("Compare", size="sm", min_width=60, elem_id=f"{task}-compare")
         download = gr.DownloadButton("Download", size="sm", min_width=60, interactive=False,
                                      elem_id=f"{task}-download")
-        delete = gr.Button("Delete", size="sm", min_width=60, elem_id=f"{task}-delete")
+        delete = gr.Button("Delete", size="sm", min_width=60, interactive=False, elem_id=f"{task}-delete")
     infotext = gr.Textbox("", label="Settings of this picture", lines=2, max_lines=2, interactive=False,
                           buttons=["copy"], elem_classes="infotext", elem_id=f"{task}-infotext")
     made = Panel(task, *lines, picture, slider, empty, strip, download, infotext, gr.State([]), gr.State(0), delete,
