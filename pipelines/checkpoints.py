@@ -19,7 +19,6 @@ from .headers import read_header, small_tensor
 MAX_JSON_BYTES = 1_000_000
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 LIBRARIES = ("diffusers", "transformers")
-NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
 # Names that an original single file keeps its autoencoder and its text encoders under.
 VAE_PREFIX = "first_stage_model."
 TEXT_PREFIXES = ("cond_stage_model.", "conditioner.embedders.")
@@ -79,30 +78,49 @@ def read_file(path: Path, name: str) -> ModelCard:
 def read_folder(folder: Path, name: str, kind: str = "folder") -> ModelCard:
     """Make the card of a diffusers folder, or raise ModelError with the reason why it cannot be used."""
     described = read_configs(folder, name, kind)
-    files = {part: weight_files(folder, part)[0] for part in NETWORKS if part in parts_of(FAMILIES[described.family])}
+    family = FAMILIES[described.family]
+    here = parts_here(folder, family)
+    files = {part: weight_files(folder, part)[0] for part in networks_of(family) if part in here}
     headers = {part: [read_header(path) for path in paths] for part, paths in files.items()}
     everything = [path for paths in files.values() for path in paths]
     return replace(described, size_bytes=sum(path.stat().st_size for path in everything),
-                   unet_parameters=sum(header.parameters() for header in headers["unet"]),
+                   unet_parameters=sum(header.parameters() for header in headers[family.core]),
                    fingerprint=_fingerprint([*everything, *sorted(folder.glob("*/*.json"))]))
 
 
 def read_configs(folder: Path, name: str, kind: str) -> ModelCard:
-    """Make a card from model_index.json and the two configs alone; the U-Net's size is the family's."""
+    """Make a card from model_index.json and the configs alone; the size of what denoises is the family's."""
     index = read_json(folder / "model_index.json")
-    unet, vae = read_json(folder / "unet" / "config.json"), read_json(folder / "vae" / "config.json")
-    facts = Facts(pipeline=str(index.get("_class_name")), unet=unet)
+    core = next((core for core in ("transformer", "unet") if core in index), "unet")
+    facts = Facts(pipeline=str(index.get("_class_name")), unet=read_json(folder / core / "config.json"))
     family = recognise(facts)
-    for component in parts_of(family):
+    for component in parts_here(folder, family):
         _check_class(folder, component, index.get(component))
+    vae = read_json(folder / "vae" / "config.json") if "vae" in parts_of(family) else {}
     return _card(family, facts, name=name, path=folder, kind=kind, likes=_likes(folder), size_bytes=0,
-                 native_size=_native_size(unet, vae) or family.native_size, unet_parameters=family.unet_parameters,
+                 native_size=_native_size(facts.unet, vae) or family.native_size,
+                 unet_parameters=family.unet_parameters,
                  fingerprint=name)
 
 
 def parts_of(family: Family) -> tuple[str, ...]:
     """Names of the components that are loaded; a safety checker is never one."""
+    if family.stock:
+        return (*family.stock.networks, *family.stock.others)
     return ("unet", "vae", "scheduler", *(part for pair in family.text_encoders for part in pair))
+
+
+def networks_of(family: Family) -> tuple[str, ...]:
+    """Names of the components that have weights."""
+    return family.stock.networks if family.stock else ("unet", "vae", *(name for _, name in family.text_encoders))
+
+
+def parts_here(folder: Path, family: Family) -> tuple[str, ...]:
+    """Names of the components that a folder has: some families may be stored without their largest text encoder."""
+    optional = family.stock.optional if family.stock else ()
+    index = read_json(folder / "model_index.json") if optional else {}
+    return tuple(part for part in parts_of(family)
+                 if part not in optional or (index.get(part) or [None])[0] is not None)
 
 
 def weight_files(folder: Path, component: str) -> tuple[tuple[Path, ...], str | None]:
@@ -110,7 +128,7 @@ def weight_files(folder: Path, component: str) -> tuple[tuple[Path, ...], str | 
 
     Raises ModelError when there are none, which says so when there are only pickles.
     """
-    stem = "model" if component.startswith("text_encoder") else "diffusion_pytorch_model"
+    stem = "model" if "encoder" in component else "diffusion_pytorch_model"
     for variant in (None, "fp16"):
         middle = f".{variant}" if variant else ""
         names = re.compile(rf"{stem}{re.escape(middle)}(-\d{{5}}-of-\d{{5}})?\.safetensors")
@@ -151,9 +169,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def _card(family: Family, facts: Facts, *, name: str, likes: Mapping[str, Any] | None = None,
           **known: Any) -> ModelCard:
     preferred = {"title": name, "steps": family.steps, "guidance_scale": family.guidance_scale,
-                 "sampler": family.sampler, "schedule": family.schedule, **(likes or {})}
-    inpainting = facts.in_channels == 9
-    tasks = ("inpaint",) if inpainting else ModelCard.tasks
+                 "sampler": family.sampler, "schedule": family.schedule, **family.prefers(facts), **(likes or {})}
+    inpainting = family.stock is None and facts.in_channels == 9
+    tasks = ("inpaint",) if inpainting else preferred.pop("tasks", tuple(family.pipelines))
     return ModelCard(name=name, family=family.name, inpainting=inpainting, tasks=tasks, **preferred, **known)
 
 
@@ -168,7 +186,8 @@ def _check_class(folder: Path, component: str, named: Any) -> None:
 
 def _native_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> int | None:
     """Pixels of a side: the U-Net's latent size times the autoencoder's reduction."""
-    size, channels = unet.get("sample_size"), vae.get("block_out_channels")
+    size = unet.get("sample_size")
+    channels = vae.get("block_out_channels") or vae.get("encoder_block_out_channels")
     size = max(size) if isinstance(size, list) and size else size
     if type(size) is not int or not isinstance(channels, list):
         return None

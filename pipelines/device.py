@@ -44,12 +44,13 @@ def prepare_environment(environ: MutableMapping[str, str], *, offline: bool = Fa
 
 
 def choose(settings_device: str = "auto", settings_dtype: str = "auto", *, unet_parameters: int,
-           half_vae: bool) -> Placement:
+           half_vae: bool, wide: bool = False) -> Placement:
     """Choose device and number formats for a checkpoint, or raise RequestError for what this machine has not.
 
     half_vae: False when the family's autoencoder overflows in float16. It decodes in float32 on MPS and the CPU in
     any case: on MPS half precision shows artefacts, on the CPU one decode is a small part of a picture and
-    bfloat16's 8 bits would be visible in smooth skies.
+    bfloat16's 8 bits would be visible in smooth skies. wide: whether the numbers leave float16's range, as those of
+    flow transformers and of their T5 do.
     """
     device = _device(settings_device)
     kind = device.partition(":")[0]
@@ -63,7 +64,7 @@ def choose(settings_device: str = "auto", settings_dtype: str = "auto", *, unet_
         sound = unet_parameters > BFLOAT16_FROM_PARAMETERS and _cpu_multiplies_bfloat16()
         automatic = "bfloat16" if sound else "float32"
     else:
-        automatic = "float16"
+        automatic = "bfloat16" if wide else "float16"
     dtype = automatic if settings_dtype == "auto" else settings_dtype
     half = kind == "cuda" and (dtype == "bfloat16" or half_vae)
     return Placement(device=device, dtype=dtype, vae_dtype=dtype if half else "float32")

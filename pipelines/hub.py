@@ -12,7 +12,7 @@ from .errors import ModelError
 from .families import FAMILIES
 
 HUB_ID = r"[\w.-]{1,96}/[\w.-]{1,96}"
-CONFIGS = ("model_index.json", "unet/config.json", "vae/config.json")
+CONFIGS = ("model_index.json", "unet/config.json", "transformer/config.json", "vae/config.json")
 
 
 def hub_card(repo_id: str, offline: bool) -> ModelCard:
@@ -53,7 +53,7 @@ def wanted_files(names: Iterable[str], parts: Iterable[str], *, half: bool) -> l
     names = sorted(names)
     for part in parts:
         inside = [name for name in names if name.startswith(f"{part}/") and name.count("/") == 1]
-        wanted += [name for name in inside if name.endswith((".json", ".txt")) and ".index." not in name]
+        wanted += [name for name in inside if name.endswith((".json", ".txt", ".jinja")) and ".index." not in name]
         weights = [name for name in inside if name.endswith(".safetensors") and ".non_ema." not in name]
         small = [name for name in weights if ".fp16" in name]
         plain = [name for name in weights if name not in small]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .checkpoints import NETWORKS, ModelCard, parts_of, read_json, weight_files
+from .checkpoints import ModelCard, networks_of, parts_here, parts_of, read_json, weight_files
 from .device import Placement
 from .errors import ModelError, StudioError
 from .families import FAMILIES, Family
@@ -40,9 +40,11 @@ def load(card: ModelCard, placement: Placement, *, offline: bool = True) -> dict
             components = _from_file(card, family, placement)
         else:
             folder = card.path or hub_folder(card, half=placement.dtype == "float16", offline=offline)
-            components = {part: _from_folder(folder, part, _dtype_of(part, placement)) for part in parts_of(family)}
-        for part in NETWORKS:
-            if part in components:
+            components = {part: _from_folder(folder, part, _dtype_of(part, placement, family))
+                          for part in parts_here(folder, family)}
+            components |= _left_out(folder, family)
+        for part in networks_of(family):
+            if components[part] is not None:
                 components[part] = _settled(components[part], part, f"{card.title}: {_shown(card)}", placement)
     except StudioError:
         raise
@@ -79,8 +81,8 @@ def load_vae(entry: LibraryEntry, placement: Placement, own: Mapping[str, Any]) 
 
 def bytes_of(components: dict[str, Any]) -> int:
     """Memory that the networks' weights take."""
-    return sum(tensor.numel() * tensor.element_size() for part in NETWORKS if part in components
-               for tensor in (*components[part].parameters(), *components[part].buffers()))
+    return sum(tensor.numel() * tensor.element_size() for part in components.values() if hasattr(part, "parameters")
+               for tensor in (*part.parameters(), *part.buffers()))
 
 
 def _vae(path: Path, header: Header, layout: str, own: Mapping[str, Any], dtype: Any) -> Any:
@@ -130,14 +132,17 @@ def _shape(tensor: Any) -> str:
 
 def _from_folder(folder: Path, part: str, dtype: Any) -> Any:
     """Load one component of a diffusers folder from its own class; what is missing from its weights is an error."""
-    cls = _class_of(read_json(folder / "model_index.json")[part])
+    library, name = read_json(folder / "model_index.json")[part]
+    cls = _class_of(library, name)
+    # A class that chooses another by the config would else ask at the terminal whether to run the model's own code.
+    safely = {"local_files_only": True, **({"trust_remote_code": False} if library == "transformers" else {})}
     if dtype is None:
-        return cls.from_pretrained(folder / part, local_files_only=True)
+        return cls.from_pretrained(folder / part, **safely)
     files, variant = weight_files(folder, part)
     for path in files:
         read_header(path)  # says plainly what is wrong with a file
     network, info = cls.from_pretrained(folder / part, torch_dtype=dtype, variant=variant, use_safetensors=True,
-                                        local_files_only=True, output_loading_info=True)
+                                        output_loading_info=True, **safely)
     missing = sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))
     if missing:
         raise ModelError(f"{part}/{files[0].name} cannot be used: {len(missing)} of its tensors are missing, the first "
@@ -158,11 +163,12 @@ def components_of_file(path: Path, config_folder: Path, family: Family, placemen
 
     cls = getattr(diffusers, family.pipelines["txt2img"])
     known = {"config": str(config_folder), "local_files_only": True}
-    vae = diffusers.AutoencoderKL.from_single_file(str(path), subfolder="vae", torch_dtype=_dtype_of("vae", placement),
-                                                   **known)
+    vae = diffusers.AutoencoderKL.from_single_file(str(path), subfolder="vae",
+                                                   torch_dtype=_dtype_of("vae", placement, family), **known)
     # An explicit None keeps the safety checker from being looked for.
     without = {} if family.pooled else {"safety_checker": None}
-    pipe = cls.from_single_file(str(path), vae=vae, torch_dtype=_dtype_of("unet", placement), **without, **known)
+    pipe = cls.from_single_file(str(path), vae=vae, torch_dtype=_dtype_of("unet", placement, family),
+                                **without, **known)
     return {part: pipe.components[part] for part in parts_of(family)}
 
 
@@ -184,22 +190,32 @@ def _change(path: Path, changes: dict[str, Any]) -> None:
     path.write_text(json.dumps({**read_json(path), **changes}), encoding="utf-8")
 
 
-def _class_of(named: list[str]) -> Any:
+def _left_out(folder: Path, family: Family) -> dict[str, Any]:
+    """The pipeline's parts that this folder is stored without, as None, and its settings that are no parts."""
+    if family.stock is None:
+        return {}
+    index = read_json(folder / "model_index.json")
+    here = parts_here(folder, family)
+    return {**{part: None for part in parts_of(family) if part not in here},
+            **{name: index[name] for name in family.stock.settings if name in index}}
+
+
+def _class_of(library: str, name: str) -> Any:
     """The class that a folder names; the card was made only of folders that name diffusers' or transformers' own."""
     import diffusers
     import transformers
 
-    library, name = named
     return getattr({"diffusers": diffusers, "transformers": transformers}[library], name)
 
 
-def _dtype_of(part: str, placement: Placement) -> Any:
+def _dtype_of(part: str, placement: Placement, family: Family) -> Any:
     """torch dtype of a component, None for those that have no weights."""
     import torch
 
-    if part not in NETWORKS:
+    if part not in networks_of(family):
         return None
-    return getattr(torch, placement.vae_dtype if part == "vae" else placement.dtype)
+    # The library's pipelines hand latents to the autoencoder as they are.
+    return getattr(torch, placement.vae_dtype if part == "vae" and not family.stock else placement.dtype)
 
 
 def _settled(network: Any, part: str, shown: str, placement: Placement) -> Any:

@@ -32,7 +32,7 @@ def recognise(facts: Facts) -> Family:
     if len(matching) != 1:
         known = ", ".join(family.label for family in FAMILIES.values())
         raise ModelError(f"This kind of model is not supported: {facts.seen}. Supported are {known}.")
-    if facts.in_channels not in (4, 9):
+    if matching[0].stock is None and facts.in_channels not in (4, 9):
         raise ModelError(f"A {matching[0].label} model with {facts.in_channels} input channels is not supported: "
                          "4 (drawing) or 9 (inpainting) are.")
     return matching[0]

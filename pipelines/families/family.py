@@ -130,6 +130,8 @@ class Family:
     file_settings: (facts, reader of one small tensor) -> {"native_size", "scheduler": changes of its config} for
     variants that only a single file's content tells apart.
     lora: how its LoRA files look, or None where none are read.
+    core: the component that denoises. stock: how the library's pipeline runs it, or None where our own loop does.
+    prefers: (facts) -> steps, guidance_scale or tasks of variants that only the core's config tells apart.
     """
 
     name: str
@@ -137,8 +139,8 @@ class Family:
     native_size: int
     pipelines: Mapping[str, str]
     matches: Callable[[Facts], bool]
-    config: str
-    unet_parameters: int
+    config: str = ""
+    unet_parameters: int = 0
     steps: int = 20
     guidance_scale: float = 7.0
     sampler: str = "DPM++ 2M"
@@ -152,3 +154,29 @@ class Family:
     half_vae: bool = True
     file_settings: Callable[[Facts, Callable[[str], Any]], dict[str, Any]] = no_file_settings
     lora: LoraFacts | None = None
+    core: str = "unet"
+    stock: Stock | None = None
+    prefers: Callable[[Facts], dict[str, Any]] = no_preference
+
+    @property
+    def grain(self) -> int:
+        """Pixels that a side is a multiple of."""
+        return self.stock.grain if self.stock else 8
+
+    def takes(self, field_name: str, task: str) -> bool:
+        """Whether a field of a request changes the picture that a model of this family draws."""
+        if self.stock is None or field_name in STOCK_FIELDS:
+            return True
+        return {"negative_prompt": self.stock.negative,
+                "strength": task in self.stock.strength}.get(field_name, False)
+
+
+def stock_family(pipelines: Mapping[str, str], stock: Stock, *, core: str = "transformer", sampler: str = "Euler",
+                 **facts: Any) -> Family:
+    """A family that is recognised by the pipeline its folder names, and follows that pipeline's own scheduler.
+
+    sampler: the table's name of that scheduler, for infotext.
+    """
+    classes = frozenset(pipelines.values())
+    return Family(pipelines=pipelines, matches=lambda facts: facts.pipeline in classes, stock=stock, core=core,
+                  sampler=sampler, schedule="Automatic", **facts)

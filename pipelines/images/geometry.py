@@ -52,17 +52,17 @@ class Box:
         return seen
 
 
-def working_size(mode: ResizeMode, source_size: Size, width: int, height: int) -> Size:
-    """Choose the size the model works at: as asked, or for "keep" the source's, rounded down to multiples of 8."""
+def working_size(mode: ResizeMode, source_size: Size, width: int, height: int, multiple: int = MULTIPLE) -> Size:
+    """Choose the size the model works at: as asked, or for "keep" the source's, rounded down to whole multiples."""
     if mode != "keep":
         return width, height
-    return tuple(max(MIN_SIDE, side // MULTIPLE * MULTIPLE) for side in source_size)
+    return tuple(max(MIN_SIDE, side // multiple * multiple) for side in source_size)
 
 
-def fitting_size(native: int, width: int, height: int) -> Size:
-    """A picture's own shape at about native x native pixels, as a request takes it: multiples of 8, 64 to 2048."""
+def fitting_size(native: int, width: int, height: int, multiple: int = MULTIPLE) -> Size:
+    """A picture's own shape at about native x native pixels, as a request takes it: whole multiples, 64 to 2048."""
     scale = native / (width * height) ** 0.5
-    return tuple(min(MAX_WORK_SIDE, max(MIN_SIDE, round(side * scale / MULTIPLE) * MULTIPLE))
+    return tuple(min(MAX_WORK_SIDE, max(MIN_SIDE, round(side * scale / multiple) * multiple))
                  for side in (width, height))
 
 

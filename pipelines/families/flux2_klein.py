@@ -1,0 +1,12 @@
+"""FLUX.2 klein (Black Forest Labs 2026), distilled to four steps, with Qwen3 as its text encoder."""
+
+from __future__ import annotations
+
+from .family import Stock, stock_family
+
+FAMILY = stock_family(
+    {"txt2img": "Flux2KleinPipeline", "img2img": "Flux2KleinPipeline", "inpaint": "Flux2KleinInpaintPipeline"},
+    Stock(networks=("transformer", "vae", "text_encoder"), others=("tokenizer", "scheduler"),
+          settings=("is_distilled",), negative=False, strength=("inpaint",)),
+    name="flux2_klein", label="FLUX.2 klein", native_size=1024, unet_parameters=4_000_000_000, steps=4,
+    guidance_scale=1.0)

@@ -1,0 +1,14 @@
+"""Stable Diffusion 3 and 3.5 (Esser et al. 2024, arXiv:2403.03206): two CLIPs and a T5 that may be left out."""
+
+from __future__ import annotations
+
+from .family import Stock, stock_family
+
+FAMILY = stock_family(
+    {"txt2img": "StableDiffusion3Pipeline", "img2img": "StableDiffusion3Img2ImgPipeline",
+     "inpaint": "StableDiffusion3InpaintPipeline"},
+    Stock(networks=("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"),
+          others=("tokenizer", "tokenizer_2", "tokenizer_3", "scheduler"),
+          optional=("text_encoder_3", "tokenizer_3")),
+    name="sd3", label="Stable Diffusion 3", native_size=1024, unet_parameters=2_200_000_000, steps=28,
+    guidance_scale=4.5)
