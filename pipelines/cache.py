@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from threading import Lock, RLock
 from typing import Any
 
+from . import twins
 from .device import Placement
 from .families import FAMILIES, Family
 from .models import ModelCard
@@ -51,7 +52,8 @@ class PipelineCache:
     """Loads checkpoints and lends them.
 
     The least recently used leaves the device first; it is parked in host memory while there is room, from where it
-    comes back with a copy, and then dropped. The one in use stays, even when it alone is over the budget.
+    comes back with a copy, and then dropped. The one in use stays, even when it alone is over the budget. Parts that
+    checkpoints have in common are held once.
     load: (card) -> (components, placement, bytes). move: puts components on a device.
     """
 
@@ -65,8 +67,13 @@ class PipelineCache:
     @property
     def resident(self) -> tuple[str, ...]:
         """Names of the checkpoints in memory, least recently used first."""
+        return tuple(name for name, _, _ in self.placed)
+
+    @property
+    def placed(self) -> tuple[tuple[str, bool, int], ...]:
+        """(name, whether it is parked, bytes) of each checkpoint in memory, least recently used first."""
         with self._lock:
-            return tuple(entry.card.name for entry in self._loaded.values())
+            return tuple((entry.card.name, entry.parked, entry.size_bytes) for entry in self._loaded.values())
 
     def holds(self, card: ModelCard) -> bool:
         """Whether a lease of this very file would need no loading."""
@@ -121,7 +128,9 @@ class PipelineCache:
             components, placement, size = self._load(card)
             with self._lock:
                 self._loading.pop(key, None)
-                self._make_room(size)
+                saved = twins.adopt(components, [entry.components for entry in self._loaded.values()
+                                                 if not entry.parked and not entry.lock.locked()])
+                self._make_room(size - saved)
                 return self._loaded.setdefault(key, Loaded(card, placement, components, size))
 
     def _make_room(self, wanted: int) -> None:
@@ -135,8 +144,10 @@ class PipelineCache:
     def _leave(self, key: str, entry: Loaded) -> None:
         if entry.placement.device != "cpu" and self._host_has_room(entry.size_bytes):
             log.info("parking %s in host memory", entry.card.name)
-            self._move(entry.components, "cpu")
             entry.parked = True
+            needed = {id(part) for other in self._loaded.values() if not other.parked
+                      for part in other.components.values()}
+            self._move({name: part for name, part in entry.components.items() if id(part) not in needed}, "cpu")
         else:
             log.info("unloading %s to make room", entry.card.name)
             del self._loaded[key]
@@ -151,7 +162,8 @@ class PipelineCache:
         return self._used(parked=True) + wanted <= self._budget.host_bytes
 
     def _used(self, *, parked: bool) -> int:
-        return sum(entry.size_bytes for entry in self._loaded.values() if entry.parked == parked)
+        entries = [entry for entry in self._loaded.values() if entry.parked == parked]
+        return sum(entry.size_bytes for entry in entries) - twins.bytes_saved(entry.components for entry in entries)
 
 
 def place(components: dict[str, Any], device: str) -> None:

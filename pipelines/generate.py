@@ -23,7 +23,7 @@ from .errors import Cancelled, OutOfMemory
 from .events import Event, ImageReady, Notice, StepDone
 from .families import Family
 from .noise import Draws
-from .prompts.embed import Conditionings, Embedder
+from .prompts.embed import Conditionings, Embedder, Vectors
 from .prompts.schedule import plan
 from .requests import Request, Txt2Img, changed
 from .seamless import seamless
@@ -74,11 +74,12 @@ def no_adapters(pipe: Any, family: Family, uses: Sequence[tags.Use]) -> Abstract
 
 
 def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, control: Control | None = None,
-        adapters: Adapters = no_adapters) -> Iterator[Event]:
+        adapters: Adapters = no_adapters, vectors: Vectors | None = None) -> Iterator[Event]:
     """Make the pictures of a concrete request (no field is None, seed >= 0).
 
     Yields StepDone, Notice and ImageReady. Picture i uses seed + i with a CPU generator of its own. adapters: attaches
-    what a prompt's tags ask for while its pictures are made, and gives sentences about it. Raises RequestError,
+    what a prompt's tags ask for while its pictures are made, and gives sentences about it. vectors: embeddings that
+    stand for their bare name in prompts. Raises RequestError,
     ModelError, OutOfMemory, and Cancelled when stopped. Out of memory splits the batch, then moves what is not
     needed to the host, and only then gives up.
     """
@@ -86,6 +87,7 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
     source = source_of(request, open_image)
     yield from map(Notice, source.notices)
     maker = _Maker(request, pipe, family, source, control, adapters)
+    maker.vectors = vectors
     waiting, pace = deque(_batches(request)), maker.pace
     while waiting:
         batch, made, full = waiting.popleft(), 0, False
@@ -141,6 +143,7 @@ class _Maker:
         self._request, self._pipe, self._family, self._source = request, pipe, family, source
         self._control, self._adapters = control, adapters
         self.pace = Pace(request.image_count)
+        self.vectors: Vectors | None = None  # of embeddings, by the name that a prompt calls them by
         self.tight = False  # whether what a step does not need waits in host memory
         self._told: set[str] = set()  # prompts whose notices were given
 
@@ -170,7 +173,7 @@ class _Maker:
                  draws: Draws) -> Generator[Event, None, torch.Tensor | None]:
         """One pass. Returns the finished latents, or None when it was skipped."""
         pipe, family = self._pipe, self._family
-        embedder = Embedder(pipe, family, clip_skip=request.clip_skip)
+        embedder = Embedder(pipe, family, clip_skip=request.clip_skip, vectors=self.vectors)
         guided = request.guidance_scale > 1 and pipe.unet.config.time_cond_proj_dim is None
         prompts = plan(prompt, request.negative_prompt, request.steps, emphasis=request.emphasis)
         conditionings = Conditionings(embedder, prompts, guided=guided or prompts.composed)

@@ -97,7 +97,10 @@ def _vae(path: Path, header: Header, layout: str, own: Mapping[str, Any], dtype:
     if layout != "tiny" and scaling != own["scaling_factor"]:
         raise ModelError(f"{path.name[:80]} cannot be used: it scales latents by {scaling}, this model by "
                          f"{own['scaling_factor']}.")
-    cls = diffusers.AutoencoderTiny if layout == "tiny" else diffusers.AutoencoderKL
+    if layout == "tiny":
+        from .tiny_vae import TinyAutoencoder as cls
+    else:
+        cls = diffusers.AutoencoderKL
     config = said or ({} if layout == "tiny" else dict(own))
     with torch.device("meta"):
         network = cls.from_config({**config, "_class_name": cls.__name__})

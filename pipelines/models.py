@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from .checkpoints import ModelCard, read_file, read_folder, refuse_pickle, weigh
 from .errors import ModelError
 from .families.clip import write_vocabulary
 from .hub import HUB_ID, hub_card
+from .library.entry import LibraryEntry, entry_of
 from .library.library import FILE_NAME as LIBRARY
 from .library.places import places
-from .library.recognise import card_of
 from .library.scan import plain, scan
 from .library.store import Store
 from .settings import Settings
@@ -32,11 +32,13 @@ EMBEDDED_NAME = "atelier-demo"
 SHOWN_NAME = 40
 
 
-def find(settings: Settings, embedded: Path = EMBEDDED) -> tuple[tuple[ModelCard, ...], tuple[ModelError, ...]]:
+def find(settings: Settings, embedded: Path = EMBEDDED, entries: Iterable[LibraryEntry] | None = None,
+         asked: ModelCard | None = None) -> tuple[tuple[ModelCard, ...], tuple[ModelError, ...]]:
     """Find the models: the one asked for, the embedded one, and what lies in the model folders.
 
-    Returns (cards, faults): the default card first; a fault for each checkpoint that cannot be used. Raises
-    ModelError when the model asked for cannot be had, or when there is none at all.
+    entries: what the library found; without it the folders are looked through. asked: the model asked for, as an
+    earlier look found it. Returns (cards, faults): the default card first; a fault for each checkpoint that cannot be
+    used. Raises ModelError when the model asked for cannot be had, or when there is none at all.
     """
     cards: list[ModelCard] = []
     faults: list[ModelError] = []
@@ -44,15 +46,18 @@ def find(settings: Settings, embedded: Path = EMBEDDED) -> tuple[tuple[ModelCard
     for folder in settings.model_dir:
         if not folder.is_dir():
             faults.append(ModelError(f"Model folder: there is no folder {folder.name[:80]!r}."))
-    library = Store(settings.data_dir / LIBRARY)
-    for found in scan(places(settings), library, taken=[card.name for card in cards], only_checkpoints=True):
-        if found.finding.kind == "checkpoint" and found.finding.fault:
-            faults.append(ModelError(found.finding.fault))
-        elif found.finding.kind == "checkpoint":
-            cards.append(card_of(found.finding, found.name))
+    if entries is None:
+        entries = (entry_of(found, {}) for found in scan(places(settings), Store(settings.data_dir / LIBRARY),
+                                                         taken=[card.name for card in cards], only_checkpoints=True))
+    for entry in entries:
+        if entry.kind == "checkpoint" and entry.fault:
+            faults.append(ModelError(entry.fault))
+        elif entry.kind == "checkpoint":
+            cards.append(entry.card)
     if settings.model:
-        asked = _asked(settings.model, cards, settings.offline)
-        cards = [asked, *(card for card in cards if card.name != asked.name)]
+        again = next((card for card in cards if asked and card.path == asked.path), asked)
+        first = again or _asked(settings.model, cards, settings.offline)
+        cards = [first, *(card for card in cards if card.name != first.name)]
     if not cards:
         raise faults[0] if faults else ModelError("There is no model. Put one into the models folder.")
     return tuple(cards), tuple(faults)

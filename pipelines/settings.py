@@ -24,6 +24,8 @@ VERSION = "0.1.0"
 PREFIX = "ATELIER_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHOWN_INPUT = 40
+# Settings that may be given several times, and what parts their values in a variable.
+SEPARATORS = {"model_dir": os.pathsep, "download_hosts": ","}
 
 
 class SettingsError(StudioError):
@@ -65,6 +67,13 @@ class Settings(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Number format of the weights. Auto takes what is sound and fast on the device.")
     offline: bool = Field(False, description="Never fetch anything from the internet, not even when asked to.")
+    download_hosts: tuple[str, ...] = Field((), description="Host to download models from, with its subdomains, or an "
+                                            "origin such as http://192.168.1.5:8000. May be given several times. "
+                                            "Default: the hub, Civitai, GitHub and their stores.")
+    hf_token: SecretStr | None = Field(None, description="Token for downloads from the hub, sent nowhere else. The "
+                                       "variable or the file is the safer place.")
+    civitai_token: SecretStr | None = Field(None, description="Token for downloads from Civitai, sent nowhere else. "
+                                            "The variable or the file is the safer place.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much the log says.")
     embed_metadata: bool = Field(True, description="Write prompt, seed and settings into every picture.")
     device_budget_gb: float | None = Field(None, gt=0, le=10_000,
@@ -91,7 +100,7 @@ class Settings(BaseModel):
         # pydantic reads true as 1, and a port 1 is nobody's wish. One folder needs no list.
         if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
             raise ValueError("true and false are not possible here")
-        return (value,) if info.field_name == "model_dir" and isinstance(value, str) else value
+        return (value,) if info.field_name in SEPARATORS and isinstance(value, str) else value
 
     @field_validator("auth")
     @classmethod
@@ -145,7 +154,7 @@ def parser() -> argparse.ArgumentParser:
         if info.annotation is bool:
             options["action"] = argparse.BooleanOptionalAction
         elif isinstance(info.default, tuple):
-            options |= {"action": "append", "metavar": "FOLDER"}
+            options |= {"action": "append", "metavar": "FOLDER" if name == "model_dir" else "HOST"}
         else:
             choices = [choice for choice in get_args(info.annotation) if isinstance(choice, str)]
             options["metavar"] = "{" + ",".join(choices) + "}" if choices else name.rsplit("_", 1)[-1].upper()
@@ -176,8 +185,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
             raise _no_such(variable, "setting", variable.upper(), list(known))
         if value:  # an empty variable is how many starters spell "not set"
             name = known[variable]
-            many = name == "model_dir"
-            given[name] = (value.split(os.pathsep) if many else value, variable)
+            given[name] = (value.split(SEPARATORS[name]) if name in SEPARATORS else value, variable)
     return given
 
 
@@ -208,7 +216,7 @@ def _readable(error: ValidationError, sources: dict[str, str]) -> SettingsError:
     fault = error.errors(include_url=False)[0]
     name = str(fault["loc"][0])
     reason = re.sub(r"^Value error, ", "", fault["msg"])
-    if name == "auth":  # its value is a secret
+    if "SecretStr" in str(Settings.model_fields[name].annotation):
         return SettingsError(f"{sources[name]}: the value is not possible: {reason}.")
     if name == "device":
         reason = "Possible are auto, cpu, mps, cuda and cuda:1"

@@ -11,15 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import models, samplers
-from .adapters.find import AdapterCard
-from .adapters.find import find as find_adapters
+from .collection import Collection
 from .datasets import Datasets
+from .downloads import Download
 from .errors import RequestError, StudioError
 from .events import Record
 from .images import geometry
 from .images.store import ImageStore
 from .jobs import Job, JobQueue
 from .lab import pages as lab_pages
+from .library import LibraryEntry
+from .library.embeddings import named
 from .matrix import Matrix, check
 from .models import ModelCard
 from .prompts.tokens import Tokens, count
@@ -29,7 +31,7 @@ from .results import Results
 from .runs import Runs, TrainRun
 from .settings import Settings
 from .training.request import TrainLora
-from .worker import LoadModel, Worker
+from .worker import LoadModel, Resident, Worker
 
 TRAIN = "train"
 MAX_IMAGES = 256  # of one job
@@ -38,11 +40,11 @@ MAX_SIDE = 4096  # px of a picture made by hires fix
 
 @dataclass(frozen=True)
 class Status:
-    """queue_length: jobs running and waiting. loaded: names of checkpoints in memory. device_line: where the last one
+    """queue_length: jobs running and waiting. loaded: the checkpoints in memory. device_line: where the last one
     was put, such as "CPU, 2 threads, float32"; "" before that."""
 
     queue_length: int
-    loaded: tuple[str, ...]
+    loaded: tuple[Resident, ...]
     device_line: str
 
 
@@ -54,37 +56,51 @@ class Studio:
         self.images = ImageStore(settings.data_dir / "inputs")
         self.results = Results(settings.data_dir / "outputs", settings.embed_metadata)
         self.wildcards = Wildcards(settings.data_dir / "wildcards")
-        self._cards, self.faults = models.find(settings)
-        self._adapter_cards: tuple[AdapterCard, ...] = ()
+        self.collection = Collection(settings)
         self.datasets = Datasets(settings.data_dir / "datasets", settings.dataset_dir)
         self.runs = Runs(settings.data_dir / "runs", settings.data_dir / "loras")
-        self._worker = Worker(settings, self.images, self.results, self.runs, self.card)
+        self._worker = Worker(settings, self.images, self.results, self.runs, self.collection)
         self._queue = JobQueue(self._worker)
         for run in self.runs.cards():  # begun before a restart: its process still has the device
             if run.state.how == "running":
                 self._queue.submit(TrainRun(run.name, "watch"), TRAIN)
 
     def close(self) -> None:
-        """Stop the running job and end the worker."""
+        """Stop the running job, pause the downloads, and end the threads."""
         self._queue.close()
+        self.collection.close()
 
     # Models
 
     def cards(self) -> tuple[ModelCard, ...]:
         """The checkpoints that can be chosen, the default first."""
-        return self._cards
+        return self.collection.cards()
 
     def default_card(self) -> ModelCard:
-        return self._cards[0]
+        return self.cards()[0]
 
     def card(self, name: str | None) -> ModelCard:
         """Look a checkpoint up by name or title. Raises ModelError for an unknown one."""
-        return models.lookup(self._cards, name) if name else self.default_card()
+        return self.collection.card(name)
 
-    def adapters(self) -> tuple[AdapterCard, ...]:
+    def adapters(self) -> tuple[LibraryEntry, ...]:
         """The LoRAs that a prompt's tags can name, as they lie on the disk at this moment."""
-        self._adapter_cards = find_adapters(self.settings, self._adapter_cards)
-        return self._adapter_cards
+        return self.collection.loras()
+
+    def download(self, source: str) -> Download:
+        """Fetch a model: by hub name, Civitai number or address. Raises RequestError where others reach the page."""
+        return self.collection.downloads.start(source)
+
+    def change_download(self, id: str, what: str) -> None:
+        """Pause, resume or stop a download. Raises StudioError where others can reach the page."""
+        downloads = self.collection.downloads
+        self.collection.refuse_guests()
+        download = downloads.get(id)
+        if download is None or what not in ("pause", "resume", "stop"):
+            raise RequestError("Download: this one is no longer here.", "id")
+        if what == "resume":
+            downloads.refuse()
+        getattr(download, what)()
 
     def defaults(self, model: str | None = None) -> dict[str, Any]:
         """What a model likes: sampler, schedule, steps, guidance_scale, width, height."""
@@ -94,14 +110,17 @@ class Studio:
 
     def tokens(self, text: str, model: str | None = None) -> Tokens:
         """Count a prompt's tokens as the model's own tokenizer does."""
-        return count(text, models.tokenizer_folder(self.card(model), self.settings.data_dir))
+        known = {entry.name: entry.facts["vectors"] for entry in named(self.collection.library.entries(), [text])
+                 if not entry.fault}
+        return count(text, models.tokenizer_folder(self.card(model), self.settings.data_dir), names=known)
 
     def load_model(self, name: str, page: str | None = None) -> Job:
         """Bring a checkpoint into memory, in its turn."""
         return self._queue.submit(LoadModel(self.card(name).name), "load", page)
 
     def warm_up(self) -> None:
-        """Load the default checkpoint before anybody asks."""
+        """Load the default checkpoint and look through the model folders before anybody asks."""
+        self.collection.library.refresh()
         self.load_model(self.default_card().name)
 
     # Jobs
@@ -183,6 +202,8 @@ class Studio:
         for name in ("seed", "variation_seed"):
             if getattr(request, name) == -1 and (name == "seed" or request.variation_strength):
                 wanted[name] = secrets.randbelow(2**32)
+        if request.vae:
+            wanted["vae"] = self.collection.vae(request.vae).name
         request = self._spelled_out(changed(request, model=card.name, **wanted))
         samplers.check(request.sampler, request.schedule)
         if isinstance(request, Txt2Img):

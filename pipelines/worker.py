@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from . import metadata, models
 from .adapters import find, tags
+from .collection import Collection
 from .errors import StudioError
 from .events import Event, ImageReady, Loading, Notice, Saved, StepDone
 from .families import FAMILIES
@@ -32,6 +34,15 @@ THUMBNAIL_SIDE = 512  # px; pictures on a sheet are shrunk to this
 
 
 @dataclass(frozen=True)
+class Resident:
+    """A checkpoint in memory. parked: in host memory, from where it comes back with a copy."""
+
+    name: str
+    parked: bool
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class LoadModel:
     """Ask for a checkpoint to be brought into memory."""
 
@@ -39,20 +50,21 @@ class LoadModel:
 
 
 class Worker:
-    """Turns jobs into events, one at a time. Holds the cache of checkpoints and of LoRAs."""
+    """Turns jobs into events, one at a time. Holds the cache of checkpoints, of LoRAs and of autoencoders."""
 
     def __init__(self, settings: Settings, images: ImageStore, results: Results, runs: Runs,
-                 find_card: Callable[[str], ModelCard]):
+                 collection: Collection):
         self._settings, self._images, self._results, self._runs = settings, images, results, runs
-        self._card = find_card
+        self._collection, self._card = collection, collection.card
         self._cache: Any = None
         self._shelf: Any = None
+        self._vaes: Any = None
         self.device_line = ""
 
     @property
-    def loaded(self) -> tuple[str, ...]:
-        """Names of the checkpoints in memory."""
-        return self._cache.resident if self._cache else ()
+    def loaded(self) -> tuple[Resident, ...]:
+        """The checkpoints in memory."""
+        return tuple(Resident(*each) for each in self._cache.placed) if self._cache else ()
 
     def __call__(self, job: Job) -> Iterator[Event]:
         """Run a job; the queue closes this on its own thread."""
@@ -66,6 +78,7 @@ class Worker:
             yield from self._matrix(job, job.request)
         elif isinstance(job.request, TrainRun):
             self._cache.vacate()
+            self._vaes.clear()
             yield from self._runs.work(job, job.request)
         elif isinstance(job.request, LabJob):
             yield from self._lab(job, job.request)
@@ -135,7 +148,12 @@ class Worker:
         yield from self._loading(card)
         begin = monotonic()
         with self._cache.lease(card, job.task) as lease:
-            for event in generate.run(request, lease.pipe, lease.family, self._images.open, job.control,
+            if request.vae:
+                lease.pipe.register_modules(vae=self._vaes.load(self._collection.vae(request.vae), lease))
+            vectors, faults = self._vectors(request, lease)
+            yield from map(Notice, faults)
+            run = partial(generate.run, vectors=vectors)
+            for event in run(request, lease.pipe, lease.family, self._images.open, job.control,
                                       self._shelf.attached):
                 if not isinstance(event, ImageReady):
                     yield event
@@ -146,6 +164,15 @@ class Worker:
                                                    job.owner))
                 keep(event.image, event.request)
                 begin = now
+
+    def _vectors(self, request: Request, lease: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """The embeddings that the request names, and a sentence about each that cannot be used."""
+        from .library.embeddings import vectors
+
+        texts = [value for name, value in request if name.endswith("prompt")]
+        encoders = {name: getattr(lease.pipe, name) for _, name in lease.family.text_encoders}
+        widths = {name: encoder.get_input_embeddings().embedding_dim for name, encoder in encoders.items()}
+        return vectors(self._collection.embeddings(), texts, widths)
 
     def _save_sheet(self, job: Job, request: Request, sheet: Image.Image) -> Iterator[Event]:
         yield from self._results.save(Made(sheet, self._infotext(request), request.seed, job.task, 0.0, job.owner,
@@ -172,12 +199,13 @@ class Worker:
             return
         from . import cache, device
         from .adapters.shelf import Shelf
+        from .vaes import Vaes
 
         settings = self._settings
         host = device.budget_bytes("cpu", settings.host_budget_gb)
         on_cpu = device.choose(settings.device, unet_parameters=0, half_vae=True).device == "cpu"
         own = host if on_cpu else device.budget_bytes(settings.device, settings.device_budget_gb)
-        self._shelf = Shelf(settings)
+        self._shelf, self._vaes = Shelf(self._collection.loras), Vaes()
         self._cache = cache.PipelineCache(self._load, cache.Budget(own, host))
 
     def _load(self, card: ModelCard) -> tuple[dict[str, Any], Any, int]:

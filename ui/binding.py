@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines import metadata
+from pipelines.collection import LISTED
 from pipelines.requests import Request, make
 from pipelines.samplers import SAMPLERS, SCHEDULES
 
@@ -17,7 +18,6 @@ from .axes import Axes
 from .tab import Form, Page
 from .wiring import QUEUED, QUIET, alive, problem, toast, told
 
-ALLOWED = {"sampler": tuple(SAMPLERS), "schedule": tuple(SCHEDULES)}
 SETTINGS = re.compile(r"^Steps: \d+, |^\s*[{\[]\s*\"", re.MULTILINE)  # what a pasted text has and no prompt
 
 Prepare = Callable[[dict[str, Any]], dict[str, Any]]
@@ -95,7 +95,7 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
     form.reuse.click(reuse, [panel.shown, panel.selected], form.fields["seed"], **QUIET)
     form.lock.input(lock, [form.lock, form.fields["seed"], panel.shown, panel.selected], form.fields["seed"], **QUIET)
     results.deletable(studio, panel, page.visitor)
-    _paste(form, panel)
+    _paste(studio, form, panel)
     page.returning.append((attach, [page.visitor], panel.outputs))
 
 
@@ -110,13 +110,20 @@ def filled(form: Form, parsed: metadata.Parsed) -> dict:
             if name in form.fields and value is not None}
 
 
-def _paste(form: Form, panel: results.Panel) -> None:
+def allowed(studio: Any) -> dict[str, tuple[str, ...]]:
+    """What may be chosen by name, for reading a picture's text; a VAE with or without its file's ending."""
+    names = [entry.name for entry in studio.collection.vaes()]
+    return {"sampler": tuple(SAMPLERS), "schedule": tuple(SCHEDULES),
+            "vae": (*names, *(f"{name}{LISTED}" for name in names))}
+
+
+def _paste(studio: Any, form: Form, panel: results.Panel) -> None:
     """Let settings that are pasted into the prompt fill the form; what could not be read is listed."""
 
     def read(text: str) -> dict:
         if not SETTINGS.search(text or ""):
             return {}
-        found = metadata.parse_any(text, ALLOWED)
+        found = metadata.parse_any(text, allowed(studio))
         if not found.parsed.fields or set(found.parsed.fields) <= {"prompt", "negative_prompt", "clip_skip"}:
             return {}
         unused = [f"Not used: {name} {value[:80]}" for name, value in found.parsed.unknown.items()]

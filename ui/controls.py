@@ -124,28 +124,48 @@ def more(form: Form):
 
 
 def loras(form: Form, studio: Any) -> None:
-    """A picker that writes the tag of a LoRA, and its trigger words, into the prompt."""
+    """A picker that writes the tag of a LoRA, and its trigger words, into the prompt, and one for the autoencoder."""
+    _vae(form, studio)
     picker = gr.Dropdown(_lora_choices(studio), value="", label="Add a LoRA", filterable=True,
                          elem_id=f"{form.task}-lora",
                          info="Writes <lora:name:1> into the prompt; the number is its strength. Files in the data "
                               "folder's loras and below the model folders are listed.")
 
     def add(name: str, prompt: str) -> tuple[Any, str]:
-        card = next((card for card in studio.adapters() if card.name == name), None)
-        if card is None:
-            return gr.Dropdown(value=""), prompt
-        words = card.trigger_words.strip()
-        parts = [prompt.strip(), *([words] if words and words not in prompt else [])]
-        text = ", ".join(part for part in parts if part)
-        return gr.Dropdown(value=""), f"{text} <lora:{card.name}:{card.preferred_weight:g}>".strip()
+        entry = next((entry for entry in studio.adapters() if entry.name == name), None)
+        return gr.Dropdown(value=""), prompt if entry is None else with_entry(prompt, entry)
 
     picker.input(add, [picker, form.fields["prompt"]], [picker, form.fields["prompt"]], **QUIET)
     picker.focus(lambda: gr.Dropdown(choices=_lora_choices(studio)), None, picker, **QUIET)
 
 
+def with_entry(prompt: str, entry: Any) -> str:
+    """A prompt with what makes a LoRA or an embedding work: its trigger words, and its tag or its bare name."""
+    names = [entry.name] if entry.kind == "embedding" else []
+    parts = [prompt.strip(), *(words for words in (*entry.trigger_words, *names) if words not in prompt)]
+    text = ", ".join(part for part in parts if part)
+    if entry.kind != "lora" or f"<lora:{entry.name}:" in prompt:
+        return text
+    weight = 1 if entry.preferred_weight is None else entry.preferred_weight
+    return f"{text} <lora:{entry.name}:{weight:g}>".strip()
+
+
 def _lora_choices(studio: Any) -> list[tuple[str, str]]:
-    usable = [card for card in studio.adapters() if not card.faults]
-    return [("-", ""), *((f"{card.name} ({card.family or 'any'}, rank {card.rank})", card.name) for card in usable)]
+    usable = [entry for entry in studio.adapters() if not entry.fault]
+    return [("-", ""), *((f"{entry.name} ({entry.family_label or 'any'}, rank {max(entry.facts['ranks'], default='?')})",
+                          entry.name) for entry in usable)]
+
+
+def _vae(form: Form, studio: Any) -> None:
+    info = form.request.model_fields["vae"]
+    picker = gr.Dropdown(_vae_choices(studio), value="", label=info.title, info=info.description, filterable=True,
+                         allow_custom_value=True, elem_id=f"{form.task}-vae")  # the library may know more by then
+    form.fields["vae"] = form.keep("vae", picker)
+    picker.focus(lambda: gr.Dropdown(choices=_vae_choices(studio)), None, picker, **QUIET)
+
+
+def _vae_choices(studio: Any) -> list[tuple[str, str]]:
+    return [("The model's own", ""), *((entry.name, entry.name) for entry in studio.collection.vaes())]
 
 
 def sampling(form: Form) -> None:

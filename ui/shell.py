@@ -14,7 +14,7 @@ from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
 
 from . import endpoints
-from .binding import ALLOWED, filled
+from .binding import allowed, filled
 from .controls import find_card
 from .fields import MODEL_FIELDS
 from .tab import Page, discover
@@ -145,7 +145,7 @@ def _sender(studio: Any, page: Page, target: str, pick: Any):
         path, text = pick(*values)
         if not path:
             raise StudioError("There is no picture to send yet.")
-        parsed = text if isinstance(text, metadata.Parsed) else metadata.parse_any(text, ALLOWED).parsed
+        parsed = text if isinstance(text, metadata.Parsed) else metadata.parse_any(text, allowed(studio)).parsed
         update: dict = {page.tabs: gr.Tabs(selected=target)}
         if receiver is not None:
             update |= receiver.accept(path)
@@ -179,7 +179,7 @@ def _remember(demo: gr.Blocks, page: Page) -> None:
 def _rule(name: str, control: gr.components.Component) -> dict[str, Any]:
     """What a remembered value must be to be taken back: the browser's store is not trusted."""
     rule: dict[str, Any] = {"name": name}
-    if isinstance(control, gr.Dropdown):
+    if isinstance(control, gr.Dropdown) and not control.allow_custom_value:
         rule["choices"] = [value for _, value in control.choices]
     elif isinstance(control, gr.Checkbox):
         rule["kind"] = "boolean"

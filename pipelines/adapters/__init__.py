@@ -2,7 +2,7 @@
 
 tags     <lora:name:te:unet> in a prompt                           no torch
 keys     tensor names of a file -> layer and role; family          no torch
-find     files on disk -> AdapterCard                              no torch
+find     the LoRA that a tag names                                 no torch
 names    layers of a model <-> the names that files give them
 parts    what a file holds for one layer, and the change of the weight that it stands for
 read     file -> Adapter, checked against the model
@@ -10,6 +10,6 @@ apply    `with applied(pipe, uses)`: beside the weights; `merged`: into them. Bo
 write    trained parts -> files of kohya's and of peft's kind
 merge    model and adapters -> a whole new checkpoint
 
-May import errors, settings, headers, checkpoints and families. Start reading at read.py, then apply.py. To read another
+May import errors, headers, checkpoints, families and library. Start reading at read.py, then apply.py. To read another
 kind of file, add its suffixes to keys.py and a part that knows its `delta` to parts.py.
 """

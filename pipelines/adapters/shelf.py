@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ..errors import ModelError
 from ..families import Family
-from ..settings import Settings
+from ..library.entry import LibraryEntry
 from . import find, tags
 from .apply import applied
 from .read import Adapter, read
@@ -18,17 +18,12 @@ KEPT = 8  # adapters kept in memory after their use
 
 
 class Shelf:
-    """Finds LoRA files anew at each look, so that one is usable the moment it is saved, and keeps the last read."""
+    """Keeps the LoRAs that were last read. entries: (names that are asked for) -> the LoRAs that there are."""
 
-    def __init__(self, settings: Settings):
-        self._settings = settings
-        self.last: tuple[find.AdapterCard, ...] = ()  # as of the newest look
+    def __init__(self, entries: Callable[[Sequence[str]], tuple[LibraryEntry, ...]]):
+        self._entries = entries
+        self.last: tuple[LibraryEntry, ...] = ()  # as of the newest look
         self._read: OrderedDict[tuple, Adapter] = OrderedDict()
-
-    def cards(self) -> tuple[find.AdapterCard, ...]:
-        """What there is, by name. Files that did not change are not read again."""
-        self.last = find.find(self._settings, self.last)
-        return self.last
 
     @contextmanager
     def attached(self, pipe: Any, family: Family, uses: Sequence[tags.Use]) -> Iterator[tuple[str, ...]]:
@@ -36,26 +31,26 @@ class Shelf:
 
         Raises ModelError for a file that is damaged or made for another family.
         """
-        cards = self.cards()
+        self.last = self._entries([use.name for use in uses])
         lines, wanted = [], []
         for use in uses:
             try:
-                card = find.lookup(cards, use.name)
+                entry = find.lookup(self.last, use.name)
             except ModelError as error:
-                if any(use.name in (card.name, card.alias) for card in cards):
+                if find.named(self.last, use.name):
                     raise  # it is here, and cannot be used
                 lines.append(f"{error} It was left out.")
                 continue
-            adapter = self._adapter(card, pipe, family)
+            adapter = self._adapter(entry, pipe, family)
             lines.append(adapter.line)
             wanted.append((adapter, use.unet_weight, use.te_weight))
         with applied(pipe, wanted):
             yield tuple(lines)
 
-    def _adapter(self, card: find.AdapterCard, pipe: Any, family: Family) -> Adapter:
-        key = card.path, card.changed_ns, id(pipe.unet)
+    def _adapter(self, entry: LibraryEntry, pipe: Any, family: Family) -> Adapter:
+        key = entry.path, entry.modified_s, entry.size_bytes, id(pipe.unet)
         if key not in self._read:
-            self._read[key] = read(card.path, pipe, family, card.name)
+            self._read[key] = read(entry.path, pipe, family, entry.name)
             while len(self._read) > KEPT:
                 self._read.popitem(last=False)
         self._read.move_to_end(key)

@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from threading import Condition, Thread
 from time import monotonic
@@ -34,15 +34,18 @@ ENDED = (Downloaded, Stopped, DownloadFailed, Paused)
 class Downloads:
     """Holds the downloads. public: others than this machine's owner can reach the page. offline: nothing is fetched.
 
-    hosts, tokens: see Network. A token is sent to its own host and appears nowhere else.
+    hosts, tokens: see Network. A token is sent to its own host and appears nowhere else. arrived: called when a
+    download is in its folder.
     """
 
     def __init__(self, data_dir: Path, *, public: bool = False, offline: bool = False, hosts: tuple[str, ...] = HOSTS,
-                 tokens: Mapping[str, SecretStr] | None = None, sites: Sites = SITES):
+                 tokens: Mapping[str, SecretStr] | None = None, sites: Sites = SITES,
+                 arrived: Callable[[], None] = lambda: None):
         self._data_dir, self._public, self._offline, self._sites = data_dir, public, offline, sites
         self._network = Network(hosts, tokens or {})
-        self._list = [Download(folder.name, made, folder, data_dir, self._network, Paused(made.title, _held(folder)))
-                      for folder in sorted((data_dir / STAGING).glob("*")) if (made := _read_plan(folder))]
+        self._arrived = arrived
+        self._list = [self._held(folder, made) for folder in sorted((data_dir / STAGING).glob("*"))
+                      if (made := _read_plan(folder))]
 
     def list(self) -> tuple[Download, ...]:
         """All of this run and the unfinished ones of runs before, oldest first."""
@@ -68,10 +71,14 @@ class Downloads:
             shutil.rmtree(folder, ignore_errors=True)
             raise error if isinstance(error, ModelError) else ModelError(
                 f"Download: the disk cannot be written ({error.strerror}).") from None
-        download = Download(folder.name, made, folder, self._data_dir, self._network, Paused(made.title))
+        download = self._held(folder, made)
         self._list.append(download)
         download.resume()
         return download
+
+    def _held(self, folder: Path, made: Plan) -> Download:
+        return Download(folder.name, made, folder, self._data_dir, self._network,
+                        Paused(made.title, _held(folder), made.size_bytes), self._arrived)
 
     def refuse(self, *, is_owner: bool = False) -> None:
         """Raise RequestError with the reason when nothing may be started or resumed."""
@@ -94,8 +101,9 @@ class Downloads:
 class Download:
     """One download. Made by Downloads; `state` is its newest event, which says everything."""
 
-    def __init__(self, id: str, made: Plan, folder: Path, data_dir: Path, network: Network, state: DownloadEvent):
-        self.id, self.title = id, made.title
+    def __init__(self, id: str, made: Plan, folder: Path, data_dir: Path, network: Network, state: DownloadEvent,
+                 arrived: Callable[[], None]):
+        self.id, self.title, self._arrived = id, made.title, arrived
         self._plan, self._folder, self._data_dir, self._network = made, folder, data_dir, network
         self._state = state
         self._wish = ""  # "pause" or "stop"
@@ -167,6 +175,8 @@ class Download:
             end = DownloadFailed(self.title, ModelError("Download: it ended unexpectedly; the log says more."))
         with self._news:
             self._end(Stopped(self.title) if self._wish == "stop" and not isinstance(end, Downloaded) else end)
+        if isinstance(end, Downloaded):
+            self._arrived()
 
     def _end(self, state: DownloadEvent) -> None:
         if isinstance(state, Downloaded | Stopped) or (isinstance(state, DownloadFailed) and not state.can_resume):

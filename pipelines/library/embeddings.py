@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,18 +42,31 @@ def read(path: Path) -> dict[str, Tensor]:
     return vectors
 
 
-def vectors(entries: Iterable[LibraryEntry],
-            family: str) -> tuple[dict[str, dict[str, Tensor]], tuple[ModelError, ...]]:
-    """Read the embeddings of a family, and those of which nothing tells: ({name: as `read`}, faults).
+def vectors(entries: Iterable[LibraryEntry], texts: Iterable[str],
+            widths: Mapping[str, int]) -> tuple[dict[str, dict[str, Tensor]], tuple[str, ...]]:
+    """Read the embeddings that are named in texts: ({name: as `read`}, why one that is named is not used).
 
-    family: key of FAMILIES. What a prompt says by name is looked for here, so damaged files are no obstacle.
+    widths: of the token embeddings of the model's text encoders, by component name.
     """
     found: dict[str, dict[str, Tensor]] = {}
-    faults: list[ModelError] = []
-    for entry in entries:
-        if entry.kind == "embedding" and not entry.fault and entry.family in ("", family):
-            try:
-                found[entry.name] = read(entry.path)
-            except ModelError as fault:
-                faults.append(fault)
+    faults: list[str] = []
+    for entry in named(entries, texts):
+        try:
+            if entry.fault:
+                raise ModelError(entry.fault)
+            sides = read(entry.path)
+            for encoder, side in sides.items():
+                if widths.get(encoder) != side.shape[1]:
+                    raise ModelError(f"{entry.path.name[:80]} cannot be used with this model: its vectors have "
+                                     f"{side.shape[1]} numbers, and the model reads {widths.get(encoder, 'none')}.")
+            found[entry.name] = sides
+        except ModelError as fault:
+            faults.append(f"{fault} Its name was read as words.")
     return found, tuple(faults)
+
+
+def named(entries: Iterable[LibraryEntry], texts: Iterable[str]) -> list[LibraryEntry]:
+    """The embeddings whose bare name stands in one of the texts; small and capital letters are one."""
+    text = "\n".join(texts).casefold()
+    return [entry for entry in entries if entry.kind == "embedding" and (name := entry.name.casefold()) in text
+            and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)]

@@ -23,9 +23,9 @@ class LibraryEntry:
 
     id: for pages, which never see a path. kind: one of KINDS. name: unique among its kind; what requests carry.
     folder: where it lies, from its place on. family: key of FAMILIES, or words, or "" when nothing tells;
-    family_label: for reading. format: such as "safetensors, float16". facts: ranks (LoRA), vectors and widths
-    (embedding), layout and latent_channels (autoencoder). fault: one sentence why it cannot be used, "" when it can.
-    auto_v2, auto_v3: hashes, "" until they were asked for. card: of a checkpoint that can be used.
+    family_label: for reading. format: such as "safetensors, float16". facts: ranks, alpha and alias (LoRA), vectors
+    and widths (embedding), layout and latent_channels (autoencoder). fault: one sentence why it cannot be used, ""
+    when it can. auto_v2, auto_v3: hashes, "" until they were asked for. card: of a checkpoint that can be used.
     """
 
     id: str

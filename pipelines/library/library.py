@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from threading import Condition, Thread
+from time import monotonic
 
 from ..checkpoints import weight_files
 from ..errors import ModelError
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 FILE_NAME = "library.sqlite"
 CHUNK_BYTES = 1 << 20
 SHOWN_NAME = 40
+FRESH_S = 2  # at most, that whoever asks waits for a new look
+SLOW_S, LOOKING_SHARE = 0.5, 0.05
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,18 @@ class Library:
     """Knows every model file in its places. All methods answer at once and may be called from any thread.
 
     places: asked before each scan, so that new folders are seen. taken: names of checkpoints that are given away.
+    changed: called after each scan, on the library's thread.
     """
 
-    def __init__(self, data_dir: Path, places: Callable[[], tuple[Place, ...]], taken: Iterable[str] = ()):
+    def __init__(self, data_dir: Path, places: Callable[[], tuple[Place, ...]], taken: Iterable[str] = (),
+                 changed: Callable[[], None] = lambda: None):
         self._store = Store(data_dir / FILE_NAME)
-        self._places, self._taken = places, tuple(taken)
+        self._places, self._taken, self._changed = places, tuple(taken), changed
         self._entries: tuple[LibraryEntry, ...] = ()
         self._progress = Progress()
         self._wanted: deque[LibraryEntry] = deque()
         self._asked = self._closed = False
+        self._ended_s, self._took_s = -math.inf, 0.0  # of the newest scan
         self._news = Condition()
         self._thread: Thread | None = None
 
@@ -87,11 +94,26 @@ class Library:
             self._progress = replace(self._progress, scanning=True)
             self._wake()
 
-    def want_hashes(self, entries: Iterable[LibraryEntry]) -> None:
-        """Compute the hashes of these in the background, where they are not known."""
+    def freshen(self, wait_s: float = FRESH_S) -> None:
+        """Look again and wait a moment for it, so that a file that was just saved is known; the first time, to the end.
+
+        Looking may take a twentieth of the time: with very many files, what was found a moment ago has to do.
+        """
+        if self._took_s > SLOW_S and monotonic() - self._ended_s < self._took_s / LOOKING_SHARE:
+            return
+        self.refresh()
+        self.wait_for_scan(None if self._ended_s == -math.inf else wait_s)
+
+    def wait_for_scan(self, timeout_s: float | None = None) -> None:
+        """Block until no scan runs."""
         with self._news:
-            waiting = {entry.id for entry in self._wanted}
-            self._wanted += [entry for entry in entries if not entry.auto_v2 and entry.id not in waiting]
+            self._news.wait_for(lambda: self._closed or not self._progress.scanning, timeout_s)
+
+    def want_hashes(self, entries: Iterable[LibraryEntry]) -> None:
+        """Compute the hashes of these in the background, where they are not known: before those of earlier wishes."""
+        with self._news:
+            new = {entry.id: entry for entry in entries if not entry.auto_v2 and not entry.fault}
+            self._wanted = deque([*new.values(), *(entry for entry in self._wanted if entry.id not in new)])
             self._wake()
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -122,18 +144,38 @@ class Library:
                 self._news.wait_for(lambda: self._closed or self._asked or self._wanted)
                 if self._closed:
                     return
-                scanning, self._asked = self._asked, False
-                entry = None if scanning else self._wanted[0]
-            try:
-                self._scan() if entry is None else self._hash(entry)
-            except Exception:  # one file, of any program, must not end the only thread that looks
-                log.exception("the library could not be read")
-            with self._news:
-                if entry is None:
-                    self._progress = replace(self._progress, scanning=self._asked)
-                else:
-                    self._wanted.popleft()
-                self._news.notify_all()
+                entry = self._wanted[0] if self._wanted else None
+            if not self._scan_if_asked() and entry is not None:
+                try:
+                    self._hash(entry)
+                except Exception:  # one file, of any program, must not end the only thread that looks
+                    log.exception("a file's hash could not be computed")
+                with self._news:
+                    self._wanted = deque(one for one in self._wanted if one.id != entry.id)
+                    self._news.notify_all()
+
+    def _scan_if_asked(self) -> bool:
+        with self._news:
+            if not self._asked:
+                return False
+            self._asked = False
+        begin = monotonic()
+        try:
+            self._scan()
+            self._took_s = monotonic() - begin
+            self._changed()
+        except Exception:  # one file, of any program, must not end the only thread that looks
+            log.exception("the library could not be read")
+        self._ended_s = monotonic()
+        with self._news:
+            self._progress = replace(self._progress, scanning=self._asked)
+            self._news.notify_all()
+        return True
+
+    def _between(self) -> bool:
+        """Look through the places in the middle of a large file; whether to leave it."""
+        self._scan_if_asked()
+        return self._closed
 
     def _scan(self) -> None:
         hashes = self._hashes()
@@ -151,7 +193,7 @@ class Library:
 
     def _hash(self, entry: LibraryEntry) -> None:
         try:
-            whole, body = hashes_of(entry.path, lambda: self._closed)
+            whole, body = hashes_of(entry.path, self._between)
             now = entry.path.stat()
             if not entry.path.is_dir() and (now.st_size, now.st_mtime) != (entry.size_bytes, entry.modified_s):
                 return  # another file by this time

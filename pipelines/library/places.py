@@ -38,9 +38,12 @@ class Place:
 
 
 def places(settings: Settings, environ: Mapping[str, str] = os.environ) -> tuple[Place, ...]:
-    """List where to look, the person's own folders first."""
-    roots = (*settings.model_dir, settings.data_dir / "models", settings.data_dir / "loras")
+    """List where to look, what was trained here first and the person's own folders next."""
+    roots = (settings.data_dir / "loras", *settings.model_dir, settings.data_dir / "models")
     found = [place for root in roots if root.is_dir() for place in _layout(root.resolve())]
+    # A training run keeps its weights, as they were at some steps, beside states and pictures.
+    found += [Place(folder, folder.parents[1]) for folder in sorted((settings.data_dir / "runs").resolve().glob(
+        "*/checkpoints"))]
     cache = hub_cache(environ)
     if cache.is_dir():
         found += _hub(cache.resolve())

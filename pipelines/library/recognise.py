@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters import keys
-from ..checkpoints import VAE_PREFIX, ModelCard, read_file, read_folder, read_json, refuse_pickle
+from ..checkpoints import PICKLES, VAE_PREFIX, ModelCard, read_file, read_folder, read_json, refuse_pickle
 from ..errors import ModelError
 from ..families.family import UNET_PREFIX
-from ..headers import Header, raw_header, read_header
+from ..headers import Header, raw_header, read_header, small_tensor
 from . import sidecars
 from .sidecars import Said
 from .walk import Item
@@ -28,6 +28,8 @@ SCALING_FAMILIES = {0.18215: "sd15", 0.13025: "sdxl"}
 # Widths of the text encoders, by the family whose embeddings have them.
 EMBEDDING_WIDTHS = {(768,): "sd15", (1024,): "sd2", (768, 1280): "sdxl"}
 EMBEDDING_SIDES = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
+# Where a file of a folder's kind was to be expected, and is none.
+WANTED = {"lora": "no LoRA", "vae": "no autoencoder of pictures", "embedding": "no embedding"}
 MAX_VECTORS, MAX_WIDTH = 256, 4096
 OFFSETS = re.compile(rb'"data_offsets":\s*\[\s*(\d{1,19})\s*,\s*(\d{1,19})\s*\]')
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "F8_E4M3": "float8",
@@ -39,8 +41,9 @@ class Finding:
     """What was read of a file; only plain values, so that it can be kept as JSON.
 
     kind: one of KINDS, or "" for what is none of our business. family: key of FAMILIES, or words for another kind of
-    model, or "" when nothing tells. format: in words. facts: the kind's own: ranks, vectors, layout, latent_channels.
-    fault: why it cannot be used. card: a checkpoint's ModelCard without its name. body_hash: as its maker wrote it.
+    model, or "" when nothing tells. format: in words. facts: the kind's own: ranks, alpha and alias; vectors and
+    widths; layout and latent_channels. fault: why it cannot be used. card: a checkpoint's ModelCard without its name.
+    body_hash: as its maker wrote it.
     """
 
     kind: str
@@ -58,7 +61,7 @@ def recognise(item: Item) -> Finding:
     try:
         return _read(item)
     except ModelError as error:
-        return Finding(item.pickle_kind or "checkpoint", format=_damaged(item), fault=str(error))
+        return Finding(item.folder_kind or "checkpoint", format=_damaged(item), fault=str(error))
     except OSError as error:  # a file that vanished or may not be read
         reason = error.strerror or "the disk does not answer"
         return Finding("checkpoint", fault=f"{item.path.name[:80]} cannot be read: {reason}.")
@@ -67,7 +70,7 @@ def recognise(item: Item) -> Finding:
 def may_be_checkpoint(item: Item) -> bool:
     """Whether an item could be a checkpoint, or is damaged, at a glance: its header is searched and not parsed."""
     if item.path.suffix.lower() != ".safetensors":
-        return item.pickle_kind in ("", "checkpoint")
+        return item.folder_kind in ("", "checkpoint")
     try:
         raw = raw_header(item.path)
     except (ModelError, OSError):
@@ -122,7 +125,9 @@ def _read(item: Item) -> Finding:
         return Finding("checkpoint", card.family, card=_kept(card), **common)
     if keys.is_adapter(header.shapes):
         try:
-            return Finding("lora", keys.family_of(header), facts={"ranks": list(keys.ranks(header))}, **common)
+            facts = {"ranks": list(keys.ranks(header)), "alpha": _alpha(header),
+                     "alias": header.metadata.get("ss_output_name", "")[:200]}
+            return Finding("lora", keys.family_of(header), facts=facts, **common)
         except ModelError as error:
             return Finding("lora", fault=str(error), **common)
     if layout := vae_layout(header):
@@ -132,6 +137,9 @@ def _read(item: Item) -> Finding:
         first = header.shapes[next(iter(sides))]
         return Finding("embedding", EMBEDDING_WIDTHS.get(widths, ""),
                        facts={"vectors": first[0] if len(first) == 2 else 1, "widths": list(widths)}, **common)
+    if item.folder_kind:
+        return Finding(item.folder_kind, fault=f"{path.name[:80]} cannot be used: it holds {WANTED[item.folder_kind]}.",
+                       **common)
     return Finding("")
 
 
@@ -145,6 +153,16 @@ def _vae(path: Path, header: Header, layout: str, common: dict[str, Any]) -> Fin
         f"{path.name[:80]} cannot be used: it is an autoencoder of {channels} latent channels, and the models here "
         f"have {LATENT_CHANNELS}.")
     return Finding("vae", family, facts={"layout": layout, "latent_channels": channels}, fault=fault, **common)
+
+
+def _alpha(header: Header) -> float:
+    """Of one layer of a LoRA: the others of a file seldom differ. 0 when it is not said."""
+    key = next((key for key in header.shapes if key.endswith(".alpha")), None)
+    try:
+        value = small_tensor(header, key) if key else None
+    except ModelError:  # an unusual number format; reading the file will say more
+        return 0.0
+    return float(value.flat[0]) if value is not None and value.size == 1 else 0.0
 
 
 def _kept(card: ModelCard) -> dict[str, Any]:
@@ -161,7 +179,8 @@ def _format(header: Header) -> str:
 
 
 def _damaged(item: Item) -> str:
-    return "pickle" if item.pickle_kind else "diffusers folder" if item.is_folder else "safetensors"
+    return ("diffusers folder" if item.is_folder else
+            "pickle" if item.path.suffix.lower() in PICKLES else "safetensors")
 
 
 def _body_hash(header: Header) -> str:

@@ -16,6 +16,7 @@ from .store import Store
 from .walk import Item, walk
 
 BATCH = 200
+IN_TAGS = "<>:"  # what ends or parts a LoRA's tag in a prompt
 # What many files are called: these are named after their folder.
 NAMELESS = ("diffusion_pytorch_model", "pytorch_lora_weights", "adapter_model", "learned_embeds", "model",
             "pytorch_model", "lora", "embeddings")
@@ -57,7 +58,8 @@ def scan(places: Iterable[Place], store: Store, *, taken: Iterable[str] = (), on
             if len(new) >= BATCH:
                 _keep(store, new)
         if finding.kind and not (finding.fault and item.place.hub):
-            found.append(Found(item, finding, _name(item, names.setdefault(finding.kind, set()))))
+            name = _name(item, names.setdefault(finding.kind, set()), IN_TAGS if finding.kind == "lora" else "")
+            found.append(Found(item, finding, name))
         if report and i % BATCH == BATCH - 1 and not report(i + 1, len(items), found):
             break
     else:
@@ -67,7 +69,7 @@ def scan(places: Iterable[Place], store: Store, *, taken: Iterable[str] = (), on
     return found
 
 
-def _name(item: Item, taken: set[str]) -> str:
+def _name(item: Item, taken: set[str], forbidden: str) -> str:
     """The file's or folder's own name; with the folders above it when another one has that name already."""
     path, place = item.path, item.place
     nameless = not item.is_folder and path.stem in NAMELESS
@@ -80,14 +82,15 @@ def _name(item: Item, taken: set[str]) -> str:
     inside = path.relative_to(place.root).as_posix()
     long = f"{place.name} {path.stem}" if place.hub else inside
     unique = f"{long} {hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
-    name = next((name for name in map(plain, (short, long)) if name.casefold() not in taken), plain(unique))
+    names = [plain(name, forbidden) for name in (short, long, unique)]
+    name = next((name for name in names if name.casefold() not in taken), names[-1])
     taken.add(name.casefold())
     return name
 
 
-def plain(text: str) -> str:
-    """Drop control characters, which would break lines of infotext."""
-    return re.sub(r"[\x00-\x1f\x7f]", " ", text).strip() or "model"
+def plain(text: str, forbidden: str = "") -> str:
+    """Drop control characters, which would break lines of infotext, and what else is forbidden."""
+    return re.sub(rf"[\x00-\x1f\x7f{forbidden}]", " ", text).strip() or "model"
 
 
 # A store that cannot be read or written (a full disk, a read-only folder) costs time, and nothing else.

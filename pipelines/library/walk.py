@@ -15,9 +15,10 @@ LEFT_OUT = ("venv", "node_modules", "site-packages", "__pycache__")
 WEIGHTS = ".safetensors"
 PICTURES = (".preview.png", ".preview.jpg", ".preview.jpeg", ".preview.webp", ".png", ".jpg", ".jpeg", ".webp")
 NOTES = (".json", ".civitai.info")
-# .pt and .bin may be anything; in folders of these names they are models of the kind, to be named and refused.
-PICKLE_FOLDERS = {"embeddings": "embedding", "embedding": "embedding", "textual_inversion": "embedding",
-                  "lora": "lora", "loras": "lora", "lycoris": "lora", "vae": "vae"}
+# .pt and .bin may be anything; in folders of these names they are models of the kind, to be named and refused. What is
+# nothing of the kind there is worth a word, too.
+KIND_FOLDERS = {"embeddings": "embedding", "embedding": "embedding", "textual_inversion": "embedding",
+                "lora": "lora", "loras": "lora", "lycoris": "lora", "vae": "vae"}
 PICKLES = (".pt", ".pth", ".bin")
 
 
@@ -26,7 +27,7 @@ class Item:
     """A file, or a folder in diffusers' layout.
 
     stamp: changes when the thing, its config or its notes do. size_bytes, modified_s: of the file, of a folder all
-    together and the newest. preview, notes: what lies beside it. pickle_kind: what a pickle is said to be.
+    together and the newest. preview, notes: what lies beside it. folder_kind: what lies in a folder of that name.
     """
 
     path: Path
@@ -36,7 +37,7 @@ class Item:
     modified_s: float
     preview: Path | None = None
     notes: tuple[Path, ...] = ()
-    pickle_kind: str = ""
+    folder_kind: str = ""
     is_folder: bool = False
 
 
@@ -48,7 +49,7 @@ def walk(place: Place) -> Iterator[Item]:
     try:
         with os.scandir(place.folder.parent) as listed:
             beside = {entry.name: entry for entry in listed}
-        yield from _file(place, beside[place.folder.name], beside)
+        yield from _file(place, beside[place.folder.name], beside, _kind(place, place.folder.parent))
     except (OSError, KeyError):
         return
 
@@ -62,14 +63,14 @@ def _folder(place: Place, folder: str, depth: int) -> Iterator[Item]:
     if "model_index.json" in beside:
         yield from _diffusers(place, Path(folder))
         return
-    below = []
+    below, kind = [], _kind(place, Path(folder))
     for entry in beside.values():
         try:
             if entry.is_dir(follow_symlinks=False):
                 if not entry.name.startswith(".") and entry.name not in LEFT_OUT:
                     below.append(entry.path)
             else:
-                yield from _file(place, entry, beside)
+                yield from _file(place, entry, beside, kind)
         except OSError:  # it went away while we looked
             continue
     if depth < MAX_DEPTH:
@@ -77,19 +78,20 @@ def _folder(place: Place, folder: str, depth: int) -> Iterator[Item]:
             yield from _folder(place, path, depth + 1)
 
 
-def _file(place: Place, entry: os.DirEntry[str], beside: dict[str, os.DirEntry[str]]) -> Iterator[Item]:
+def _kind(place: Place, folder: Path) -> str:
+    """What the names of a folder and of those above it say that lies in it; "" for no kind in particular."""
+    above = (place.root.name, place.folder.name, *folder.relative_to(place.root).parts)
+    return next((KIND_FOLDERS[part.lower()] for part in reversed(above) if part.lower() in KIND_FOLDERS), "")
+
+
+def _file(place: Place, entry: os.DirEntry[str], beside: dict[str, os.DirEntry[str]], kind: str) -> Iterator[Item]:
     stem, suffix = os.path.splitext(entry.name)
-    kind = ""
-    if suffix.lower() == ".ckpt":
+    suffix = suffix.lower()
+    if suffix not in (WEIGHTS, ".ckpt", *PICKLES) or (suffix != WEIGHTS and stem + WEIGHTS in beside):
+        return  # a converted twin stands for the pickle
+    if suffix == ".ckpt":
         kind = "checkpoint"
-    elif suffix.lower() in PICKLES:
-        # A converted twin stands for the pickle.
-        above = {part.lower() for part in Path(entry.path).parent.relative_to(place.root).parts} | {
-            place.folder.name.lower()}
-        kind = next((PICKLE_FOLDERS[part] for part in above if part in PICKLE_FOLDERS), "")
-        if not kind or stem + WEIGHTS in beside:
-            return
-    elif suffix.lower() != WEIGHTS:
+    elif suffix != WEIGHTS and not kind:
         return
     if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(place.root):
         return

@@ -136,3 +136,46 @@ def test_a_card_is_left_to_another_process_when_asked(cards):
     assert moves == ["cpu"] and cache.holds(cards[0])
     with cache.lease(cards[0], "txt2img"):
         assert moves == ["cpu", "cuda"]
+
+
+def test_equal_parts_of_two_checkpoints_are_held_once_and_counted_once(tmp_path, sd_folder):
+    import shutil
+
+    from tests.tiny import tiny_sd
+
+    other = tiny_sd(tmp_path / "other", seed=7)
+    shutil.copytree(sd_folder / "vae", other / "vae", dirs_exist_ok=True)
+    found = [read_folder(sd_folder, "first"), read_folder(other, "second"),
+             read_folder(tiny_sd(tmp_path / "third", seed=8), "third")]
+    vae_bytes = sum(tensor.nbytes for tensor in loader()(found[0])[0]["vae"].state_dict().values())
+    # There is room for the third only because the autoencoder of the two others is there once.
+    cache = PipelineCache(loader(), Budget(sum(loader()(card)[2] for card in found) - vae_bytes // 2, 0))
+    parts = []
+    for card in found:
+        with cache.lease(card, "txt2img") as lease:
+            parts.append(lease.pipe)
+    assert parts[0].vae is parts[1].vae and parts[2].vae is not parts[0].vae
+    assert len({id(pipe.text_encoder) for pipe in parts}) == len({id(pipe.unet) for pipe in parts}) == 3
+    assert cache.resident == ("first", "second", "third")
+
+
+def test_a_part_that_another_checkpoint_still_uses_on_the_card_is_not_parked(tmp_path, sd_folder):
+    import shutil
+
+    from tests.tiny import tiny_sd
+
+    other = tiny_sd(tmp_path / "other", seed=7)
+    shutil.copytree(sd_folder / "vae", other / "vae", dirs_exist_ok=True)
+    moved: list[tuple[str, tuple[str, ...]]] = []
+    cache = PipelineCache(loader(placement=Placement("cuda", "float32", "float32")), ROOM,
+                          move=lambda parts, device: moved.append((device, tuple(sorted(
+                              name for name, part in parts.items() if hasattr(part, "parameters"))))))
+    cards = read_folder(sd_folder, "first"), read_folder(other, "second")
+    for card in cards:
+        with cache.lease(card, "txt2img"):
+            pass
+    with cache.lease(cards[1], "txt2img"):
+        cache.vacate()  # the second is in use, and with it the autoencoder of both
+    assert moved == [("cpu", ("text_encoder", "unet"))]
+    cache.vacate()
+    assert moved[1] == ("cpu", ("text_encoder", "unet", "vae"))

@@ -10,7 +10,7 @@ import gradio as gr
 from pipelines import metadata
 
 from .. import source
-from ..binding import ALLOWED
+from ..binding import allowed
 from ..results import SEND_LABELS
 from ..tab import Page, Receiver, Tab
 from ..wiring import QUEUED, QUIET, guarded
@@ -44,7 +44,7 @@ def build(studio: Any, page: Page) -> None:
 
     def read(file: str) -> dict:
         update = given.take(studio, file)
-        found = metadata.read_any(Path(file), ALLOWED)
+        found = metadata.read_any(Path(file), allowed(studio))
         return {**update, path: file, infotext: found.parsed, **tell(metadata.read(Path(file)) or "", found)}
 
     def tell(text: str, found: metadata.Found) -> dict:

@@ -39,16 +39,25 @@ def test_an_embedding_that_cannot_be_used_says_why(tmp_path, tensors, words):
         read(save(tmp_path / "e.safetensors", tensors))
 
 
-def test_the_embeddings_of_a_family_come_by_name_and_damaged_ones_are_faults(library, root):
+def test_only_what_a_text_names_is_read_and_what_cannot_be_used_says_why(library, root):
     embedding(root / "easy.safetensors")
+    embedding(root / "Bad Hands-5.safetensors")
     embedding(root / "two.safetensors", 1024)
-    embedding(root / "small.safetensors", 32)
     gone = embedding(root / "gone.safetensors")
+    unread = embedding(root / "unread.safetensors")
+    (root / "embeddings").mkdir()
+    (root / "embeddings" / "old.pt").write_bytes(b"a pickle")
     lora(root / "style.safetensors")
     library.refresh()
     assert library.wait(60)
     gone.unlink()
-    found, faults = vectors(library.entries(), "sd15")
+    unread.unlink()
+    texts = ["EASY, (bad hands-5:1.2), style", "two, gone old; uneasy twofold unread2"]
+    found, faults = vectors(library.entries(), texts, {"text_encoder": 768})
     assert {name: tuple(sides["text_encoder"].shape) for name, sides in found.items()} == {
-        "easy": (3, 768), "small": (3, 32)}
-    assert [str(fault) for fault in faults] == ["gone.safetensors cannot be used: No such file or directory."]
+        "easy": (3, 768), "Bad Hands-5": (3, 768)}
+    words = {fault.partition(" ")[0]: fault for fault in faults}
+    assert "No such file" in words["gone.safetensors"] and "pickles" in words["old.pt"]
+    assert words["two.safetensors"] == ("two.safetensors cannot be used with this model: its vectors have 1024 numbers, "
+                                        "and the model reads 768. Its name was read as words.")
+    assert len(faults) == 3

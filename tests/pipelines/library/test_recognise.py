@@ -26,7 +26,7 @@ def test_checkpoints_and_loras_tell_their_family(look, root, width, family):
     lora(root / "l.safetensors", width, rank=16)
     found = look()
     assert {one.finding.family for one in found.values()} == {family}
-    assert found["lora", "l"].finding.facts == {"ranks": [16]}
+    assert found["lora", "l"].finding.facts["ranks"] == [16]
     assert found["lora", "l"].finding.format == "safetensors, float16"
 
 
