@@ -155,7 +155,7 @@ def panel(task: str, lines: tuple, fill_empty: Callable[[], Any], comparable: bo
         download = gr.DownloadButton("Download", size="sm", min_width=60, interactive=False,
                                      elem_id=f"{task}-download")
         delete = gr.Button("Delete", size="sm", min_width=60, interactive=False, elem_id=f"{task}-delete")
-    infotext = gr.Textbox("", label="Settings of this picture", lines=2, max_lines=2, interactive=False,
+    infotext = gr.Textbox("", label="Settings of this picture", lines=3, max_lines=3, interactive=False,
                           buttons=["copy"], elem_classes="infotext", elem_id=f"{task}-infotext")
     made = Panel(task, *lines, picture, slider, empty, strip, download, infotext, gr.State([]), gr.State(0), delete,
                  send, compare_button)
