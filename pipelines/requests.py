@@ -290,6 +290,9 @@ def _readable(cls: type[Request], error: ValidationError) -> RequestError:
     info = cls.model_fields.get(name)
     if info is None:
         return RequestError(f"{name[:SHOWN_INPUT]}: there is no such parameter.", name[:SHOWN_INPUT])
+    if fault["type"] == "string_too_long":
+        most = fault["ctx"]["max_length"]
+        return RequestError(f"{info.title}: {len(fault['input'])} characters are too many. At most {most}.", name)
     shown = repr(fault["input"])
     shown = shown if len(shown) <= SHOWN_INPUT else f"{shown[:SHOWN_INPUT]}..."
     return RequestError(f"{info.title}: {shown} is not possible. {fault['msg']}.", name)
