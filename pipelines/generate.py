@@ -1,4 +1,4 @@
-"""From a concrete request and a leased pipeline to finished pictures: one road for the three tasks.
+"""From a concrete request and a leased pipeline to finished pictures: one road for every task.
 
 `run` is a generator of events. The stock pipelines are the oracle: the same components, scheduler and generators give
 the same picture. Read on in sources.py (where the denoising starts) and denoise.py (its loop).
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from . import decode, memory, samplers
+from . import decode, memory, samplers, stock
 from .adapters import tags
 from .control import Control
 from .denoise import Guidance, denoise
@@ -28,6 +28,7 @@ from .prompts.schedule import plan
 from .requests import Request, Txt2Img, changed
 from .seamless import seamless
 from .sources import FromLatents, OpenImage, Source, source_of
+from .upscalers import Enlarge, lanczos
 
 SMOOTHING = 0.3  # weight of the newest step in the shown speed
 
@@ -74,20 +75,28 @@ def no_adapters(pipe: Any, family: Family, uses: Sequence[tags.Use]) -> Abstract
 
 
 def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, control: Control | None = None,
-        adapters: Adapters = no_adapters, vectors: Vectors | None = None) -> Iterator[Event]:
+        adapters: Adapters = no_adapters, enlarge: Enlarge = lanczos,
+        vectors: Vectors | None = None) -> Iterator[Event]:
     """Make the pictures of a concrete request (no field is None, seed >= 0).
 
     Yields StepDone, Notice and ImageReady. Picture i uses seed + i with a CPU generator of its own. adapters: attaches
     what a prompt's tags ask for while its pictures are made, and gives sentences about it. vectors: embeddings that
-    stand for their bare name in prompts. Raises RequestError,
-    ModelError, OutOfMemory, and Cancelled when stopped. Out of memory splits the batch, then moves what is not
-    needed to the host, and only then gives up.
+    stand for their bare name in prompts. enlarge: brings pictures to a larger size by the upscaler that is named.
+    Raises RequestError, ModelError, OutOfMemory, and Cancelled when stopped. Out of memory splits the batch, then moves
+    what is not needed to the host, and only then gives up.
     """
     control = control or Control()
-    source = source_of(request, open_image)
+    source = source_of(request, open_image, enlarge, family.grain)
     yield from map(Notice, source.notices)
-    maker = _Maker(request, pipe, family, source, control, adapters)
-    maker.vectors = vectors
+    if not getattr(request, "redraw", True):
+        larger = source.enlarged(getattr(pipe, family.core).device)
+        yield ImageReady(larger, changed(request, batch_size=1, batch_count=1), {})
+        return
+    if family.stock:
+        maker = stock.Maker(request, pipe, family, source, control, Pace(request.image_count))
+    else:
+        maker = _Maker(request, pipe, family, source, control, adapters, enlarge)
+        maker.vectors = vectors
     waiting, pace = deque(_batches(request)), maker.pace
     while waiting:
         batch, made, full = waiting.popleft(), 0, False
@@ -118,9 +127,7 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
             waiting.appendleft(left)
             yield Notice("Not enough memory; the text encoder and decoder wait in host memory meanwhile.")
         else:
-            width, height = memory.smaller_size(request)
-            raise OutOfMemory(f"Not enough memory for {request.width}x{request.height} px. "
-                              f"Try {width}x{height} px, or fewer pictures at once.")
+            raise OutOfMemory(memory.advice(request))
 
 
 def _batches(request: Request) -> Iterator[Batch]:
@@ -139,9 +146,9 @@ class _Maker:
     """Makes the batches of one request on one pipeline."""
 
     def __init__(self, request: Request, pipe: Any, family: Family, source: Source, control: Control,
-                 adapters: Adapters):
+                 adapters: Adapters, enlarge: Enlarge):
         self._request, self._pipe, self._family, self._source = request, pipe, family, source
-        self._control, self._adapters = control, adapters
+        self._control, self._adapters, self._enlarge = control, adapters, enlarge
         self.pace = Pace(request.image_count)
         self.vectors: Vectors | None = None  # of embeddings, by the name that a prompt calls them by
         self.tight = False  # whether what a step does not need waits in host memory
@@ -164,7 +171,7 @@ class _Maker:
             source = self._source
             if latents is not None and getattr(request, "hires_scale", 1) > 1:
                 second, prompt = _second_pass(request, prompt)
-                source = FromLatents(request, latents, lambda one: decode.decode(pipe, one)[0])
+                source = FromLatents(request, latents, lambda one: decode.decode(pipe, one)[0], self._enlarge)
                 latents = yield from self._denoise(batch, prompt, second, source, draws)
             if latents is not None:
                 yield from self._finish(batch, source, latents)
@@ -198,7 +205,8 @@ class _Maker:
                     self._control.skip.clear()
                     return None
                 speed, seconds = self.pace.tick(step.index, step.count, len(batch.seeds))
-                preview = previews.draw(step.x0) if step.index < step.count and not self.tight else None
+                due = step.index < step.count and step.x0 is not None and not self.tight
+                preview = previews.draw(step.x0) if due else None
                 yield StepDone(step.index, step.count, batch.first, request.image_count, speed, seconds, preview)
         decode.finite_or_raise(step.latents)
         return step.latents

@@ -48,6 +48,13 @@ class Job:
         return self._done
 
     @property
+    def stopped(self) -> bool:
+        """Whether it was ended before everything was made."""
+        with self._news:
+            last = self._log[-1] if self._log else None
+        return isinstance(last, Finished) and last.stopped
+
+    @property
     def position(self) -> int:
         """Jobs that run before this one; 0 while it runs and after."""
         return self._queue.position(self)

@@ -12,24 +12,31 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, get_args
 
+from .adapters.tags import TAG
 from .errors import RequestError
-from .requests import Request, changed
+from .requests import TASKS, Request, changed
 
 MAX_VALUES = 100
 MAX_CELLS = 400
 MAX_TEXT = 8_000
 PROMPT = "prompt text"
 SIZE = "size"
+LORA = "lora weight"
+TITLES = {PROMPT: "Prompt text", SIZE: "Size", LORA: "LoRA weight"}  # axes that are no field
 # What a change of the field costs, so that the dearest axis changes least often; fields not named cost nothing.
-COST = {"model": 3, "clip_skip": 1, "prompt": 1, PROMPT: 1}
-NOT_AN_AXIS = ("prompt_lines", "batch_size", "batch_count", "image", "mask")
+COST = {"model": 4, "vae": 3, LORA: 2, "clip_skip": 1, "prompt": 1, "negative_prompt": 1, PROMPT: 1}
+NOT_AN_AXIS = ("styles", "prompt_lines", "batch_size", "batch_count", "image", "mask")
 
 _RANGE = re.compile(r"\s*(-?[\d.]+)\s*-\s*(-?[\d.]+)\s*(?:\(\s*([+-]?[\d.]+)\s*\)|\[\s*(\d+)\s*\])?\s*")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """field: a field of the request, "prompt text" (the first value is searched for and replaced), or "size"."""
+    """What changes along one side of a grid.
+
+    field: a field of the request, "prompt text" (the first value is searched for and replaced), "size" (as 512x768),
+    or "lora weight" (of every LoRA tag in the prompt).
+    """
 
     field: str
     values: tuple[Any, ...]
@@ -37,8 +44,8 @@ class Axis:
     @property
     def title(self) -> str:
         """For labels: Steps, Prompt text ..."""
-        info = Request.model_fields.get(self.field)
-        return info.title if info else self.field.replace("_", " ").capitalize()
+        info = next((cls.model_fields[self.field] for cls in TASKS.values() if self.field in cls.model_fields), None)
+        return info.title if info else TITLES.get(self.field, self.field)
 
     def label(self, value: Any) -> str:
         """One value as it stands beside its row or above its column."""
@@ -90,11 +97,11 @@ def axis(field: str, text: str, cls: type[Request]) -> Axis | None:
     """Read one axis of the form; None when no field is chosen. Raises RequestError naming what is wrong with it."""
     if not field:
         return None
-    if field not in (PROMPT, SIZE) and (field not in cls.model_fields or field in NOT_AN_AXIS):
+    if field not in TITLES and (field not in cls.model_fields or field in NOT_AN_AXIS):
         raise RequestError(f"Axis: {field[:40]!r} cannot be one.", field[:40])
     if len(text) > MAX_TEXT:
         raise RequestError(f"Axis {field}: the text has {len(text):,} characters; the limit is {MAX_TEXT:,}.", field)
-    kinds = set() if field in (PROMPT, SIZE) else _kinds(cls, field)
+    kinds = {LORA: {float}}.get(field, set()) if field in TITLES else _kinds(cls, field)
     values = _numbers(text, field, int in kinds and float not in kinds) if kinds & {int, float} else _texts(text)
     if kinds == {bool}:
         values = [{"true": True, "false": False, "yes": True, "no": False}.get(value.casefold(), value)
@@ -161,6 +168,11 @@ def _with(request: Request, axis: Axis, value: Any) -> Request:
         if not sides:
             raise RequestError(f"Axis size: {str(value)[:40]!r} does not look like 512x768.", "size")
         return changed(request, width=int(sides[1]), height=int(sides[2]))
+    if axis.field == LORA:
+        if not TAG.search(request.prompt):
+            raise RequestError("Axis LoRA weight: the prompt has no LoRA. Write one as <lora:name:1>.", "prompt")
+        return changed(request, prompt=TAG.sub(lambda tag: f"<lora:{tag[1].split(':')[0]}:{value:g}>",
+                                               request.prompt))
     if axis.field == PROMPT:
         searched = axis.values[0]
         if searched not in request.prompt and searched not in request.negative_prompt:

@@ -17,6 +17,7 @@ from .errors import RequestError
 MAX_SEED = 2**32 - 1
 MAX_PROMPT = 4_000
 MAX_PIXELS = 2048 * 2048 * 4  # of one batch: width x height x batch_size
+MAX_SIDE = 4096  # px of a picture made by hires fix
 MAX_UPSCALED_SIDE = 8192
 LANCZOS = "Lanczos"
 HIRES_UPSCALERS = ("Latent", "Latent (bicubic)", "Latent (nearest)", LANCZOS)  # and the learned ones that are here

@@ -7,8 +7,8 @@ from PIL import Image
 
 from pipelines.errors import RequestError
 from pipelines.events import Notice, StepDone
-from pipelines.matrix import PROMPT, Axis, Matrix, axis, check
-from pipelines.requests import Img2Img, Txt2Img, make
+from pipelines.matrix import LORA, NOT_AN_AXIS, PROMPT, Axis, Matrix, axis, check
+from pipelines.requests import TASKS, Img2Img, Txt2Img, make
 from pipelines.settings import load
 from pipelines.studio import Studio
 
@@ -72,6 +72,31 @@ def test_what_cannot_be_made_is_refused_before_the_start(axes, message):
         check(Matrix(BASE, *axes))
 
 
+def test_the_weight_of_a_lora_is_an_axis():
+    base = make(Txt2Img, **{**BASE.model_dump(), "prompt": "a cat <lora:ink:1> <lora:fur:0.3:0.4>"})
+    cells = [cell.prompt for _, cell in Matrix(base, axis(LORA, "0, 0.5-1 (0.5)", Txt2Img)).cells()]
+    assert cells[:2] == ["a cat <lora:ink:0> <lora:fur:0>", "a cat <lora:ink:0.5> <lora:fur:0.5>"] and len(cells) == 3
+    with pytest.raises(RequestError, match="the prompt has no LoRA"):
+        check(Matrix(BASE, Axis(LORA, (0.5,))))
+
+
+@pytest.mark.parametrize("cls", TASKS.values())
+def test_every_field_that_can_be_an_axis_has_a_title_of_its_own(cls):
+    titles = [Axis(name, ()).title for name in cls.model_fields if name not in NOT_AN_AXIS]
+    assert len(set(titles)) == len(titles)
+    assert Axis("hires_scale", (1.5,)).label(1.5) == "Hires scale: 1.5"
+
+
+def test_ten_thousand_typed_values_are_refused_within_a_second():
+    from time import perf_counter
+
+    begin = perf_counter()
+    for text in (",".join(map(str, range(2000))), ",".join(map(str, range(10_000))), "1-1e9 (1e-9)", "0-1 [1000000]"):
+        with pytest.raises(RequestError):
+            axis("seed", text, Txt2Img)
+    assert perf_counter() - begin < 1
+
+
 def test_image_to_image_has_strength_as_an_axis():
     assert axis("strength", "0.2-0.8 (0.2)", Img2Img).values == (0.2, 0.4, 0.6, 0.8)
 
@@ -103,6 +128,15 @@ def test_a_grid_submitted_again_makes_only_what_is_missing(studio):
     second = job.wait(60).records
     assert [record.path for record in second[:3:2]] == [record.path for record in first[:3:2]]
     assert second[1].path != first[1].path and second[1].infotext == first[1].infotext
+
+
+def test_another_source_picture_makes_another_grid(studio):
+    def grid_of(colour):
+        image = studio.images.add(Image.new("RGB", (64, 64), colour))
+        base = make(Img2Img, prompt="a cat", image=image.id, steps=2, seed=3)
+        return studio.submit_matrix(Matrix(base, Axis("steps", (2, 3)))).wait(60).records
+
+    assert not {record.path for record in grid_of("red")} & {record.path for record in grid_of("blue")}
 
 
 def test_steps_are_counted_over_the_whole_grid(studio):

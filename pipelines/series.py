@@ -1,0 +1,75 @@
+"""Many pictures as one job: prompts from a file, and pictures from an upload. Imports no torch.
+
+As a grid it is resumable: submitted again, it makes only what does not lie on the disk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import metadata
+from .errors import RequestError
+from .requests import MAX_SEED, Request, changed
+
+MAX_TEXT = 400_000  # characters of a file of prompts
+MAX_PICTURES = 400
+
+_BLOCKS = re.compile(r"\n[ \t]*\n|^Negative prompt:|^Steps: \d+, ", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Single pictures to be made one after the other. base: the request that they vary. requests: concrete ones."""
+
+    base: Request
+    requests: tuple[Request, ...]
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def cells(self) -> Iterator[tuple[tuple[int, int, int], Request]]:
+        """Every picture with its place, as a grid has them."""
+        return (((number, 0, 0), request) for number, request in enumerate(self.requests))
+
+
+def prompts_in(text: str, cls: type[Request]) -> list[dict[str, Any]]:
+    """Read a file of prompts: one a line, or, where blank lines part them, one a block.
+
+    A block may have a part `Negative prompt:` and a line of settings, as a picture's own text has. Lines that begin
+    with # are left out. Returns values of a request's fields; what a prompt does not say is not in them.
+    """
+    if len(text) > MAX_TEXT:
+        raise RequestError(f"Prompts: the text has {len(text):,} characters; the limit is {MAX_TEXT:,}.", "prompts")
+    lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n") if not line.lstrip().startswith("#")]
+    text = "\n".join(lines)
+    if not _BLOCKS.search(text.strip()):
+        return [{"prompt": line.strip()} for line in lines if line.strip()]
+    found = []
+    for block in re.split(r"\n\s*\n", text):
+        if block.strip():
+            said = metadata.parse(block.strip()).fields
+            found.append({name: value for name, value in said.items()
+                          if name in cls.model_fields and name != "model" and value != ""})
+    return found
+
+
+def vary(base: Request, prompts: Sequence[dict[str, Any]], pictures: Sequence[str]) -> Iterator[Request]:
+    """Every picture with every prompt, one request a picture. Raises RequestError for more than MAX_PICTURES.
+
+    base: with a seed. Prompts, and pictures of one prompt, count the seed up; the pictures of an upload share it, so
+    that they change in the same way. Each keeps its own shape.
+    """
+    count = base.batch_size * base.batch_count
+    if (total := max(1, len(prompts)) * max(1, len(pictures)) * count) > MAX_PICTURES:
+        raise RequestError(f"Many at once: {total:,} pictures are too many. At most {MAX_PICTURES}.", "prompts")
+    own_shape = {"width": None, "height": None} if pictures else {}
+    for picture in pictures or [None]:
+        given = {} if picture is None else {"image": picture, **own_shape}
+        for place, said in enumerate(prompts or [{}]):
+            seed = said.get("seed", base.seed + place * count)
+            for number in range(count):
+                yield changed(base, **{**given, **said, "seed": (seed + number) % (MAX_SEED + 1), "batch_size": 1,
+                                       "batch_count": 1})
