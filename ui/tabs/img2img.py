@@ -35,7 +35,7 @@ def build(studio: Any, page: Page) -> None:
             controls.fine_tuning(form)
             varied = axes.axes(form, studio)
         with gr.Column(elem_classes="results", min_width=0):
-            panel = results.panel(form.task, lines, results.hint("Choose a picture on the left, say what it should "
+            panel = results.panel(form.task, lines, results.hint("Choose a picture, say what it should "
                                                                  "become, and press **Generate**."), comparable=True)
     form.fields["image"] = form.keep("image", given.image_id)
     given.size = form.fields["width"], form.fields["height"]

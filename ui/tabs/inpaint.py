@@ -43,7 +43,7 @@ def build(studio: Any, page: Page) -> None:
             _knobs(form, studio)
         with gr.Column(elem_classes="results", min_width=0):
             panel = results.panel(form.task, lines, results.hint(
-                "Choose a picture on the left, paint over what should change, say what should be there, and press "
+                "Choose a picture, paint over what should change, say what should be there, and press "
                 "**Generate**. Everything else stays exactly as it is."), comparable=True)
     form.fields["image"] = form.keep("image", given.image_id)
     form.keep("mask", mask.last)
