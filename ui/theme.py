@@ -17,6 +17,8 @@ THEME = gr.themes.Base(
     font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
 ).set(
     body_background_fill="*neutral_100", body_background_fill_dark="*neutral_950",
+    body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_400",  # 4.5:1 and more
+    input_placeholder_color="*neutral_500", input_placeholder_color_dark="*neutral_400",
     background_fill_primary="white", background_fill_primary_dark="*neutral_900",
     block_background_fill="white", block_background_fill_dark="*neutral_900",
     block_border_width="0px", block_shadow="none", block_label_background_fill="transparent",
