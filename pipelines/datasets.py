@@ -29,16 +29,21 @@ class Datasets:
         self._root, self._browsable = root, browsable
 
     def names(self) -> tuple[str, ...]:
-        """What can be trained on, newest first; the example comes last."""
-        folders = [path for path in self._root.glob("*") if path.is_dir() and not path.name.startswith(".")]
-        return (*(path.name for path in sorted(folders, key=lambda path: -path.stat().st_mtime)), EXAMPLE)
+        """What can be trained on: uploads, newest first; the folders of the server; the example comes last."""
+        own, others = (_folders(place) for place in (self._root, self._browsable))
+        own.sort(key=lambda path: -path.stat().st_mtime)
+        return tuple(dict.fromkeys([*(path.name for path in own + others), EXAMPLE]))
+
+    def name_of(self, folder: Path) -> str | None:
+        """The name of a folder that a run was trained on, or None when it is no dataset of ours any more."""
+        return next((name for name in self.names() if self.folder(name) == folder), None)
 
     def folder(self, name: str) -> Path:
         """Where a dataset lies. Raises RequestError for an unknown name; names are looked up, never joined."""
         if name == EXAMPLE:
             return DRAWINGS
-        for path in (*self._root.glob("*"), *(self._browsable.glob("*") if self._browsable else ())):
-            if path.is_dir() and path.name == name:
+        for path in _folders(self._root) + _folders(self._browsable):
+            if path.name == name:
                 return path
         raise RequestError(f"Data: there is no dataset {name[:40]!r}.", "data")
 
@@ -96,6 +101,10 @@ class Datasets:
             number += 1
             free = f"{name}-{number}"
         return free
+
+
+def _folders(root: Path | None) -> list[Path]:
+    return sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith(".")) if root else []
 
 
 EXAMPLE = "ink drawings (example)"

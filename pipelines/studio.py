@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import models, samplers
+from . import merging, models, samplers
 from .collection import Collection
 from .datasets import Datasets
 from .downloads import Download
@@ -23,6 +23,7 @@ from .lab import pages as lab_pages
 from .library import LibraryEntry
 from .library.embeddings import named
 from .matrix import Matrix, check
+from .merging import MergeLora
 from .models import ModelCard
 from .prompts.tokens import Tokens, count
 from .prompts.wildcards import Wildcards
@@ -160,9 +161,18 @@ class Studio:
         if card.path is None:
             raise RequestError(f"Model: {card.title} is not on this machine yet. Make a picture with it first.",
                                "model")
+        if values.get("prior_data"):
+            values["prior_data"] = str(self.datasets.folder(values["prior_data"]))
         config = make(TrainLora, **{"output": "loras", **values, "model": str(card.path),
                                     "data": str(self.datasets.folder(dataset))})
         return self._queue.submit(TrainRun(self.runs.prepare(config), "probe" if only_probe else "begin"), TRAIN)
+
+    def merge(self, model: str | None, **values: Any) -> Job:
+        """Merge a LoRA into a model, as a model of its own; values: of MergeLora. Raises as `train` does."""
+        self._may_train()
+        request = make(MergeLora, model=self.card(model).name, **values)
+        merging.check(request, self.settings.data_dir / "models")
+        return self._queue.submit(request, "merge")
 
     def resume_run(self, name: str) -> Job:
         """Take a stopped, paused or broken run up again, exactly where it was."""

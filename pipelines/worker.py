@@ -24,6 +24,7 @@ from .images.store import ImageStore
 from .jobs import Job
 from .lab.pages import LabJob
 from .matrix import Matrix
+from .merging import MergeLora, merge_into
 from .models import ModelCard
 from .requests import Request
 from .results import Made, Results
@@ -80,6 +81,9 @@ class Worker:
             self._cache.vacate()
             self._vaes.clear()
             yield from self._runs.work(job, job.request)
+            self._collection.library.refresh()  # a whole model may have come of it
+        elif isinstance(job.request, MergeLora):
+            yield from self._merge(job.request)
         elif isinstance(job.request, LabJob):
             yield from self._lab(job, job.request)
         else:
@@ -139,6 +143,16 @@ class Worker:
         with self._cache.lease(card, card.tasks[0]) as lease:
             scene = lab.Scene(lease.pipe, lease.family, card.native_size, self._images.open, job.control)
             yield from lab.run(asked, scene, self._settings.data_dir / "lab")
+
+    def _merge(self, request: MergeLora) -> Iterator[Event]:
+        card = self._card(request.model)
+        yield from self._loading(card)
+        with self._cache.lease(card, card.tasks[0]) as lease:
+            entry = find.lookup(self._collection.loras([request.lora]), request.lora)
+            merge_into(request, lease, entry.path, self._settings.data_dir / "models")
+        self._collection.library.refresh()
+        self._collection.library.wait_for_scan()
+        yield Notice(f"The model {request.name} is ready in the model list.")
 
     def _pictures(self, job: Job, request: Request, keep: Callable[[Image.Image, Request], None]) -> Iterator[Event]:
         """Make and save the pictures of a request; `keep` is given each."""

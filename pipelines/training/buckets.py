@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from ..images.geometry import Box, Size, box_for
 from .request import Crop
@@ -13,6 +14,7 @@ MAX_ASPECT = 2.0
 CROPS = 4  # crops of a picture that "random" chooses from: so few that all of them can be kept encoded
 
 
+@lru_cache(16)
 def shapes(resolution: int, step: int) -> tuple[Size, ...]:
     """The sizes of about resolution x resolution pixels, no larger, with sides that are multiples of `step` px."""
     area = max(resolution, step) ** 2
@@ -28,6 +30,13 @@ def nearest(size: Size, choices: Sequence[Size]) -> Size:
     """The shape whose aspect is nearest; of equal ones the largest."""
     aspect = math.log(size[0] / size[1])
     return min(choices, key=lambda one: (round(abs(math.log(one[0] / one[1]) - aspect), 6), -one[0] * one[1]))
+
+
+def bucket_of(size: Size, resolution: int, step: int, *, buckets: bool = True) -> Size:
+    """The size at which a picture is trained; without buckets a square."""
+    if buckets:
+        return nearest(size, shapes(resolution, step))
+    return (max(step, resolution // step * step),) * 2
 
 
 def crop_box(size: Size, bucket: Size, crop: Crop, variant: int = 0) -> Box:

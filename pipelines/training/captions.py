@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,12 +69,28 @@ def _decoded(data: bytes) -> str:
     return data.decode("cp1252", "replace")
 
 
+def tags_of(text: str) -> list[str]:
+    """A caption's comma-separated tags."""
+    return [tag.strip() for tag in text.split(",") if tag.strip()]
+
+
+def histogram(texts: Iterable[str]) -> list[tuple[str, int]]:
+    """How many captions have each tag, the most frequent first."""
+    found = Counter(tag for text in texts for tag in dict.fromkeys(tags_of(text)))
+    return sorted(found.items(), key=lambda one: (-one[1], one[0]))
+
+
+def replaced(text: str, find: str, put: str) -> str:
+    """A caption with words replaced; a tag that nothing is left of goes with its comma."""
+    return ", ".join(tags_of(text.replace(find, put))) if find in text else text
+
+
 def variants(text: str, config: TrainLora, salt: str) -> tuple[str, ...]:
     """Every text that a run may show for a caption, the empty one of caption dropout aside.
 
     One, or with shuffling up to SHUFFLES orders of its comma-separated tags, fixed by seed and `salt` (the picture).
     """
-    tags = [tag.strip() for tag in text.split(",") if tag.strip()]
+    tags = tags_of(text)
     if not config.shuffle or len(tags) - config.keep_first < 2:
         return (_dressed(text, config),)
     orders = []

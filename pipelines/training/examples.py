@@ -17,7 +17,7 @@ from torch import Tensor
 from ..images.geometry import Box, Size
 from . import captions
 from .base import Base
-from .buckets import crop_variants, nearest, order, shapes
+from .buckets import bucket_of, crop_variants, order
 from .caches import Embeddings, Latents, TensorCache
 from .dataset import Picture
 from .losses import offset_noise
@@ -78,12 +78,10 @@ def seed_of(*facts: object) -> int:
 
 def plan(pictures: Sequence[Picture], config: TrainLora, size_step: int) -> list[Example]:
     """Choose bucket, crops and captions of each picture."""
-    choices = shapes(config.resolution, size_step) if config.buckets else ()
-    square = (max(size_step, config.resolution // size_step * size_step),) * 2
     examples = []
     for picture in pictures:
         size = picture.width, picture.height
-        bucket = nearest(size, choices) if choices else square
+        bucket = bucket_of(size, config.resolution, size_step, buckets=config.buckets)
         examples.append(Example(picture, bucket, crop_variants(size, bucket, config.crop),
                                 captions.variants(picture.caption, config, picture.digest)))
     return examples

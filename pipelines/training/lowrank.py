@@ -42,11 +42,12 @@ class LowRankLayer(nn.Module):
             x = x.to(self.down.dtype)
         if self._dropout and self.training:
             x = nn.functional.dropout(x, self._dropout)
+        # Scaled where there are only `rank` numbers to scale.
         if self.down.dim() == 2:
-            return self.scale * nn.functional.linear(nn.functional.linear(x, self.down), self.up)
+            return nn.functional.linear(self.scale * nn.functional.linear(x, self.down), self.up)
         base = self._base[0]
         inner = nn.functional.conv2d(x, self.down, None, base.stride, base.padding, base.dilation)
-        return self.scale * nn.functional.conv2d(inner, self.up)
+        return nn.functional.conv2d(self.scale * inner, self.up)
 
     def delta(self) -> Tensor:
         """scale B A, in the weight's shape, float32."""

@@ -1,14 +1,17 @@
-"""Where the events of a run go: the event log, the terminal, and TensorBoard when its package is installed."""
+"""Where the events of a run go: the event log, the terminal, and TensorBoard and Weights & Biases when installed."""
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from .events import CheckpointSaved, Ended, Event, Forecast, HeldOut, Notice, SampleSaved, Started, StepDone
 from .folder import EventLog, RunFolder
+from .request import TrainLora
 
 PRINT_EVERY_S = 5.0
 
@@ -16,23 +19,28 @@ PRINT_EVERY_S = 5.0
 class Report:
     """Writes each event to every place. silent: a process of a team that does not lead."""
 
-    def __init__(self, folder: RunFolder, *, tensorboard: bool, silent: bool = False):
+    def __init__(self, folder: RunFolder, config: TrainLora, *, silent: bool = False):
         self._silent = silent
         self._log = None if silent else EventLog(folder)
-        self._board = _board(folder) if tensorboard and not silent else None
+        self._boards: list[Board] = []
         self._printed = 0.0
+        for wanted, make in ((config.tensorboard, _tensorboard), (config.wandb, _wandb)):
+            if wanted and not silent:
+                board = make(folder, config, self.write)
+                self._boards += [board] if board else []
 
     def write(self, event: Event) -> None:
         if self._silent:
             return
         self._log.write(event)
         self._print(event)
-        if self._board is not None:
-            self._chart(event)
+        for name, value in _numbers(event):
+            for board in self._boards:
+                board.add(name, value, event.step)
 
     def close(self) -> None:
-        if self._board is not None:
-            self._board.close()
+        for board in self._boards:
+            board.close()
 
     def _print(self, event: Event) -> None:
         line = _line(event)
@@ -45,21 +53,48 @@ class Report:
             print(line, file=sys.stderr if isinstance(event, Ended) and event.how == "failed" else sys.stdout,
                   flush=True)
 
-    def _chart(self, event: Event) -> None:
-        if isinstance(event, StepDone):
-            for name, value in (("loss", event.loss), ("learning rate", event.learning_rate),
-                                ("gradient norm", event.gradient_norm)):
-                self._board.add_scalar(name, value, event.step)
-        elif isinstance(event, HeldOut):
-            self._board.add_scalar("held-out loss", event.loss, event.step)
+
+@dataclass(frozen=True)
+class Board:
+    """A program that draws curves. add: takes name, value and step."""
+
+    add: Callable[[str, float, int], None]
+    close: Callable[[], None]
 
 
-def _board(folder: RunFolder) -> Any:
+def _numbers(event: Event) -> Iterator[tuple[str, float]]:
+    if isinstance(event, StepDone):
+        yield from (("loss", event.loss), ("learning rate", event.learning_rate),
+                    ("gradient norm", event.gradient_norm))
+    elif isinstance(event, HeldOut):
+        yield "held-out loss", event.loss
+
+
+def _tensorboard(folder: RunFolder, config: TrainLora, tell: Callable[[Event], None]) -> Board | None:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
+        return None  # it is on by default, and nothing depends on it
+    writer = SummaryWriter(str(folder.path / "tensorboard"))
+    return Board(writer.add_scalar, writer.close)
+
+
+def _wandb(folder: RunFolder, config: TrainLora, tell: Callable[[Event], None]) -> Board | None:
+    try:
+        import wandb
+
+        run = wandb.init(project="atelier", name=config.name, dir=folder.path, id=_wandb_id(folder), resume="allow",
+                         config=config.model_dump(exclude={"data", "output", "prior_data"}),
+                         settings=wandb.Settings(silent=True))
+    except Exception as error:  # not installed, not logged in, no network: the run does not depend on it
+        tell(Notice(0, f"Weights & Biases does not take part: {type(error).__name__}. Log in once with `wandb login`."))
         return None
-    return SummaryWriter(str(folder.path / "tensorboard"))
+    return Board(lambda name, value, step: run.log({name: value}, step=step), run.finish)
+
+
+def _wandb_id(folder: RunFolder) -> str:
+    """The same for a run that goes on, another one for a run of the same name."""
+    return hashlib.sha256(f"{folder.path.name} {folder.config_file.stat().st_mtime_ns}".encode()).hexdigest()[:16]
 
 
 def _line(event: Event) -> str:

@@ -31,7 +31,8 @@ REQUIRED = ("model", "data", "output", "name")
 # What may differ when a run goes on: nothing that a weight depends on, and the length, which only the schedules
 # that end at 0 depend on.
 MAY_CHANGE = ("steps", "output", "data", "model", "save_every", "keep_last", "sample_every", "sample_prompts",
-              "sample_seed", "sample_steps", "validate_every", "early_stop", "tensorboard", "cache", "save_dtype")
+              "sample_seed", "sample_steps", "validate_every", "early_stop", "tensorboard", "wandb", "cache",
+              "save_dtype")
 
 
 class TrainLora(BaseModel):
@@ -133,7 +134,10 @@ class TrainLora(BaseModel):
     keep_best: bool = param(False, "Keep the best", help="Make the result from the checkpoint with the lowest held-out "
                                                          "loss instead of the last.")
     seed: int = param(0, "Seed", ge=0, le=MAX_SEED, step=1, help="Everything random follows from it.")
-    tensorboard: bool = param(True, "TensorBoard", help="Write a log for it when its package is installed.")
+    tensorboard: bool = param(True, "TensorBoard", help="Write the run's curves for TensorBoard, when its package is "
+                                                        "installed.")
+    wandb: bool = param(False, "Weights & Biases", help="Send the run's curves and settings to your account "
+                                                        "there, when its package is installed and logged in.")
 
     @field_validator("*", mode="before")
     @classmethod

@@ -57,7 +57,7 @@ def run(config: TrainLora, folder: RunFolder, *, only_probe: bool = False) -> En
         if group.leads:
             stack.enter_context(owned(folder))
         group.wait()
-        report = Report(folder, tensorboard=config.tensorboard, silent=not group.leads)
+        report = Report(folder, config, silent=not group.leads)
         stack.callback(report.close)
         asked = stack.enter_context(_asked(folder))
         current = _Run(config, folder, group, asked, only_probe)

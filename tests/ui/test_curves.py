@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.training.events import CheckpointSaved, Ended, HeldOut, Notice, SampleSaved, Skipped, StepDone
+from pipelines.training.events import CheckpointSaved, Ended, Forecast, HeldOut, Notice, SampleSaved, Skipped, StepDone
 from pipelines.training.follow import RunState
 from ui import curves
 
@@ -22,22 +22,43 @@ def test_the_status_line_of_an_ended_run_says_how_it_ended():
 
 
 def test_long_curves_are_thinned_and_keep_their_ends():
-    frame = curves.loss_frame([*steps(5_000), HeldOut(100, 0.3, True)])
+    frame = curves.frame([*steps(5_000), HeldOut(100, 0.3, True)], curves.LOSS)
     training = frame[frame["curve"] == "training, smoothed"]
     assert len(training) <= curves.POINTS + 2 and training["step"].iloc[-1] == 5_000
-    assert frame[frame["curve"] == "held out"]["loss"].tolist() == [0.3]
+    assert frame[frame["curve"] == "held out"]["value"].tolist() == [0.3]
 
 
-def test_the_smoothed_loss_moves_slowly():
-    frame = curves.loss_frame([StepDone(1, 2, 1.0, 0, 0, 1, 1), StepDone(2, 2, 0.0, 0, 0, 1, 0)])
-    assert frame["loss"].tolist() == [1.0, 1.0 - curves.SMOOTHING]
+def test_the_smoothed_loss_moves_slowly_and_the_raw_one_is_there_too():
+    log = [StepDone(1, 2, 1.0, 1e-4, 3.0, 1, 1), StepDone(2, 2, 0.0, 1e-5, 4.0, 1, 0)]
+    values = {name: list(rows["value"]) for name, rows in curves.frame(log, "Loss, each step").groupby("curve")}
+    assert values == {"training": [1.0, 0.0], "training, smoothed": [1.0, 1.0 - curves.SMOOTHING]}
+    assert curves.frame(log, "Learning rate")["value"].tolist() == [1e-4, 1e-5]
+    assert curves.frame(log, "Gradient norm")["value"].tolist() == [3.0, 4.0]
 
 
-def test_samples_that_lie_on_disk_are_shown_newest_first(tmp_path):
+def test_every_curve_of_a_run_that_has_not_begun_is_empty_and_typed():
+    for what in curves.CURVES:
+        frame = curves.frame([], what)
+        assert frame.empty and [str(frame[name].dtype) for name in ("step", "value")] == ["float64"] * 2
+
+
+def test_the_forecast_is_told_in_words():
+    forecast = Forecast(0, 0.25, 250.0, 1_100_000_000, 12_400_000_000, 8, False)
+    line = curves.forecast_line(RunState("probed"), [forecast])
+    assert line == "Forecast: 0.25 s a step, 8 pictures at once, 1.1 of 12.4 GB; all steps take about 4 min 10 s."
+    assert ", done at " in curves.forecast_line(RunState("running"), [forecast])
+    assert curves.forecast_line(RunState("running"), []) == ""
+
+
+def test_samples_that_lie_on_disk_are_a_grid_of_steps_and_prompts(tmp_path):
+    log = []
     for step in (1, 2):
-        (tmp_path / f"{step}.png").write_bytes(b"x")
-    log = [SampleSaved(1, "1.png", "a cat", 1), SampleSaved(2, "2.png", "a dog", 1), SampleSaved(3, "3.png", "gone", 1)]
-    assert [caption for _, caption in curves.samples(log, tmp_path)] == ["step 2: a dog", "step 1: a cat"]
+        for number, prompt in enumerate(("a cat", "a dog")):
+            (tmp_path / f"{step}-{number}.png").write_bytes(b"x")
+            log.append(SampleSaved(step, f"{step}-{number}.png", prompt, 1))
+    pictures, prompts = curves.samples([*log, SampleSaved(3, "3.png", "gone", 1)], tmp_path)
+    assert [caption for _, caption in pictures] == ["step 2: a cat", "step 2: a dog", "step 1: a cat", "step 1: a dog"]
+    assert prompts == 2
 
 
 def test_the_result_stands_before_its_checkpoints():

@@ -140,3 +140,32 @@ def test_captions_are_dressed_and_shuffled_but_keep_their_first_tags(tmp_path):
     assert captions.variants("cat, red, big, soft", config, "salt") == texts
     plain = config.model_copy(update={"shuffle": False})
     assert captions.variants("cat, red", plain, "") == ("ohwx, in cat, red style",)
+
+
+def test_a_photo_of_a_modern_camera_is_read_at_a_smaller_size(tmp_path):
+    camera = tmp_path / "camera.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.linear_gradient("L").resize((8160, 6120)).save(camera, exif=exif)  # 50 megapixels, turned
+    with camera.open("ab") as file:
+        file.truncate(60 * 2**20)  # as heavy as such a file may be
+    Image.linear_gradient("L").resize((5000, 4000)).save(tmp_path / "scan.png")
+    found = {picture.name: picture for picture in survey(tmp_path, resolution=512)}
+    photo, scan = found["camera.jpg"], found["scan.png"]
+    assert (photo.width, photo.height, photo.verdict) == (3060, 4080, "mended")
+    assert "large: 8160 x 6120 px" in photo.reasons[0] and (scan.width, scan.height) == (2500, 2000)
+    image, _ = open_picture(photo)
+    assert image.size == (3060, 4080)
+    assert image.getpixel((10, 2000))[0] > 200 > 50 > image.getpixel((3050, 2000))[0]  # the gradient was turned, too
+
+
+def test_a_picture_that_only_claims_to_be_huge_is_left_out_unread(tmp_path):
+    small = io.BytesIO()
+    Image.new("L", (64, 64)).save(small, "JPEG")
+    data = bytearray(small.getvalue())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = (60_000).to_bytes(2, "big") * 2
+    (tmp_path / "bomb.jpg").write_bytes(data)
+    noise((64, 64), 1).save(tmp_path / "good.png")
+    verdicts = {picture.name: picture for picture in survey(tmp_path, resolution=64)}
+    assert verdicts["bomb.jpg"].verdict == "left out" and "120 megapixels" in verdicts["bomb.jpg"].reasons[0]

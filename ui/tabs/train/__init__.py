@@ -1,0 +1,32 @@
+"""Train a LoRA: pictures, what and how long, and the run with its curves, samples and weights.
+
+pictures: what is learned from. knobs: how. watch: the run. weights: what came of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from ...tab import Page, Tab
+from . import knobs, pictures, watch, weights
+
+
+def build(studio: Any, page: Page) -> None:
+    """Build the tab inside the current Blocks."""
+    with gr.Row(elem_classes="workspace"):
+        with gr.Column(elem_classes="ask", min_width=0):
+            data = pictures.build(studio, page)
+        with gr.Column(elem_classes="knobs", min_width=0):
+            form = knobs.build(studio, page)
+        with gr.Column(elem_classes="results", min_width=0):
+            run = watch.build(studio)
+            made = weights.build()
+    pictures.wire(studio, page, data, form)
+    knobs.wire(studio, page, data, form)
+    watch.wire(studio, page, data, form, run, made)
+    weights.wire(studio, page, data, run, made)
+
+
+TAB = Tab(name="train", label="Train", order=40, build=build)

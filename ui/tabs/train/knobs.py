@@ -1,0 +1,161 @@
+"""How a run is to learn: three knobs in front, everything else behind them, and what they mean in numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from pipelines.errors import RequestError, StudioError
+from pipelines.training import presets
+from pipelines.training.request import TrainLora
+
+from ...controls import find_card
+from ...fields import make_control
+from ...tab import Page
+from ...wiring import QUIET
+
+FRONT = (("name",), ("goal", "length"))
+# Fields behind the three, by what a person thinks of. What is not named is set from the command line.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Captions": ("prefix", "suffix", "shuffle", "keep_first", "caption_dropout"),
+    "Network": ("method", "targets", "text_encoder", "rank", "alpha", "dropout", "rslora", "dora"),
+    "Steps": ("steps", "batch_size", "accumulation", "learning_rate", "scheduler", "warmup", "optimizer",
+              "weight_decay", "max_grad_norm", "ema", "seed"),
+    "Pictures": ("resolution", "crop", "buckets", "flip", "repeats", "masked", "prior_data", "prior_weight"),
+    "Loss": ("min_snr_gamma", "debiased", "noise_offset"),
+    "Samples, saves and measuring": ("sample_every", "sample_steps", "save_every", "keep_last", "validation",
+                                     "validate_every", "early_stop", "keep_best", "precision",
+                                     "gradient_checkpointing", "tensorboard", "wandb"),
+}
+AUTO = "auto"
+FIRST = {"name": "my-lora", "length": "fast"}  # of the form; a file's defaults are the config's own
+FORECAST_OF = ("goal", "length", "steps", "rank", "batch_size", "method", "optimizer", "accumulation")
+
+
+def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
+    gr.Markdown("### 2. What, and how long", elem_classes="step")
+    fields: dict[str, gr.components.Component] = {}
+
+    def add(name: str) -> None:
+        fields[name] = page.remembered[f"train.{name}"] = _control(studio, name)
+
+    for names in FRONT:
+        with gr.Row():
+            for name in names:
+                add(name)
+    meaning = gr.Textbox("", label="What this means", show_label=False, container=False, interactive=False,
+                         max_lines=3, elem_classes="line", elem_id="train-forecast")
+    with gr.Row(elem_classes="actions"):
+        start = gr.Button("Start training", variant="primary", size="lg", scale=6, min_width=120,
+                          elem_classes="generate", elem_id="train-start")
+        probe = gr.Button("Forecast", size="lg", scale=2, min_width=64, elem_id="train-probe")
+        pause = gr.Button("Pause", size="lg", scale=2, min_width=64, elem_id="train-pause", interactive=False)
+        stop = gr.Button("Stop", size="lg", scale=2, min_width=64, elem_id="train-stop", interactive=False)
+    message = gr.Textbox("", label="Message", show_label=False, container=False, interactive=False, max_lines=3,
+                         elem_classes="line strong", elem_id="train-message")
+    for title, names in GROUPS.items():
+        with gr.Accordion(title, open=False, elem_classes="more", elem_id=f"train-more-{title.split(',')[0].lower()}"):
+            for left in range(0, len(names), 2):
+                with gr.Row():
+                    for name in names[left:left + 2]:
+                        add(name)
+            if title.startswith("Samples"):
+                prompts = gr.Textbox("", label="Sample prompts", lines=2, elem_id="train-sample-prompts",
+                                     info="One a line. Without any, captions of the pictures are drawn.")
+                fields["sample_prompts"] = page.remembered["train.sample_prompts"] = prompts
+    return {**fields, "meaning": meaning, "start": start, "probe": probe, "pause": pause, "stop": stop,
+            "message": message}
+
+
+def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
+    """Say the knobs in numbers whenever one of them, the model or the pictures change."""
+    chosen = [form[name] for name in FORECAST_OF]
+
+    def say(model: str, used: int, *values: Any) -> str:
+        return meaning(find_card(studio, model), used, dict(zip(FORECAST_OF, values, strict=True)))
+
+    gr.on([each.change for each in (*chosen, data["verdict"], page.model)], say, [page.model, data["used"], *chosen],
+          form["meaning"], trigger_mode="always_last", **QUIET)
+
+
+def _control(studio: Any, name: str) -> gr.components.Component:
+    info, elem_id = TrainLora.model_fields[name], f"train-{name.replace('_', '-')}"
+    if name == "prior_data":
+        return gr.Dropdown([("none", ""), *studio.datasets.names()], value="", label=info.title, filterable=False,
+                           info="A dataset of ordinary pictures that keep the model from forgetting.",
+                           elem_id=elem_id, min_width=100)
+    if info.default is None and not info.is_required():  # a number that is left to the preset unless one is typed
+        return gr.Textbox("", label=info.title, info=f"{info.description} Empty: as the preset says.",
+                          placeholder=AUTO, elem_id=elem_id, min_width=100, max_lines=1)
+    visible = name != "wandb" or importlib.util.find_spec("wandb") is not None
+    return make_control(info, name, elem_id, FIRST.get(name, info.default), min_width=100, visible=visible)
+
+
+def names(form: dict) -> list[str]:
+    """The fields of a config that the form has, in its order."""
+    return [name for name in form if name in TrainLora.model_fields]
+
+
+def given(fields: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """What somebody chose, as values of a config. Raises RequestError for what is no number."""
+    chosen = dict(zip(fields, values, strict=True))
+    for name in fields:
+        if TrainLora.model_fields[name].default is None:
+            chosen[name] = number(name, chosen[name])
+    if "sample_prompts" in chosen:
+        lines = (line.strip() for line in chosen["sample_prompts"].splitlines())
+        chosen["sample_prompts"] = tuple(line for line in lines if line)
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def filled(studio: Any, form: dict, config: TrainLora) -> dict[gr.components.Component, Any]:
+    """The form as a run was asked for."""
+    told = {}
+    for name in names(form):
+        value = getattr(config, name)
+        if name == "prior_data":
+            value = studio.datasets.name_of(Path(value)) or "" if value else ""
+        elif name == "sample_prompts":
+            value = "\n".join(value)
+        elif TrainLora.model_fields[name].default is None:
+            value = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        told[form[name]] = value
+    return told
+
+
+def number(name: str, text: str) -> float | int | None:
+    """What somebody typed into a field that may stay empty."""
+    text = (text or "").strip()
+    if not text or text == AUTO:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise RequestError(f"{TrainLora.model_fields[name].title}: {text[:40]!r} is no number.", name) from None
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def concrete(card: Any, used: int, chosen: dict[str, Any]) -> TrainLora:
+    """The config that choices of FORECAST_OF come to. Raises ValueError or RequestError for what is out of range."""
+    config = TrainLora(model="m", data="d", output="o", name="n", **chosen)
+    return presets.resolve(config, pictures=max(1, used), native_size=card.native_size,
+                           unet_parameters=card.unet_parameters)
+
+
+def meaning(card: Any, used: int, values: dict[str, Any]) -> str:
+    """The three knobs in numbers, before anything runs."""
+    if not used:
+        return ""
+    try:
+        config = concrete(card, used, given(list(values), list(values.values())))
+    except (ValueError, StudioError) as error:
+        return str(error) if isinstance(error, StudioError) else "A number in Steps or Network is out of its range."
+    seen = config.steps * config.batch_size * config.accumulation / used
+    size = "all weights of the U-Net" if config.method == "full" else f"rank {config.rank}, alpha {config.alpha:g}"
+    return (f"{used} pictures, {config.steps:,} steps of {config.batch_size * config.accumulation}: each is seen about "
+            f"{seen:.0f} times. Learns {size}, at a learning rate of {config.learning_rate:g}. Forecast tries a few "
+            "steps and says how long it takes.")

@@ -1,0 +1,163 @@
+"""The left side of Train: which pictures, what a run will see of them, and their captions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_pil_to_cache
+from gradio.utils import get_upload_folder
+
+from pipelines.errors import RequestError, StudioError
+from pipelines.training import crops
+from pipelines.training.buckets import bucket_of
+from pipelines.training.captions import histogram, replaced
+from pipelines.training.dataset import Picture
+from pipelines.training.request import TrainLora
+
+from ...controls import find_card
+from ...fields import make_control
+from ...tab import Page
+from ...wiring import QUEUED, guarded
+from .knobs import number
+
+SHOWN = 60  # pictures whose crops are shown
+SIDE_PX = 320
+TAGS = 200
+HEADERS = ["picture", "verdict", "trained at", "caption"]
+WIDTHS = ["22%", "22%", "18%", "38%"]
+CAPTION = HEADERS.index("caption")
+Rows = list[list[str]]
+
+
+def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
+    gr.Markdown("### 1. Pictures", elem_classes="step")
+    names = studio.datasets.names()
+    with gr.Row():
+        dataset = gr.Dropdown(list(names), value=names[0], label="Dataset", filterable=False, elem_id="train-dataset",
+                              info="Pictures that were uploaded before, and an example to try.", min_width=120)
+        trigger = make_control(TrainLora.model_fields["trigger"], "trigger", "train-trigger", "", min_width=120)
+    upload = gr.File(label="Drop pictures, their captions, or a zip", file_count="multiple", height=128,
+                     file_types=[".png", ".jpg", ".jpeg", ".webp", ".txt", ".caption", ".jsonl", ".zip"],
+                     type="filepath", elem_id="train-upload")
+    verdict = gr.Textbox("", label="What was found", show_label=False, container=False, interactive=False,
+                         max_lines=2, elem_classes="line strong", elem_id="train-verdict")
+    strip = gr.Gallery(label="Pictures of the dataset", show_label=False, columns=8, rows=1, allow_preview=False,
+                       buttons=[], elem_classes="strip", elem_id="train-pictures", interactive=False)
+    with gr.Accordion("Look at every picture and caption", open=False, elem_classes="more", elem_id="train-captions"):
+        gallery = gr.Gallery(label="What is kept of each picture; what is cut off is dark", columns=4, height=280,
+                             object_fit="contain", buttons=[], elem_id="train-crops", interactive=False)
+        table = gr.Dataframe(headers=HEADERS, datatype="str", type="array", column_count=(len(HEADERS), "fixed"),
+                             static_columns=list(range(CAPTION)), wrap=True, max_height=320, buttons=[],
+                             column_widths=WIDTHS,
+                             label="Captions can be typed over", elem_id="train-table")
+        tags = gr.Dataframe(headers=["tag", "captions"], datatype=["str", "number"], type="array", interactive=False,
+                            column_count=(2, "fixed"), max_height=200, buttons=[], elem_id="train-tags",
+                            label="Tags, by how many captions have them; click one to find it")
+        with gr.Row():
+            find = gr.Textbox("", label="Find in captions", elem_id="train-find", min_width=100)
+            put = gr.Textbox("", label="Replace with", elem_id="train-replace", min_width=100,
+                             info="Nothing takes what was found away.")
+        with gr.Row():
+            swap = gr.Button("Replace in all", size="sm", elem_id="train-swap", min_width=60)
+            undo = gr.Button("Undo", size="sm", elem_id="train-undo", min_width=60)
+    page.remembered["train.trigger"] = trigger
+    return {"dataset": dataset, "trigger": trigger, "upload": upload, "verdict": verdict, "strip": strip,
+            "gallery": gallery, "table": table, "tags": tags, "find": find, "put": put, "swap": swap, "undo": undo,
+            "rows": gr.State([]), "undone": gr.State([]), "used": gr.State(0)}
+
+
+def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
+    shown = [data[name] for name in ("verdict", "strip", "gallery", "table", "tags", "rows", "undone", "used")]
+    inputs = [data["dataset"], page.model, form["resolution"], form["buckets"], form["crop"]]
+
+    def look(dataset: str, model: str, resolution: str, buckets: bool, crop: str) -> tuple:
+        card = find_card(studio, model)
+        try:
+            side = number("resolution", resolution) or card.native_size
+            found = studio.datasets.look(dataset, resolution=side,
+                                         count_tokens=lambda text: studio.tokens(text, card.name).count)
+            step = crops.size_step(card)
+            sizes = [bucket_of((one.width, one.height), side, step, buckets=buckets) if one.used else None
+                     for one in found]
+            small = [_shown(one, size, crop) for one, size in zip(found, sizes, strict=True) if one.used][:SHOWN]
+        except (StudioError, OSError, KeyError, TypeError) as error:
+            return (str(error) if isinstance(error, StudioError) else "This model cannot be trained here.", [], [], [],
+                    [], [], [], 0)
+        rows = [[one.name, ": ".join(filter(None, (one.verdict, "; ".join(one.reasons)))),
+                 f"{size[0]} × {size[1]} px" if size else "", one.caption]
+                for one, size in zip(found, sizes, strict=True)]
+        used = sum(one.used for one in found)
+        return _found(found), small, small, rows, _tags(rows), rows, [], used
+
+    def add(files: list[str] | None, name: str) -> Any:
+        if not files:
+            return (gr.skip(),) * 3
+        made = studio.datasets.add([Path(file) for file in files], name or "pictures")
+        names = list(studio.datasets.names())
+        return gr.Dropdown(names, value=made), gr.Dropdown([("none", ""), *names]), None
+
+    def write(rows: Rows, known: Rows, dataset: str) -> None:
+        before = {row[0]: row[CAPTION] for row in known}
+        for row in rows:
+            if before.get(row[0]) != row[CAPTION]:
+                studio.datasets.caption(dataset, row[0], row[CAPTION])
+
+    def edited(rows: Rows, known: Rows, dataset: str) -> tuple:
+        write(rows, known, dataset)
+        return rows, known, _tags(rows)
+
+    def replace(rows: Rows, dataset: str, find: str, put: str) -> tuple:
+        if not find:
+            raise RequestError("Find in captions: say what is to be replaced.", "find")
+        changed = [[*row[:CAPTION], replaced(row[CAPTION], find, put)] for row in rows]
+        if changed == rows:
+            raise RequestError(f"Find in captions: no caption has {find[:40]!r}.", "find")
+        write(changed, rows, dataset)
+        return changed, changed, rows, _tags(changed)
+
+    def restore(rows: Rows, undone: Rows, dataset: str) -> tuple:
+        if not undone:
+            raise RequestError("Undo: nothing was changed since the pictures were looked at.", "undo")
+        write(undone, rows, dataset)
+        return undone, undone, rows, _tags(undone)
+
+    def chosen(rows: list[list], event: gr.SelectData) -> str:
+        return str(rows[event.index[0]][0])
+
+    gr.on([each.change for each in (data["dataset"], form["buckets"], form["crop"])] + [form["resolution"].blur], look,
+          inputs, shown, trigger_mode="always_last", **QUEUED)
+    data["upload"].upload(guarded(add), [data["upload"], form["name"]],
+                          [data["dataset"], form["prior_data"], data["upload"]], **QUEUED)
+    state = [data["rows"], data["undone"], data["tags"]]
+    data["table"].input(guarded(edited), [data["table"], data["rows"], data["dataset"]], state, **QUEUED)
+    data["swap"].click(guarded(replace), [data["rows"], data["dataset"], data["find"], data["put"]],
+                       [data["table"], *state], **QUEUED)
+    data["undo"].click(guarded(restore), [data["rows"], data["undone"], data["dataset"]], [data["table"], *state],
+                       **QUEUED)
+    data["tags"].select(chosen, data["tags"], data["find"], **QUEUED)
+
+    def back(*values: Any) -> dict:
+        return {data["dataset"]: gr.Dropdown(list(studio.datasets.names())),
+                **dict(zip(shown, look(*values), strict=True))}
+
+    page.returning.append((back, inputs, [data["dataset"], *shown]))
+
+
+def _found(pictures: tuple[Picture, ...]) -> str:
+    counts = {verdict: sum(picture.verdict == verdict for picture in pictures) for verdict in ("ok", "mended",
+                                                                                             "left out")}
+    parts = [f"{counts['ok'] + counts['mended']} pictures"]
+    parts += [f"{count} {verdict}" for verdict, count in counts.items() if count and verdict != "ok"]
+    blank = sum(picture.used and not picture.caption for picture in pictures)
+    return ", ".join([*parts, f"{blank} without a caption"] if blank else parts) + "."
+
+
+def _shown(picture: Picture, size: tuple[int, int], crop: str) -> tuple[str, str]:
+    small = crops.shown(picture, size, crop, SIDE_PX)
+    return save_pil_to_cache(small, get_upload_folder(), format="webp"), picture.caption[:80] or picture.name[:80]
+
+
+def _tags(rows: Rows) -> list[list]:
+    return [list(one) for one in histogram(row[CAPTION] for row in rows if row[2])[:TAGS]]

@@ -1,0 +1,147 @@
+"""The right side of Train: start a run, watch it, steer it. All that is shown comes from the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
+
+from pipelines.errors import StudioError
+from pipelines.training import follow
+
+from ... import curves
+from ...controls import find_card
+from ...progress import waiting_line
+from ...tab import Page
+from ...wiring import QUEUED, QUIET, guarded, problem
+from . import knobs
+
+WATCH_EVERY_S = 2
+SAMPLES = 60
+PARTS = ("status", "plan", "chart", "gallery", "told", "resume", "sample", "seen")
+
+
+def build(studio: Any) -> dict[str, gr.components.Component]:
+    runs = _runs(studio)
+    with gr.Row(elem_classes="level"):
+        run = gr.Dropdown(runs, value=runs[0] if runs else None, label="Run", filterable=False, elem_id="train-run",
+                          info="Runs go on when the page is closed, and can be looked at again at any time.", scale=3)
+        resume = gr.Button("Resume", size="md", elem_id="train-resume", scale=1, min_width=60, interactive=False)
+        sample = gr.Button("Sample now", size="md", elem_id="train-sample", scale=1, min_width=60, interactive=False)
+        clone = gr.Button("Copy settings", size="md", elem_id="train-clone", scale=1, min_width=60)
+    status = gr.Textbox("No run yet. Choose pictures and press Start training.", label="Status", show_label=False,
+                        container=False, interactive=False, max_lines=3, elem_classes="line strong",
+                        elem_id="train-status")
+    plan = gr.Textbox("", label="Forecast", show_label=False, container=False, interactive=False, max_lines=2,
+                      elem_classes="line", elem_id="train-plan")
+    what = gr.Radio(list(curves.CURVES), value=next(iter(curves.CURVES)), label="Curve", show_label=False,
+                    container=False, elem_id="train-what")
+    chart = gr.LinePlot(curves.frame([], what.value), x="step", y="value", color="curve", height=240, label="Curve",
+                        show_label=False, x_title="step", y_title=" ", elem_id="train-chart")
+    gallery = gr.Gallery(label="Samples, newest first: a row for each time, a column for each prompt", columns=4,
+                         height=360, object_fit="contain", buttons=[], elem_id="train-samples", interactive=False)
+    told = gr.Textbox("", label="Notices", show_label=False, container=False, interactive=False, max_lines=4,
+                      elem_classes="line", elem_id="train-notices")
+    return {"run": run, "resume": resume, "sample": sample, "clone": clone, "status": status, "plan": plan,
+            "what": what, "chart": chart, "gallery": gallery, "told": told, "seen": gr.State([])}
+
+
+def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict) -> None:
+    fields = knobs.names(form)
+    shown = [*(run[name] for name in PARTS), form["pause"], form["stop"], made["weights"]]
+
+    def begin(only_probe: bool) -> Callable:
+        def start(dataset: str, model: str, trigger: str, used: int, *values: Any) -> tuple[Any, str]:
+            try:
+                given = knobs.given(fields, values)
+                if not given["sample_every"]:
+                    chosen = {name: given[name] for name in knobs.FORECAST_OF if name in given}
+                    # Five times in a run, unless somebody says otherwise.
+                    given["sample_every"] = max(1, knobs.concrete(find_card(studio, model), used, chosen).steps // 5)
+                job = studio.train(dataset, model=model, trigger=trigger, only_probe=only_probe, **given)
+            except Exception as error:
+                return gr.skip(), problem(error)
+            place = f" {waiting_line(job.position)}." if job.position else ""
+            said = "Trying a few steps" if only_probe else f"The run {given['name']} begins"
+            return gr.Dropdown(_runs(studio), value=given["name"]), f"{said}.{place}"
+        return start
+
+    def asked(word: str, done: str) -> Callable:
+        def ask(name: str) -> str:
+            try:
+                studio.runs.ask(name, word)
+            except Exception as error:
+                return problem(error)
+            return done
+        return ask
+
+    def resume(name: str) -> str:
+        try:
+            studio.resume_run(name)
+        except Exception as error:
+            return problem(error)
+        return f"The run {name} goes on where it was."
+
+    def clone(name: str) -> dict:
+        config = studio.runs.card(name).config
+        update = knobs.filled(studio, form, config) | {data["trigger"]: config.trigger}
+        dataset = studio.datasets.name_of(Path(config.data))
+        if dataset:
+            update[data["dataset"]] = gr.Dropdown(list(studio.datasets.names()), value=dataset)
+        model = next((card.name for card in studio.cards() if str(card.path) == config.model), None)
+        if model:
+            update[page.model] = model
+        gone = [word for word, found in (("pictures", dataset), ("model", model)) if not found]
+        said = f"Its {' and '.join(gone)} are not here any more; yours stay chosen." if gone else ""
+        return {**update, form["message"]: f"The settings of {name} are in the form. {said}".strip()}
+
+    def show(name: str, what: str, seen: list) -> tuple:
+        if not name:
+            return (gr.skip(),) * len(shown)
+        try:
+            card = studio.runs.card(name)
+        except StudioError as error:
+            return (str(error), *(gr.skip(),) * (len(shown) - 1))
+        log, state = follow.history(card.folder), card.state
+        sign = [name, what, *curves.signature(state, log)]
+        if sign == seen:
+            return (gr.skip(),) * len(shown)
+        cache, running = get_upload_folder(), state.how == "running"
+        grid, prompts = curves.samples(log, card.folder)
+        pictures = [(save_file_to_cache(path, cache), caption) for path, caption in grid[:SAMPLES]]
+        found = curves.weights(log, name)
+        return (curves.status_line(state, log), curves.forecast_line(state, log), curves.frame(log, what),
+                gr.Gallery(pictures, columns=max(1, prompts)), curves.notices(log),
+                gr.Button(interactive=state.can_resume), gr.Button(interactive=running), sign,
+                gr.Button(interactive=running), gr.Button(interactive=running),
+                gr.Dropdown(found, value=found[0] if found else None))
+
+    inputs = [data["dataset"], page.model, data["trigger"], data["used"], *(form[name] for name in fields)]
+    for button, only_probe in ((form["start"], False), (form["probe"], True)):
+        button.click(begin(only_probe), inputs, [run["run"], form["message"]], trigger_mode="once", **QUEUED)
+    for button, word, said in (
+            (form["pause"], "pause", "Pausing: it saves, and gives the device back. Resume goes on."),
+            (form["stop"], "stop", "Stopping after this step; everything is saved."),
+            (run["sample"], "sample", "Samples come after this step.")):
+        button.click(asked(word, said), run["run"], form["message"], **QUIET)
+    run["resume"].click(resume, run["run"], form["message"], **QUIET)
+    run["clone"].click(guarded(clone), run["run"], [*(form[name] for name in fields), data["trigger"],
+                                                    data["dataset"], page.model, form["message"]], **QUEUED)
+    watched = [run["run"], run["what"], run["seen"]]
+    gr.on([run["run"].change, run["what"].change, gr.Timer(WATCH_EVERY_S).tick], show, watched, shown, **QUIET)
+
+    def again(name: str | None, what: str) -> dict:
+        names = _runs(studio)
+        chosen = name if name in names else names[0] if names else None
+        values = show(chosen, what, []) if chosen else (gr.skip(),) * len(shown)
+        return {run["run"]: gr.Dropdown(names, value=chosen), **dict(zip(shown, values, strict=True))}
+
+    page.returning.append((again, [run["run"], run["what"]], [run["run"], *shown]))
+
+
+def _runs(studio: Any) -> list[str]:
+    return [card.name for card in studio.runs.cards()]
