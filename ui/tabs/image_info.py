@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines import metadata
+from pipelines.requests import TASKS, Txt2Img
 
 from .. import source
 from ..binding import allowed
@@ -16,6 +17,7 @@ from ..tab import Page, Receiver, Tab
 from ..wiring import QUEUED, QUIET, guarded
 
 NOTHING = metadata.Parsed({}, {}, ())
+TITLES = {name: info.title for cls in (Txt2Img, *TASKS.values()) for name, info in cls.model_fields.items()}
 MAX_SHOWN_TEXT = 20_000  # characters of one text; a hostile file may hold megabytes
 
 
@@ -34,7 +36,7 @@ def build(studio: Any, page: Page) -> None:
                                     placeholder="Drop a picture to see the settings it was made with.")
             fields = gr.Dataframe(headers=["Setting", "Value"], datatype="str", interactive=False, wrap=True,
                                   label="As this page reads them", elem_id="image_info-fields", visible=False)
-            unknown = gr.Textbox("", label="Not used here", lines=1, max_lines=6, interactive=False, visible=False,
+            unknown = gr.Textbox("", label="Not used here", lines=2, max_lines=6, interactive=False, visible=False,
                                  elem_id="image_info-unknown")
             others = gr.Textbox("", label="Other texts in the file", lines=2, max_lines=12, interactive=False,
                                 visible=False, elem_id="image_info-others")
@@ -49,12 +51,11 @@ def build(studio: Any, page: Page) -> None:
 
     def tell(text: str, found: metadata.Found) -> dict:
         parsed = found.parsed
-        rows = [[str(name), str(value)[:MAX_SHOWN_TEXT]] for name, value in parsed.fields.items()]
         left = [*(f"{name}: {value}" for name, value in parsed.unknown.items()), *parsed.notes]
         rest = [f"{name}: {value[:MAX_SHOWN_TEXT]}" for name, value in found.raw.items() if value != text]
         says = text[:MAX_SHOWN_TEXT] or (f"Made with {found.tool}; its settings are read below." if found.tool else
                                          "This picture says nothing about how it was made.")
-        return {parameters: says, fields: gr.Dataframe(rows, visible=bool(rows)),
+        return {parameters: says, fields: gr.Dataframe(rows(parsed.fields), visible=bool(parsed.fields)),
                 unknown: gr.Textbox("\n".join(left)[:MAX_SHOWN_TEXT], visible=bool(left)),
                 others: gr.Textbox("\n".join(rest)[:MAX_SHOWN_TEXT], visible=bool(rest))}
 
@@ -67,6 +68,13 @@ def build(studio: Any, page: Page) -> None:
     page.receivers["image_info"] = Receiver(read, outputs)
     for name, button in send.items():
         page.senders.append((button, name, [path, infotext], lambda file, text: (file, text)))
+
+
+def rows(fields: dict[str, Any]) -> list[list[str]]:
+    """List settings by the names and in the order of the page; blank ones are left out."""
+    said = {title: fields[name] for name, title in TITLES.items() if fields.get(name) not in (None, "")}
+    return [[title, (f"{value:g}" if isinstance(value, float) else str(value))[:MAX_SHOWN_TEXT]]
+            for title, value in said.items()]
 
 
 TAB = Tab(name="image_info", label="Image info", order=80, build=build)
