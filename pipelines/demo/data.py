@@ -255,14 +255,14 @@ def caption(concept: Concept, style: str, colour: str, rng: random.Random, empty
     elif pick > 0.85 and concept.tags:
         name = rng.choice(concept.tags)
     form = rng.random()
-    if form < 0.70:
+    if form < 0.78:
         return Caption(full_caption(name, style, colour), concept.name, style, colour)
     article = "an" if name[0] in "aeiou" else "a"
-    if form < 0.84:
+    if form < 0.87:
         return Caption(f"{article} {name}, {colour} background", concept.name, None, colour)
-    if form < 0.89:
+    if form < 0.92:
         return Caption(f"{article} {name}, {style} style", concept.name, style)
-    return Caption(f"{article} {name}" if form < 0.96 else name, concept.name)
+    return Caption(f"{article} {name}" if form < 0.97 else name, concept.name)
 
 
 def held_out_pairs(concepts: list[Concept], share: float) -> set[tuple[str, str]]:

@@ -44,15 +44,15 @@ def loss_weight(alphas_cumprod: Tensor, gamma: float = 5.0) -> Tensor:
 def training_times(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
     """Draw times in [0, 1): (count,), three in four of them where shapes are formed, the rest anywhere.
 
-    The three follow a logit-normal law (Esser et al. 2024, arXiv:2403.03206, section 3.1), moved a little to low
-    noise. Both kinds are spread evenly over their law: the same expectation as independent draws, less variance.
+    The three follow a logit-normal law (Esser et al. 2024, arXiv:2403.03206, section 3.1). Both kinds are spread
+    evenly over their law: the same expectation as independent draws, less variance.
     """
 
     def even(n: int) -> Tensor:
         return (torch.rand((), generator=generator, device=device) + torch.arange(n, device=device) / max(n, 1)) % 1
 
     anywhere = max(1, count // 4)
-    middle = torch.special.ndtri(even(count - anywhere).clamp(1e-4, 1 - 1e-4)) - 0.4
+    middle = torch.special.ndtri(even(count - anywhere).clamp(1e-4, 1 - 1e-4))
     return torch.cat([even(anywhere), middle.sigmoid()])
 
 
