@@ -20,6 +20,7 @@ from .images import geometry
 from .images.store import ImageStore
 from .jobs import Job, JobQueue
 from .lab import pages as lab_pages
+from .lab.shelf import Shelf
 from .library import LibraryEntry
 from .library.embeddings import named
 from .matrix import Matrix, check
@@ -60,7 +61,9 @@ class Studio:
         self.collection = Collection(settings)
         self.datasets = Datasets(settings.data_dir / "datasets", settings.dataset_dir)
         self.runs = Runs(settings.data_dir / "runs", settings.data_dir / "loras")
-        self._worker = Worker(settings, self.images, self.results, self.runs, self.collection)
+        self.lab_shelf = Shelf(settings, self.datasets, self.collection)
+        self._worker = Worker(settings, self.images, self.results, self.runs, self.collection,
+                              self.lab_shelf)
         self._queue = JobQueue(self._worker)
         for run in self.runs.cards():  # begun before a restart: its process still has the device
             if run.state.how == "running":
@@ -148,7 +151,11 @@ class Studio:
         values = dict(values)
         card = self.card(values.pop("model", None))
         request = make(lab_pages.PAGES[name], **values)
-        return self._queue.submit(lab_pages.LabJob(name, request, card.name), lab_pages.TASK + name, page)
+        if request.trains:
+            self._may_train()
+        lab_pages.check_hub(request, self.settings)
+        model = card.name if request.looks_into_checkpoint else ""
+        return self._queue.submit(lab_pages.LabJob(name, request, model), lab_pages.TASK + name, page)
 
     def train(self, dataset: str, *, only_probe: bool = False, **values: Any) -> Job:
         """Start a training run on a dataset; values: of TrainLora, model being a name from the list.

@@ -23,6 +23,7 @@ from .images.grid import grid
 from .images.store import ImageStore
 from .jobs import Job
 from .lab.pages import LabJob
+from .lab.shelf import Shelf as LabShelf
 from .matrix import Matrix
 from .merging import MergeLora, merge_into
 from .models import ModelCard
@@ -54,7 +55,8 @@ class Worker:
     """Turns jobs into events, one at a time. Holds the cache of checkpoints, of LoRAs and of autoencoders."""
 
     def __init__(self, settings: Settings, images: ImageStore, results: Results, runs: Runs,
-                 collection: Collection):
+                 collection: Collection, lab_shelf: LabShelf):
+        self._lab_shelf = lab_shelf
         self._settings, self._images, self._results, self._runs = settings, images, results, runs
         self._collection, self._card = collection, collection.card
         self._cache: Any = None
@@ -135,14 +137,19 @@ class Worker:
             yield from self._save_sheet(job, matrix.base, sheet)
 
     def _lab(self, job: Job, asked: LabJob) -> Iterator[Event]:
-        """What a page of the lab wants to see of a checkpoint."""
+        """What a page of the lab wants to see, of a checkpoint or of models of the lab's own."""
         from .lab import jobs as lab
 
+        folder = self._settings.data_dir / "lab"
+        scene = lab.Scene(self._lab_shelf, self._images.open, job.control, self._settings.device)
+        if not asked.model:
+            yield from lab.run(asked, scene, folder)
+            return
         card = self._card(asked.model)
         yield from self._loading(card)
         with self._cache.lease(card, card.tasks[0]) as lease:
-            scene = lab.Scene(lease.pipe, lease.family, card.native_size, self._images.open, job.control)
-            yield from lab.run(asked, scene, self._settings.data_dir / "lab")
+            yield from lab.run(asked, replace(scene, pipe=lease.pipe, family=lease.family, placement=lease.placement,
+                                              native_px=card.native_size), folder)
 
     def _merge(self, request: MergeLora) -> Iterator[Event]:
         card = self._card(request.model)

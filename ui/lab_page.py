@@ -18,34 +18,17 @@ from pipelines.training.example import DRAWINGS
 
 from . import progress, source
 from .fields import make_control
+from .lab_look import Look, Opens, code_of, linked
 from .tab import Page
-from .wiring import QUEUED, QUIET, problem, toast, told
+from .wiring import QUEUED, QUIET, apart, guarded, problem, toast, told
 
 EXAMPLE = DRAWINGS / "fox.png"
 PACE_S = 0.4  # every preview is a file in the cache and a download of the page
+PICTURES = {"image": "Picture (a drawing of a fox, if you give none)", "second": "Second picture",
+            "third": "Third picture"}
+SECRET = ("token",)  # never remembered by the browser
+COLUMNS = ["x", "value", "curve"]
 HINT = "The pictures appear here. The settings are good ones to begin with: press **Run**."
-
-
-@dataclass(frozen=True)
-class Look:
-    """One page of the lab.
-
-    name: its request's, in PAGES. about: what is seen, with the papers. code: the lines that matter. front: fields
-    above Run; the others follow below. values: what differs from the fields' defaults. plots, tables: titles of what
-    the job tells. wide: its pictures are sheets and animations, shown one at a time. seeded: whether anything
-    in it is random.
-    """
-
-    name: str
-    label: str
-    about: str
-    code: str
-    front: tuple[str, ...] = ()
-    values: dict[str, Any] = field(default_factory=dict)
-    plots: tuple[str, ...] = ()
-    tables: tuple[str, ...] = ()
-    wide: bool = False
-    seeded: bool = True
 
 
 @dataclass
@@ -54,58 +37,101 @@ class Parts:
 
     task: str
     fields: dict[str, gr.components.Component] = field(default_factory=dict)
-    given: source.Source | None = None
+    given: dict[str, source.Source] = field(default_factory=dict)
     tables: dict[str, gr.components.Component] = field(default_factory=dict)
     status: gr.Textbox | None = None
     bar: gr.HTML | None = None
     notices: gr.Textbox | None = None
     hint: gr.Markdown | None = None
     pictures: gr.Gallery | None = None
+    open: gr.Button | None = None
 
     @property
     def outputs(self) -> list[gr.components.Component]:
-        given = [self.given.view, self.given.image_id] if self.given else []
+        given = [self.given["image"].view, self.given["image"].image_id] if "image" in self.given else []
         return [self.status, self.bar, self.notices, self.hint, self.pictures, *self.tables.values(), *given]
 
 
 def build(look: Look, studio: Any, page: Page) -> None:
     """Build a page inside the current Blocks."""
     parts = Parts(TASK + look.name)
-    with gr.Row(elem_classes="workspace"):
+    with gr.Row(elem_classes="workspace lab"):
         with gr.Column(elem_classes="ask", min_width=0):
-            gr.Markdown(look.about, elem_classes="about")
+            gr.Markdown(linked(look.about), elem_classes="about")
             for name in look.front:
-                _add(parts, look, page, name)
+                _add(parts, look, studio, page, name)
             with gr.Row(elem_classes="actions"):
                 run = gr.Button("Run", variant="primary", size="lg", scale=6, min_width=120, elem_classes="generate",
                                 elem_id=f"{parts.task}-run")
                 stop = gr.Button("Stop", size="lg", scale=2, min_width=64, elem_classes="while-running",
                                  elem_id=f"{parts.task}-stop")
             parts.status, parts.bar, parts.notices = progress.status_lines(parts.task)
-        if "image" in PAGES[look.name].model_fields:
-            with gr.Column(elem_classes="given", min_width=0):
-                parts.given = source.picture(parts.task, "Picture (a drawing of a fox, if you give none)")
-                parts.fields["image"] = page.remembered[f"{parts.task}.image"] = parts.given.image_id
+        _given(parts, look, page)
         with gr.Column(elem_classes="knobs", min_width=0):
-            rest = [name for name in PAGES[look.name].model_fields if name not in (*look.front, "image", "seed")]
-            rest += ["seed"] if look.seeded else []
-            for left in range(0, len(rest), 2):
-                with gr.Row():
-                    for name in rest[left:left + 2]:
-                        _add(parts, look, page, name)
-            gr.Code(look.code.strip(), language="python", interactive=False, label="The lines that matter",
-                    show_line_numbers=False, elem_id=f"{parts.task}-code")
+            rest = [name for name in PAGES[look.name].model_fields
+                    if name not in (*look.front, *look.more, *PICTURES, "seed")]
+            _rows(parts, look, studio, page, rest + ["seed"] * look.seeded)
+            if look.more:
+                with gr.Accordion("More", open=False, elem_classes="more", elem_id=f"{parts.task}-more"):
+                    _rows(parts, look, studio, page, look.more)
+            with gr.Accordion("The lines that matter", open=True, elem_classes="more", elem_id=f"{parts.task}-lines"):
+                gr.Code(code_of(look.code), language="python", interactive=False, show_label=False, max_lines=24,
+                        label="The lines that matter", show_line_numbers=False, elem_id=f"{parts.task}-code")
         with gr.Column(elem_classes="results", min_width=0):
             _results(parts, look)
     _wire(look, parts, studio, page, run, stop)
+    if look.opens:
+        _wire_open(look.opens, parts, studio, page)
 
 
-def _add(parts: Parts, look: Look, page: Page, name: str) -> None:
+def _given(parts: Parts, look: Look, page: Page) -> None:
+    """Where pictures are dropped: the first in sight, the others folded away."""
+    names = [name for name in PICTURES if name in PAGES[look.name].model_fields]
+    if not names:
+        return
+
+    def place(name: str) -> None:
+        task = parts.task if name == "image" else f"{parts.task}-{name}"
+        label = "Reference picture" if look.name == "guide" else PICTURES[name]
+        parts.given[name] = source.picture(task, label)
+        parts.fields[name] = page.remembered[f"{parts.task}.{name}"] = parts.given[name].image_id
+
+    with gr.Column(elem_classes="given", min_width=0):
+        if look.name != "guide":
+            place(names.pop(0))
+        if names:
+            title = "Reference picture" if look.name == "guide" else "More pictures"
+            with gr.Accordion(title, open=False, elem_classes="more", elem_id=f"{parts.task}-pictures-more"):
+                for name in names:
+                    place(name)
+
+
+def _rows(parts: Parts, look: Look, studio: Any, page: Page, names: Any) -> None:
+    for left in range(0, len(names), 2):
+        with gr.Row():
+            for name in names[left:left + 2]:
+                _add(parts, look, studio, page, name)
+
+
+def _add(parts: Parts, look: Look, studio: Any, page: Page, name: str) -> None:
     info = PAGES[look.name].model_fields[name]
-    lines = {"lines": 2, "max_lines": 6} if info.annotation is str else {}
-    control = make_control(info, name, f"{parts.task}-{name}", look.values.get(name, info.default), min_width=100,
-                           **lines)
-    parts.fields[name] = page.remembered[f"{parts.task}.{name}"] = control
+    value, elem_id = look.values.get(name, info.default), f"{parts.task}-{name}"
+    about = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id, "min_width": 100}
+    if name in look.choices:
+        listed = getattr(studio.lab_shelf, look.choices[name])
+        control = gr.Dropdown(list(listed()), filterable=False, **about)
+        # Read again when it is opened, so that what was just made can be chosen.
+        control.focus(lambda: gr.Dropdown(choices=list(listed())), None, control, **QUIET)
+    elif name == "colour":
+        control = gr.ColorPicker(**about)
+    elif name in SECRET:
+        control = gr.Textbox(type="password", max_lines=1, **about)
+    else:
+        lines = {"lines": 2, "max_lines": 6} if name in ("prompt", "others") else {}
+        control = make_control(info, name, elem_id, value, min_width=100, **lines)
+    parts.fields[name] = control
+    if name not in SECRET:
+        page.remembered[f"{parts.task}.{name}"] = control
 
 
 def _results(parts: Parts, look: Look) -> None:
@@ -114,13 +140,17 @@ def _results(parts: Parts, look: Look) -> None:
                                 preview=look.wide, height=560 if look.wide else "auto", interactive=False,
                                 buttons=["download", "fullscreen"], elem_classes="" if look.wide else "tiles",
                                 elem_id=f"{parts.task}-pictures")
-    for title in look.plots:
-        parts.tables[title] = gr.LinePlot(x="t", y="value", color="schedule", title=title, height=200, visible=False,
-                                          label=title, show_label=False, x_title="t / T", y_title=title,
+    for title, across in look.plots.items():
+        parts.tables[title] = gr.LinePlot(x="x", y="value", color="curve", title=title, height=200, visible=False,
+                                          label=title, show_label=False, x_title=across, y_title=title,
                                           elem_id=f"{parts.task}-{title.split()[0].lower()}")
     for title in look.tables:
         parts.tables[title] = gr.Dataframe(label=title, interactive=False, wrap=True, visible=False, max_height=320,
                                            elem_id=f"{parts.task}-{title.split()[0].lower()}")
+    if look.opens:
+        with gr.Row(elem_classes="send"):
+            gr.Markdown("Open in", elem_classes="send-label")
+            parts.open = gr.Button(look.opens.label, size="sm", min_width=60, elem_id=f"{parts.task}-open")
 
 
 def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, stop: gr.Button) -> None:
@@ -134,10 +164,10 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
         try:
             given = dict(zip(names, values, strict=True))
             shown = {}
-            if parts.given and not given["image"]:
+            if "image" in parts.given and not given["image"] and look.name != "guide":
                 given["image"] = studio.images.add(EXAMPLE).id
-                shown = {parts.given.view: source.small_copy(studio, given["image"]),
-                         parts.given.image_id: given["image"]}
+                shown = {parts.given["image"].view: source.small_copy(studio, given["image"]),
+                         parts.given["image"].image_id: given["image"]}
             job = studio.lab(look.name, {**given, "model": model}, visitor)
         except Exception as error:
             message = problem(error)
@@ -157,12 +187,33 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
         return told(studio.current(visitor, parts.task), lambda job: job.stop())
 
     run.click(start, [page.visitor, page.model, *parts.fields.values()], parts.outputs, trigger_mode="once", **QUEUED)
-    stop.click(None, None, parts.status, js="() => 'Stopping ...'", **QUIET)  # at once, and never after the last word
+    stop.click(None, None, parts.status, js="() => atelier.word('Stopping ...')", **QUIET)  # at once, and never after the last word
     stop.click(end, page.visitor, parts.status, **QUIET)
     page.returning.append((attach, [page.visitor], parts.outputs))
-    if parts.given:
-        parts.given.wire(studio, page.model)
-        page.returning.append((parts.given.again(studio), [parts.given.image_id], parts.given.outputs))
+    for one in parts.given.values():
+        one.wire(studio, page.model)
+        page.returning.append((one.again(studio), [one.image_id], one.outputs))
+
+
+def _wire_open(opens: Opens, parts: Parts, studio: Any, page: Page) -> None:
+    """Take the page's settings, and its picture, to the real tab."""
+    mine = [name for name, there in opens.fields.items() if f"{opens.tab}.{there}" in page.remembered]
+    theirs = [page.remembered[f"{opens.tab}.{opens.fields[name]}"] for name in mine]
+    receiver = page.receivers.get(opens.tab) if opens.picture else None
+
+    def go(image_id: str, *values: Any) -> dict:
+        update: dict = {page.tabs: gr.Tabs(selected=opens.tab)}
+        if receiver is not None and image_id:
+            update |= receiver.accept(source.small_copy(studio, image_id))
+        for control, value in zip(theirs, values, strict=True):
+            # The Train tab's empty boxes mean "as the preset says", so its numbers are typed as text.
+            update[control] = str(value) if isinstance(control, gr.Textbox) else value
+        return update
+
+    picture = parts.fields[opens.picture] if opens.picture else page.visitor
+    outputs = list(dict.fromkeys([page.tabs, *theirs, *(receiver.outputs if receiver else [])]))
+    parts.open.click(guarded(go), [picture, *(parts.fields[name] for name in mine)], outputs,
+                     **apart(QUEUED, page.model))
 
 
 def relay(parts: Parts, job: Any, raise_failure: bool = True) -> Iterator[Any]:
@@ -216,6 +267,8 @@ def _no_hint(parts: Parts) -> dict:
 
 def _table(component: gr.components.Component, columns: tuple[str, ...], rows: tuple[tuple, ...]) -> Any:
     if isinstance(component, gr.LinePlot):
-        return gr.LinePlot(pd.DataFrame(list(rows), columns=["t", "value", "schedule"]), visible=True)
+        # The types are said, because a plot that begins empty would take its numbers for names.
+        frame = pd.DataFrame(list(rows), columns=COLUMNS).astype({"x": float, "value": float, "curve": str})
+        return gr.LinePlot(frame, visible=True)
     return gr.Dataframe({"headers": list(columns), "data": [[str(cell) for cell in row] for row in rows]},
                         visible=True)

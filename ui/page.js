@@ -78,15 +78,27 @@ window.atelier = (() => {
   const unfolded = (block) => block.querySelector(":scope > button")?.classList.contains("open");
 
   async function returnToPlace() {
-    const { tab, label, open } = place();
+    const { tab, label, open, lab } = place();
     const button = document.querySelector(`#tabs [role="tab"][data-tab-id="${CSS.escape(String(tab))}"]`)
       ?? folded().find((each) => each.textContent.trim() === label);
     if (button && button !== chosen()) button.click();
     await until(() => (!button || chosen()?.dataset.tabId === tab) && ready());
+    labButton(lab)?.click();
     for (const id of Array.isArray(open) ? open : []) {
       const block = document.getElementById(id);
       if (block?.classList.contains("more") && !unfolded(block)) block.querySelector(":scope > button")?.click();
     }
+  }
+
+  // The pages of the lab; those for which there is no room are in a menu, by their label.
+  const labPages = '#lab-pages [role="tab"]';
+  const labButton = (label) => label && [...document.querySelectorAll(`${labPages}, #lab-pages .overflow-dropdown button`)]
+    .find((each) => each.textContent.trim() === label && each.getAttribute("aria-selected") !== "true");
+
+  function noteLabPage() {
+    if (restored) note({ lab: document.querySelector(`${labPages}[aria-selected="true"]`)?.textContent.trim() });
+    until(ready).then(explain);
+    return [];
   }
 
   function noteTab([tab, label]) {
@@ -248,5 +260,5 @@ window.atelier = (() => {
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();
 
-  return { fits, save, restore, answered, settled, generate, aspect, noteTab };
+  return { fits, save, restore, answered, settled, generate, aspect, noteTab, noteLabPage };
 })();

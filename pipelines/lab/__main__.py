@@ -54,11 +54,21 @@ def sample(parsed: argparse.Namespace, control: Control) -> None:
     request, folder = _request(Sample, parsed), Path(parsed.output)
     from . import checkpoints, draw
 
-    model = checkpoints.load_model(Path(parsed.run), draw.device_of(request.device))
+    model = checkpoints.load_model(Path(parsed.run), draw.device_of(request.device), _parts(Path(parsed.run)))
     folder.mkdir(parents=True, exist_ok=True)
     for one in draw.draw(request, model, control):
         one.image.save(folder / f"{one.number:04d}-{one.seed}.png")
     print(f"{request.count} pictures.")
+
+
+def _parts(run: Path) -> Any:
+    """The frozen VAE and text encoder that a run of the recipe latents needs; None for other runs."""
+    from . import checkpoints, latentset
+
+    request = checkpoints.read(run).get("request", {})
+    if request.get("recipe") != "latents":
+        return None
+    return latentset.frozen(Path(request["model"]) if request.get("model") else latentset.EMBEDDED)
 
 
 def finetune(parsed: argparse.Namespace, control: Control) -> None:

@@ -88,6 +88,12 @@ def overlay(image: Image.Image, heat: Tensor, strength: float = 0.6) -> Image.Im
     return Image.blend(image.convert("RGB"), Image.fromarray(colours), strength)
 
 
+def coloured(level: float) -> tuple[int, int, int]:
+    """The colour of 0 (the first of STOPS) to 1 (the last)."""
+    return tuple(round(float(np.interp(level * (len(STOPS) - 1), range(len(STOPS)), channel)))
+                 for channel in zip(*STOPS, strict=True))
+
+
 def words_of(pieces: list[str]) -> dict[str, list[int]]:
     """Words and the places of their tokens, from a CLIP tokenizer's pieces, in which "</w>" ends a word.
 

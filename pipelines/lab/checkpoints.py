@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from . import networks, schedules
+from . import data, networks, schedules
+from .latentset import Frozen
 
 FILE = "checkpoint.pt"
 FORMAT = 1
@@ -46,7 +48,11 @@ def read(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network and what it has to be used with. side: pixels."""
+    """A trained network and what it has to be used with.
+
+    side: pixels, or latents of a text model. nothing: the context that asks for nothing in particular. parts: the
+    frozen VAE and text encoder of a text model, else None.
+    """
 
     network: nn.Module
     shape: networks.Shape
@@ -54,6 +60,12 @@ class Model:
     prediction: str
     classes: tuple[str, ...]
     side: int
+    nothing: Tensor | None = None
+    parts: Frozen | None = None
+
+    def image(self, x: Tensor, enlarge: int = 1) -> Image.Image:
+        """The picture of what a sampler arrived at (c, h, w)."""
+        return data.to_image(x, enlarge) if self.parts is None else self.parts.picture(x)
 
     def noise(self, seeds: list[int]) -> tuple[Tensor, list[torch.Generator]]:
         """Unit noise (b, c, side, side), one seed a picture, and the generators it was drawn from."""
@@ -63,22 +75,32 @@ class Model:
 
 
 def described(shape: networks.Shape, schedule: str, timesteps: int, prediction: str, classes: tuple[str, ...],
-              side: int) -> dict[str, Any]:
+              side: int, frozen: str | None = None) -> dict[str, Any]:
     """What a checkpoint says of its model, so that it can be built again from the file alone."""
     return {"shape": asdict(shape), "schedule": schedule, "timesteps": timesteps, "prediction": prediction,
-            "classes": list(classes), "side": side}
+            "classes": list(classes), "side": side, "frozen": frozen}
 
 
-def load_model(folder: Path, device: str = "cpu") -> Model:
-    """The averaged network of a run, ready to sample."""
+def load_model(folder: Path, device: str | torch.device = "cpu", parts: Frozen | None = None) -> Model:
+    """The averaged network of a run, ready to sample.
+
+    parts: for a text model, the frozen parts it was trained with. Raises ModelError for others, and without any.
+    """
     state = read(folder)
     about = state["model"]
+    wanted = about.get("frozen")
+    if wanted is None:
+        parts = None
+    elif parts is None or parts.name != wanted:
+        raise ModelError("Model: this run was trained on the latents and texts of another model"
+                         f"{f' ({wanted})' if wanted else ', the embedded one'}. Choose that one.")
     shape = networks.Shape(**about["shape"])
     network = networks.build(shape)
     network.load_state_dict(state["averaged"])
+    nothing = torch.zeros(shape.classes) if parts is None else parts.states([""])[0]
     return Model(network.to(device).eval().requires_grad_(False), shape,
                  schedules.make(about["schedule"], about["timesteps"]), about["prediction"], tuple(about["classes"]),
-                 about["side"])
+                 about["side"], nothing, parts)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +19,18 @@ EMOJI_SIDE = 32
 DEFAULT_SIDE = 32
 SMALLEST_PX = 8
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+CAPTIONS = (".txt", ".caption")
+MAX_CAPTION = 1000
 MAX_PICTURES = 20_000
+ANY = "any"
+HUB = "hub:"  # before a data set's id
 
 
 @dataclass(frozen=True)
 class TinySet:
     """Pictures in memory.
 
-    pixels: (n, c, h, w) float32 in -1..1. labels: (n,) indices into classes, which may be ().
+    pixels: (n, c, h, w) float32 in -1..1. labels: (n,) indices into classes, which may be (). captions: (n,) or ().
     """
 
     name: str
@@ -34,6 +38,7 @@ class TinySet:
     labels: Tensor
     classes: tuple[str, ...]
     notices: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -48,14 +53,49 @@ class TinySet:
             return None
         return torch.nn.functional.one_hot(self.labels[indices], len(self.classes)).float()
 
+    @property
+    def context_width(self) -> int:
+        """Numbers in one context; 0 without."""
+        return len(self.classes)
 
-def load(name: str, side: int | None = None) -> TinySet:
-    """A set by name ("digits", "emoji") or by folder. side: pixels; None keeps the set's own (folders: 32)."""
-    if name == "digits":
-        return _resized(digits(), side)
-    if name == "emoji":
-        return _resized(emoji(), side)
-    return folder(Path(name), side or DEFAULT_SIDE)
+    @property
+    def nothing(self) -> Tensor:
+        """The context that says nothing."""
+        return torch.zeros(self.context_width)
+
+    def examples(self, count: int) -> Tensor | None:
+        """Contexts to draw samples of: one class after the other."""
+        if not self.classes:
+            return None
+        return torch.nn.functional.one_hot(torch.arange(count) % len(self.classes), len(self.classes)).float()
+
+
+def load(name: str, side: int | None = None, token: str = "") -> TinySet:
+    """A set by name ("digits", "emoji", or one class of it: "digits:3", "digits:any"), by folder, or "hub:owner/name".
+
+    side: pixels; None keeps the set's own (folders: 32). token: the hub's.
+    """
+    if name.startswith(HUB):
+        from . import hub
+
+        return hub.data_set(name.removeprefix(HUB), side or DEFAULT_SIDE, token)
+    own, _, label = name.partition(":")
+    if own not in SETS:
+        return folder(Path(name), side or DEFAULT_SIDE)
+    tiny = _resized(SETS[own](), side)
+    return only(tiny, label) if label else tiny
+
+
+def only(tiny: TinySet, label: str) -> TinySet:
+    """The pictures of one class, or of "any", as a set without classes."""
+    if label == ANY:
+        return replace(tiny, labels=torch.zeros_like(tiny.labels), classes=())
+    if label not in tiny.classes:
+        raise RequestError(f"Data: {tiny.name} has no class {label[:40]!r}. It has {', '.join(tiny.classes)}.", "data")
+    chosen = (tiny.labels == tiny.classes.index(label)).nonzero()[:, 0]
+    captions = tuple(tiny.captions[i] for i in chosen.tolist()) if tiny.captions else ()
+    return TinySet(f"{tiny.name}:{label}", tiny.pixels[chosen], torch.zeros(len(chosen), dtype=torch.long), (),
+                   tiny.notices, captions)
 
 
 def digits() -> TinySet:
@@ -80,7 +120,8 @@ def emoji() -> TinySet:
     tiles = tiles.reshape(-1, EMOJI_SIDE, EMOJI_SIDE, 3)[:len(index)]
     classes = tuple(dict.fromkeys(group for group, _ in index))
     labels = torch.tensor([classes.index(group) for group, _ in index])
-    return TinySet("emoji", _pixels(tiles), labels, classes)
+    captions = tuple(f"a {name}" for _, name in index)
+    return TinySet("emoji", pixels_of(tiles), labels, classes, captions=captions)
 
 
 def folder(path: Path, side: int) -> TinySet:
@@ -94,7 +135,7 @@ def folder(path: Path, side: int) -> TinySet:
     files = sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES and one.is_file())
     if len(files) > MAX_PICTURES:
         raise RequestError(f"Data: the folder holds {len(files)} pictures; the limit is {MAX_PICTURES}.", "data")
-    tiles, names, damaged = [], [], []
+    tiles, names, captions, damaged = [], [], [], []
     for file in files:
         try:
             image = flatten(convert(file)[0])
@@ -104,8 +145,9 @@ def folder(path: Path, side: int) -> TinySet:
         if min(image.size) < SMALLEST_PX:
             raise RequestError(f"Data: {file.name} has {image.width} x {image.height} px. A picture needs at least "
                                f"{SMALLEST_PX} px a side.", "data")
-        tiles.append(_square(image, side))
+        tiles.append(square(image, side))
         names.append(file.relative_to(path).parts[0] if file.parent != path else "other")
+        captions.append(_caption(file))
     if len(tiles) < 2:
         found = "no pictures" if not tiles else "only one picture"
         raise RequestError(f"Data: the folder holds {found} (PNG, JPEG or WebP). At least 2 are needed, and some "
@@ -114,7 +156,14 @@ def folder(path: Path, side: int) -> TinySet:
     classes = classes if len(classes) > 1 else ()
     labels = torch.tensor([classes.index(name) for name in names] if classes else [0] * len(names))
     notices = (f"{len(damaged)} files cannot be read and are left out: {', '.join(damaged[:3])}.",) if damaged else ()
-    return TinySet("folder", _pixels(np.stack(tiles)), labels, classes, notices)
+    captions = tuple(captions) if any(captions) else ()
+    return TinySet("folder", pixels_of(np.stack(tiles)), labels, classes, notices, captions)
+
+
+def _caption(file: Path) -> str:
+    """What a text file of the same name says."""
+    beside = next((one for one in map(file.with_suffix, CAPTIONS) if one.is_file()), None)
+    return beside.read_text("utf-8", errors="replace").strip()[:MAX_CAPTION] if beside else ""
 
 
 def to_image(pixels: Tensor, enlarge: int = 1) -> Image.Image:
@@ -131,12 +180,12 @@ def split(count: int, share: float, generator: torch.Generator) -> tuple[Tensor,
     return order[held_out:], order[:held_out]
 
 
-def _pixels(tiles: np.ndarray) -> Tensor:
+def pixels_of(tiles: np.ndarray) -> Tensor:
     """(n, h, w, 3) uint8 -> (n, 3, h, w) in -1..1."""
     return torch.from_numpy(np.ascontiguousarray(tiles.transpose(0, 3, 1, 2))).float() / 127.5 - 1
 
 
-def _square(image: Image.Image, side: int) -> np.ndarray:
+def square(image: Image.Image, side: int) -> np.ndarray:
     """The largest square in the middle, at side x side."""
     edge = min(image.size)
     left, top = (image.width - edge) // 2, (image.height - edge) // 2
@@ -148,4 +197,7 @@ def _resized(tiny: TinySet, side: int | None) -> TinySet:
     if side is None or side == tiny.side:
         return tiny
     pixels = torch.nn.functional.interpolate(tiny.pixels, (side, side), mode="bilinear", antialias=True)
-    return TinySet(tiny.name, pixels, tiny.labels, tiny.classes, tiny.notices)
+    return replace(tiny, pixels=pixels)
+
+
+SETS = {"digits": digits, "emoji": emoji}

@@ -11,10 +11,9 @@ from PIL import Image
 from .. import device
 from ..control import Control
 from ..errors import Cancelled, RequestError
-from . import data
 from .checkpoints import Model
 from .requests import Sample
-from .sampling import State, ddim, ddpm, denoiser_of, mixed_context
+from .sampling import Denoiser, State, ddim, ddpm, denoiser_of, mixed_context
 
 SHOWN_PX = 64
 
@@ -39,19 +38,29 @@ def draw(request: Sample, model: Model, control: Control | None = None) -> Itera
             if control.stop.is_set():
                 raise Cancelled("Stopped.")
         for i, pixels in enumerate(x):
-            yield Drawn(first + i, seeds[i], data.to_image(pixels, enlarge))
+            yield Drawn(first + i, seeds[i], model.image(pixels, enlarge))
 
 
 def walk(request: Sample, model: Model, seeds: list[int]) -> Iterator[State]:
     """The steps of one batch, for a film strip."""
     place = next(model.network.parameters()).device
     noise, generators = model.noise(seeds)
-    context = mixed_context(class_weights(request.label, model.classes), len(model.classes), len(seeds))
-    denoiser = denoiser_of(model.network, model.prediction, context.to(place) if model.classes else None,
-                           request.guidance_scale)
+    denoiser = denoiser_for(model, request.label, request.guidance_scale, len(seeds))
     if request.sampler == "ddpm":
         return ddpm(denoiser, model.schedule, noise.to(place), generators)
     return ddim(denoiser, model.schedule, noise.to(place), generators, request.steps, request.eta)
+
+
+def denoiser_for(model: Model, label: str, guidance_scale: float, count: int) -> Denoiser:
+    """A model as a denoiser of `count` pictures. label: a class, a blend, or of a text model the prompt."""
+    place, context = next(model.network.parameters()).device, None
+    if model.parts is not None:
+        context = model.parts.states([label]).expand(count, -1, -1)
+    else:
+        weights = class_weights(label, model.classes)
+        context = mixed_context(weights, len(model.classes), count) if model.classes else None
+    return denoiser_of(model.network, model.prediction, None if context is None else context.to(place), guidance_scale,
+                       clip=model.parts is None, nothing=model.nothing)
 
 
 def class_weights(label: str, classes: tuple[str, ...]) -> dict[int, float]:

@@ -22,7 +22,7 @@ from ..control import Control
 from ..errors import ModelError, RequestError, StudioError
 from ..events import Notice
 from ..images.grid import grid
-from . import data
+from . import data, hub
 from .draw import device_of
 from .events import Trained, Update
 from .latent import PREDICTIONS
@@ -61,18 +61,29 @@ def run(request: FineTune, control: Control | None = None) -> Iterator[Event]:
     control, folder = control or Control(), Path(request.output)
     if folder.exists() and any(folder.iterdir()):
         raise RequestError("Output: this folder is not empty. Choose another one.", "output")
-    pipe = load(Path(request.model), device_of(request.device))
+    if request.push_to and not request.token.strip():
+        raise RequestError("Token: pushing to the hub needs an access token with the right to write.", "token")
+    asked = request.model.removeprefix(data.HUB)
+    source = Path(asked) if asked == request.model else hub.model_folder(asked)
+    pipe = load(source, device_of(request.device))
     tiny = data.load(request.data, pipe.unet.config.sample_size)
     yield from map(Notice, tiny.notices)
+    board = _weights_and_biases(request) if request.wandb else None
     pixels = _with_channels(tiny.pixels, pipe.unet.config.in_channels)
     yield _sampled("before", pipe, request)
     losses: list[float] = []
     for update in _train(pipe, pixels, request, control):
         losses.append(update.loss)
+        if board is not None:
+            board.log({"loss": update.loss}, step=update.step)
         yield update
+    if board is not None:
+        board.finish()
     yield _sampled("after", pipe, request)
     save(pipe, folder, pictures=len(tiny), epochs=request.epochs)
     yield from map(Notice, advice(losses, request))
+    if request.push_to:
+        yield Notice(f"Uploaded to {push(folder, request.push_to, request.token)}.")
     yield Trained(request.epochs, len(losses), control.stop.is_set())
 
 
@@ -85,7 +96,7 @@ def load(folder: Path, device: torch.device) -> Any:
     try:
         pipe = DDPMPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         pipe.set_progress_bar_config(disable=True)
-        return pipe.to(device)
+        return pipe.to(device, torch.float32)
     except Exception as error:  # diffusers raises many kinds for damaged folders
         raise ModelError("Model: this folder cannot be read as a DDPMPipeline with safetensors weights.") from error
 
@@ -120,13 +131,24 @@ def save(pipe: Any, folder: Path, *, pictures: int, epochs: int) -> None:
 
 def push(folder: Path, repository: str, token: str) -> str:
     """Upload a saved pipeline with its model card to the Hugging Face hub; returns its address."""
-    if not token.strip():
-        raise RequestError("Token: pushing to the hub needs an access token with the right to write.", "token")
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
-    repository = api.create_repo(repository, exist_ok=True, private=True).repo_id
-    return str(api.upload_folder(folder_path=folder, repo_id=repository))
+    try:
+        repository = api.create_repo(repository, exist_ok=True, private=True).repo_id
+        return str(api.upload_folder(folder_path=folder, repo_id=repository))
+    except Exception as error:  # the network's and the hub's errors are of many kinds
+        raise StudioError(f"The result is saved here, but {repository} on the hub did not take it. May this token "
+                          "write there, and is the network up?") from error
+
+
+def _weights_and_biases(request: FineTune) -> Any:
+    """A run of W&B. Raises RequestError where its package is not installed."""
+    try:
+        import wandb
+    except ImportError:
+        raise RequestError("Weights & Biases: its package is not installed: pip install wandb", "wandb") from None
+    return wandb.init(project="atelier-lab", config=request.model_dump(exclude={"token", "output"}))
 
 
 def advice(losses: Sequence[float], request: FineTune) -> tuple[str, ...]:

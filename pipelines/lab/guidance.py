@@ -23,6 +23,8 @@ from ..errors import RequestError
 from .requests import Guide
 from .sampling import Denoiser, Level
 
+CLIP_MISSING = ("a model that compares pictures with text: put the diffusers or transformers folder of a CLIP "
+                "checkpoint, such as openai/clip-vit-base-patch32, into a model folder")
 Loss = Callable[[Tensor], Tensor]  # pictures (b, 3, h, w) in -1..1, or latents -> (b,); lower is better
 
 # How the pull changes on the way, by abar: near 0 in pure noise, 1 in the clean picture.
@@ -99,26 +101,26 @@ def towards_class(classifier: nn.Module, label: int) -> Loss:
     return lambda pixels: -F.log_softmax(classifier(pixels), 1)[:, label]
 
 
-class TextScorer(Protocol):
-    """Anything that tells how well pictures fit a text, such as CLIP."""
+class Scorer(Protocol):
+    """Anything that tells how well pictures fit a text, such as CLIP (scorer.py finds one)."""
 
-    def image_features(self, pixels: Tensor) -> Tensor:
+    def image_embedding(self, pixels: Tensor) -> Tensor:
         """(b, 3, h, w) in -1..1 -> (b, d), differentiable."""
 
-    def text_features(self, text: str) -> Tensor:
+    def text_embedding(self, prompt: str) -> Tensor:
         """-> (1, d)."""
 
 
-def towards_text(scorer: TextScorer, text: str) -> Loss:
+def towards_text(scorer: Scorer, text: str) -> Loss:
     """Squared angle on the sphere, 2 arcsin(|u - v| / 2)^2, between picture and text features.
 
     The spherical distance loss of Crowson's CLIP-guided diffusion, as in k-diffusion's published samples.
     """
     with torch.no_grad():
-        wanted = F.normalize(scorer.text_features(text), dim=1)
+        wanted = F.normalize(scorer.text_embedding(text), dim=1)
 
     def loss(pixels: Tensor) -> Tensor:
-        found = F.normalize(scorer.image_features(pixels), dim=1)
+        found = F.normalize(scorer.image_embedding(pixels), dim=1)
         return 2 * ((found - wanted.to(found)).norm(dim=1) / 2).clamp(max=1 - 1e-6).arcsin().square()
 
     return loss
@@ -158,7 +160,7 @@ class Means:
     """What a goal may need beside the request. decode: for models that work on latents. label: for the classifier."""
 
     decode: Callable[[Tensor], Tensor] | None = None
-    scorer: TextScorer | None = None
+    scorer: Scorer | None = None
     classifier: nn.Module | None = None
     label: int = 0
     reference: Tensor | None = None
@@ -167,23 +169,26 @@ class Means:
 def asked(request: Guide, denoiser: Denoiser, means: Means) -> Denoiser:
     """The denoiser, steered as a request says. Raises RequestError naming what its goal lacks."""
     generator = torch.Generator("cpu").manual_seed(request.seed)
-    loss = averaged_over_crops(_goal(request, means), request.crops, generator)
+    loss = averaged_over_crops(goal(request, means), request.crops, generator)
     if means.decode is not None:
         loss = on_pictures(loss, means.decode)
     return guided(denoiser, loss, request.scale, request.over, request.through_network)
 
 
-def _goal(request: Guide, means: Means) -> Loss:
+def goal(request: Guide, means: Means) -> Loss:
+    """The loss on pictures that a request asks for. Raises RequestError naming what it lacks."""
     if request.goal == "colour":
         red, green, blue = (int(request.colour[i:i + 2], 16) / 127.5 - 1 for i in (1, 3, 5))
         return towards_colour((red, green, blue))
     if request.goal == "symmetry":
         return towards_symmetry()
     if request.goal == "reference":
-        return towards_reference(_given(means.reference, "an uploaded reference picture"))
+        return towards_reference(_given(means.reference, "a picture to go by. Drop one on the left"))
     if request.goal == "classifier":
-        return towards_class(_given(means.classifier, "a classifier"), means.label)
-    return towards_text(_given(means.scorer, "a model that compares pictures with text, such as CLIP"), request.prompt)
+        return towards_class(_given(means.classifier, "a run of the page Train on a set with classes"), means.label)
+    if not request.prompt.strip():
+        raise RequestError("Prompt: the goal text needs one.", "prompt")
+    return towards_text(_given(means.scorer, CLIP_MISSING), request.prompt)
 
 
 def _given(means: Any, what: str) -> Any:

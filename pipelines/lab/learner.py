@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import RequestError, StudioError
 from . import checkpoints, data, networks, schedules
+from .latentset import Frozen
 from .requests import Train
 from .schedules import Schedule, View, noised
 
@@ -45,15 +46,17 @@ def learning_rate(request: Train, step: int, progress: float) -> float:
 class Learner:
     """A network on its way. epoch: epochs done. step: updates done. position: batches done of the epoch begun."""
 
-    def __init__(self, request: Train, tiny: data.TinySet, device: torch.device):
+    def __init__(self, request: Train, tiny: data.TinySet, device: torch.device, parts: Frozen | None = None):
         if request.precision == "float16" and device.type != "cuda":
             raise RequestError("Precision: float16 needs a CUDA card. Take bfloat16 or float32.", "precision")
-        self.request, self.tiny, self.device = request, tiny, device
-        self.shape = networks.Shape(request.network, tiny.pixels.shape[1], len(tiny.classes), request.width,
+        self.request, self.tiny, self.device, self.parts = request, tiny, device, parts
+        kind = "text" if request.recipe == "latents" else request.network
+        self.shape = networks.Shape(kind, tiny.pixels.shape[1], tiny.context_width, request.width,
                                     request.levels or fitting_levels(tiny.side))
         if tiny.side % self.shape.multiple:
-            raise RequestError(f"Levels: {self.shape.levels} do not fit pictures of {tiny.side} px, which would have "
-                               f"to be a multiple of {self.shape.multiple}.", "levels")
+            what = "latents" if request.recipe == "latents" else "px"
+            raise RequestError(f"Levels: {self.shape.levels} do not fit pictures of {tiny.side} {what}, which would "
+                               f"have to be a multiple of {self.shape.multiple}.", "levels")
         self.schedule = schedules.make(request.schedule, request.timesteps)
         self.generator = torch.Generator("cpu").manual_seed(request.seed)
         self.taught, self.held_out = data.split(len(tiny), request.validation, self.generator)
@@ -127,19 +130,20 @@ class Learner:
     def model(self) -> checkpoints.Model:
         """The averaged network, to sample with."""
         return checkpoints.Model(self.averaged, self.shape, self.schedule, self.request.prediction, self.tiny.classes,
-                                 self.tiny.side)
+                                 self.tiny.side, self.tiny.nothing, self.parts)
 
     def state(self) -> dict[str, Any]:
         """Everything that going on needs."""
         request = self.request
         return {
-            "request": request.model_dump(), "network": self.network.state_dict(),
+            "request": request.model_dump(exclude={"token"}), "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(), "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(), "random": self.generator.get_state(), "order": self.order,
             "losses": self.losses, "epoch": self.epoch, "step": self.step, "position": self.position,
             "elapsed_s": self.elapsed_s, "pictures": self._fingerprint(),
             "model": checkpoints.described(self.shape, request.schedule, request.timesteps, request.prediction,
-                                           self.tiny.classes, self.tiny.side)}
+                                           self.tiny.classes, self.tiny.side,
+                                           None if self.parts is None else self.parts.name)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a saved state. Raises RequestError when the pictures are not those it was made with."""
@@ -154,7 +158,8 @@ class Learner:
     def _loss(self, network: nn.Module, indices: Tensor, generator: torch.Generator, dropout: bool = True) -> Tensor:
         context = self.tiny.contexts(indices)
         if context is not None and dropout:  # arXiv:2207.12598, algorithm 1
-            context = context * (torch.rand(len(indices), 1, generator=generator) >= self.request.class_dropout)
+            keep = torch.rand(len(indices), generator=generator) >= self.request.class_dropout
+            context = torch.where(keep.view(-1, *[1] * (context.dim() - 1)), context, self.tiny.nothing)
         context = None if context is None else context.to(self.device)
         x0 = self.tiny.pixels[indices].to(self.device)
         return loss_of(network, self.schedule, self.request.prediction, self.request.loss, x0, context, generator)

@@ -21,6 +21,7 @@ from .data import TinySet
 from .learner import loss_of
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out")  # of lab networks; diffusers puts to_out into a list: to_out.0
+MAX_RANK = 64
 PAIRS = ((".lora_A.weight", ".lora_B.weight"), (".lora_down.weight", ".lora_up.weight"),
          (".lora.down.weight", ".lora.up.weight"))
 
@@ -58,18 +59,16 @@ def inject(model: nn.Module, rank: int, alpha: float | None = None,
            targets: Sequence[str] = TARGETS) -> dict[str, LowRank]:
     """Put a LowRank in the place of each chosen linear layer and freeze all else; returns them by name.
 
-    targets: last part of a layer's name, or of its list's. Raises RequestError when nothing fits, and for a rank
-    beyond a layer's size.
+    targets: last part of a layer's name, or of its list's. Raises RequestError when nothing fits. A rank beyond a
+    layer's size is allowed, and shows that it costs more than the layer and can do no more.
     """
     chosen = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)
               and name.removesuffix(".0").rpartition(".")[2] in targets}
     if not chosen:
         raise RequestError("Targets: this model has no attention to put a LoRA into. Train one with the network "
                            "attention.", "targets")
-    smallest = min(min(layer.weight.shape) for layer in chosen.values())
-    if not 1 <= rank <= smallest:
-        raise RequestError(f"Rank: {rank} is not possible. Between 1 and {smallest}, the size of the smallest layer.",
-                           "rank")
+    if not 1 <= rank <= MAX_RANK:
+        raise RequestError(f"Rank: {rank} is not possible. Between 1 and {MAX_RANK}.", "rank")
     model.requires_grad_(False)
     layers = {name: LowRank(layer, rank, alpha) for name, layer in chosen.items()}
     for name, layer in layers.items():

@@ -53,10 +53,14 @@ class Cost:
 Step = Callable[[nn.Module, Plan], Tensor]  # (model, plan) -> loss of one batch; makes its own inputs
 
 
-def cost(model: nn.Module, plan: Plan, step: Step) -> Cost:
-    """Rehearse one update of a model, which is not touched. Weights without requires_grad count as frozen."""
+def cost(model: nn.Module, plan: Plan, step: Step, whole: bool = False) -> Cost:
+    """Rehearse one update of a model, which is not touched.
+
+    Weights without requires_grad count as frozen, unless the whole model is to be trained.
+    """
     fake = FakeTensorMode()
     twin = _twin(model, fake, torch.bfloat16 if plan.precision == "bfloat16" else None)
+    twin = twin.requires_grad_() if whole else twin
     with fake:
         if plan.checkpointing:
             twin.enable_gradient_checkpointing()
@@ -149,7 +153,29 @@ def unet_step(unet: nn.Module, plan: Plan) -> Tensor:
     latents = torch.zeros(shape, device=weight.device, dtype=weight.dtype)
     told = torch.zeros(plan.batch_size, 77, config.cross_attention_dim, device=weight.device, dtype=weight.dtype)
     t = torch.zeros(plan.batch_size, device=weight.device, dtype=torch.long)
-    return unet(latents, t, told, return_dict=False)[0].float().square().mean()
+    extra = {}
+    if config.addition_embed_type == "text_time":  # SDXL is told sizes and a pooled text as well
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        extra["added_cond_kwargs"] = {"text_embeds": told.new_zeros(plan.batch_size, pooled),
+                                      "time_ids": told.new_zeros(plan.batch_size, 6)}
+    return unet(latents, t, told, return_dict=False, **extra)[0].float().square().mean()
+
+
+def rehearsed(unet: nn.Module, plan: Plan, device: str) -> int:
+    """Bytes that the passes of one real update take, made on a copy of the U-Net."""
+    twin = copy.deepcopy(unet).train().requires_grad_()
+    if plan.precision == "bfloat16":
+        twin.bfloat16()
+    if plan.checkpointing:
+        twin.enable_gradient_checkpointing()
+
+    def update() -> None:
+        for _ in range(min(plan.accumulation, 2)):
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=plan.precision == "mixed"):
+                loss = unet_step(twin, plan)
+            loss.backward()
+
+    return measured(update, device)
 
 
 def _twin(model: nn.Module, fake: FakeTensorMode, dtype: torch.dtype | None) -> nn.Module:

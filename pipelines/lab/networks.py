@@ -1,6 +1,7 @@
-"""Three small denoising networks with one signature: (x_t, t, context) -> output of x_t's shape.
+"""Four small denoising networks with one signature: (x_t, t, context) -> output of x_t's shape.
 
-x_t: (b, c, h, w). t: (b,) timesteps. context: (b, classes) class weights, all 0 for "any class", None without classes.
+x_t: (b, c, h, w). t: (b,) timesteps. context: (b, classes) class weights, all 0 for "any class", None without classes;
+of the kind "text" the states of a text encoder (b, places, width), width being the shape's classes.
 U-Net: Ronneberger et al. 2015 (arXiv:1505.04597), in the form of Ho et al. 2020 (arXiv:2006.11239, app. B).
 """
 
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Kind = Literal["context", "attention", "unet2d"]
+Kind = Literal["context", "attention", "unet2d", "text"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Shape:
 
 def build(shape: Shape) -> nn.Module:
     """A network with fresh weights."""
-    return StockUNet(shape) if shape.kind == "unet2d" else ContextUNet(shape)
+    return {"unet2d": StockUNet, "text": TextUNet}.get(shape.kind, ContextUNet)(shape)
 
 
 class ContextUNet(nn.Module):
@@ -161,6 +162,23 @@ class StockUNet(nn.Module):
             return self.unet(x, t, return_dict=False)[0]
         told = self.label(x.new_zeros(len(x), self.label.in_features) if context is None else context.to(x))
         return self.unet(x, t, class_labels=told, return_dict=False)[0]
+
+
+class TextUNet(nn.Module):
+    """diffusers' UNet2DConditionModel, Stable Diffusion's own, small: every level looks at the text."""
+
+    def __init__(self, shape: Shape):
+        from diffusers import UNet2DConditionModel
+
+        super().__init__()
+        widths = tuple(shape.width * 2**level for level in range(shape.levels))
+        self.unet = UNet2DConditionModel(
+            in_channels=shape.channels, out_channels=shape.channels, block_out_channels=widths, layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D",) * shape.levels, norm_num_groups=8, attention_head_dim=8,
+            up_block_types=("CrossAttnUpBlock2D",) * shape.levels, cross_attention_dim=shape.classes)
+
+    def forward(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
+        return self.unet(x, t, context.to(x), return_dict=False)[0]
 
 
 def norm(width: int) -> nn.GroupNorm:

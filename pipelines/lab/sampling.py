@@ -113,18 +113,21 @@ def noise_like(x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
 
 # ---------------------------------------------------------------------------------------------------------- denoisers
 def denoiser_of(network: nn.Module, prediction: str, context: Tensor | None = None, guidance_scale: float = 1.0,
-                clip: bool = True) -> Denoiser:
+                clip: bool = True, nothing: Tensor | None = None) -> Denoiser:
     """A network as a denoiser. clip: keep x0 within -1..1, which is where pictures are.
 
-    context: (b, classes) class weights, or None without classes. guidance_scale: w of Ho & Salimans 2022
+    context: (b, ...) class weights or text states, or None without. nothing: the context that asks for nothing (...),
+    zeros when left out. guidance_scale: w of Ho & Salimans 2022
     ("Classifier-Free Diffusion Guidance", arXiv:2207.12598, eq. 6) as nothing + w (class - nothing), so that 1 is
     none; the same combination may be taken of x0, since x0 is linear in the prediction.
     """
     guided = context is not None and guidance_scale != 1
+    if guided:
+        empty = torch.zeros_like(context) if nothing is None else nothing.to(context).expand_as(context)
 
     def denoise(x: Tensor, level: Level) -> Tensor:
         halves = 2 if guided else 1
-        told = torch.cat([torch.zeros_like(context), context]) if guided else context
+        told = torch.cat([empty, context]) if guided else context
         x_t = torch.cat([x] * halves)
         t = torch.full((len(x_t),), level.t, device=x.device)
         x0 = view(prediction, network(x_t, t, told), x_t, level.alpha, level.sigma).x0

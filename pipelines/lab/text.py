@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..prompts.chunks import COMMA, chunked
+from ..prompts.schedule import Piece
+
 
 @dataclass(frozen=True)
 class Token:
@@ -83,3 +86,19 @@ def similarities(prompts: Sequence[Vectors]) -> Tensor:
     """Cosine of the angle between each two prompts' pooled vectors: (n, n). As arXiv:2103.00020, figure 3, does."""
     stacked = F.normalize(torch.stack([one.pooled for one in prompts]), dim=1)
     return stacked @ stacked.T
+
+
+def chunks(tokenizer: Any, prompt: str) -> list[list[str]]:
+    """The pieces that each pass of the text encoder reads of a long prompt, cut as the app cuts it (plain words)."""
+    def encode(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+
+    comma = tokenizer.convert_tokens_to_ids(COMMA)
+    cut = chunked(((Piece(prompt),),), encode, None if comma == tokenizer.unk_token_id else comma,
+                  size=tokenizer.model_max_length - 2)
+    return [tokenizer.convert_ids_to_tokens(list(chunk.ids)) for chunk in cut]
+
+
+def joined(pieces: Sequence[str]) -> str:
+    """Pieces as a person reads them."""
+    return "".join(pieces).replace("</w>", " ").strip()

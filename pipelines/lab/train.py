@@ -15,37 +15,44 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import torch
-from torch import nn
-
 from ..control import Control
 from ..errors import RequestError
 from ..events import Notice
 from ..images.grid import grid
 from ..requests import make
-from . import checkpoints, data, draw
+from . import checkpoints, data, draw, latentset
 from .events import EpochDone, Started, Trained, Update
+from .latentset import Frozen
 from .learner import Learner
 from .requests import Train
 from .sampling import ddim, denoiser_of, last
 
-MAY_CHANGE = {"output", "epochs", "minutes", "samples", "device", "resume"}
+MAY_CHANGE = {"token", "output", "epochs", "minutes", "samples", "device", "resume"}
 DEFAULT_MINUTES = 3.0
 SAMPLE_STEPS = 10
 SAMPLE_COLUMNS = 10
+LATENT_SIDE = 128  # px, when the recipe latents is asked for no other
 
 Event = Started | Update | EpochDone | Trained | Notice
 
 
-def run(request: Train, control: Control | None = None) -> Iterator[Event]:
-    """Train until epochs or minutes are over, or until control.stop is set; then save and end."""
+def run(request: Train, control: Control | None = None, parts: Frozen | None = None) -> Iterator[Event]:
+    """Train until epochs or minutes are over, or until control.stop is set; then save and end.
+
+    parts: for the recipe latents, the frozen VAE and text encoder; left out, those that the request names.
+    """
     folder, control = Path(request.output), control or Control()
     saved = _saved(request, folder)
     if saved is not None:
         request = _resumed(request, saved["request"])
-    tiny = data.load(request.data, request.side)
+    device = draw.device_of(request.device)
+    side = request.side or (LATENT_SIDE if request.recipe == "latents" else None)
+    tiny = data.load(request.data, side, request.token)
     yield from map(Notice, tiny.notices)
-    learner = Learner(request, tiny, draw.device_of(request.device))
+    if request.recipe == "latents":
+        parts = parts or latentset.frozen(Path(request.model) if request.model else latentset.EMBEDDED)
+        tiny = latentset.encoded(tiny, parts)
+    learner = Learner(request, tiny, device, parts if request.recipe == "latents" else None)
     if saved is not None:
         learner.restore(saved)
     board = _tensorboard(folder)
@@ -107,9 +114,10 @@ def _resumed(request: Train, begun: dict[str, Any]) -> Train:
     """The request a run was begun with, with those values that were given anew and may change."""
     given = {name: getattr(request, name) for name in request.model_fields_set}
     for name, value in given.items():
-        if name not in MAY_CHANGE and value != begun[name]:
+        if name not in MAY_CHANGE and value != begun.get(name, Train.model_fields[name].default):
             title = Train.model_fields[name].title
-            raise RequestError(f"{title}: this run was begun with {begun[name]}; {value} would make another one.", name)
+            raise RequestError(f"{title}: this run was begun with {begun.get(name)}; {value} would make another one.",
+                               name)
     return make(Train, **{**begun, **{name: value for name, value in given.items() if name in MAY_CHANGE}})
 
 
@@ -119,12 +127,11 @@ def _samples(learner: Learner, request: Train, folder: Path) -> Any:
         return None
     model = learner.model()
     noise, generators = model.noise([request.seed + i for i in range(request.samples)])
-    context = None
-    if model.classes:
-        context = nn.functional.one_hot(torch.arange(request.samples) % len(model.classes)).float().to(learner.device)
-    denoiser = denoiser_of(model.network, model.prediction, context, guidance_scale=2.0)
+    context = learner.tiny.examples(request.samples)
+    denoiser = denoiser_of(model.network, model.prediction, None if context is None else context.to(learner.device),
+                           2.0, clip=model.parts is None, nothing=model.nothing)
     x = last(ddim(denoiser, model.schedule, noise.to(learner.device), generators, SAMPLE_STEPS)).x
-    picture = grid([data.to_image(one, max(1, 32 // model.side)) for one in x], columns=SAMPLE_COLUMNS)
+    picture = grid([model.image(one, max(1, 32 // model.side)) for one in x], columns=SAMPLE_COLUMNS)
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     picture.save(folder / "samples" / f"epoch-{learner.epoch:04d}.png")
     return picture

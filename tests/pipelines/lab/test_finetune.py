@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -122,9 +123,16 @@ def test_advice_tells_rising_flat_and_wavering_curves_apart(model, reds, tmp_pat
     assert finetune.advice([0.1] * 5, asked) == ()
 
 
-def test_pushing_needs_a_token(tmp_path):
+def test_pushing_without_a_token_is_refused_before_anything_is_trained(model, reds, tmp_path):
     with pytest.raises(RequestError, match="access token"):
-        finetune.push(tmp_path, "me/model", " ")
+        next(finetune.run(request(model, reds, tmp_path / "out", push_to="me/model")))
+
+
+def test_weights_and_biases_is_said_to_be_missing_before_anything_is_trained(model, reds, tmp_path):
+    if importlib.util.find_spec("wandb"):
+        pytest.skip("it is installed")
+    with pytest.raises(RequestError, match="pip install wandb"):
+        next(finetune.run(request(model, reds, tmp_path / "out", wandb=True)))
 
 
 def test_grey_pictures_teach_a_colour_model_and_colour_ones_a_grey_one():

@@ -12,17 +12,19 @@ import gradio as gr
 
 from ... import lab_page
 from ...tab import Page, Tab
-from . import autoencoder, film, noise, words
+from ...wiring import QUIET
+from . import autoencoder, film, finetune, guide, lora, memory, noise, sample, train, words
 
-LOOKS = (film.LOOK, noise.LOOK, autoencoder.LOOK, words.LOOK)
+LOOKS = tuple(page.LOOK for page in (film, noise, autoencoder, words, train, sample, finetune, guide, lora, memory))
 
 
 def build(studio: Any, page: Page) -> None:
     """Build the tab inside the current Blocks."""
-    with gr.Tabs(elem_id="lab-pages"):
+    with gr.Tabs(elem_id="lab-pages") as pages:
         for look in LOOKS:
-            with gr.Tab(look.label, elem_id=f"tab-lab-{look.name}"):
+            with gr.Tab(look.label, id=look.name, elem_id=f"tab-lab-{look.name}"):
                 lab_page.build(look, studio, page)
+    pages.select(None, js="() => atelier.noteLabPage()", **QUIET)
 
 
 TAB = Tab(name="lab", label="Lab", order=50, build=build)

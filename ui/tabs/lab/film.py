@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.demo import EXAMPLES
 
-from ...lab_page import Look
+from ...lab_look import Look, Opens
 
 ABOUT = """
 A picture begins as noise. At every step the model says what clean picture it believes to be behind it
@@ -14,12 +14,8 @@ what the prompt changes about the prediction; "Classifier-Free Diffusion Guidanc
 Run two samplers from the same noise to see where they part; the animations can be downloaded as WebP files.
 """
 
-CODE = """
-for t in scheduler.timesteps:
-    nothing, wanted = unet(cat([x_t, x_t]), t, embeds).chunk(2)
-    eps = nothing + guidance_scale * (wanted - nothing)
-    x0 = (x_t - sigma * eps) / alpha        # what it believes in
-    x_t = scheduler.step(eps, t, x_t)       # a part of the way
-"""
-
-LOOK = Look("film", "Denoising", ABOUT, CODE, front=("prompt",), values={"prompt": EXAMPLES[1]["prompt"]}, wide=True)
+LOOK = Look(
+    "film", "Denoising", ABOUT, ("lab.latent.TextDenoiser.__call__", "lab.latent.walk"), front=("prompt",),
+    values={"prompt": EXAMPLES[1]["prompt"]}, wide=True,
+    opens=Opens("txt2img", "Text to image", {name: name for name in ("prompt", "sampler", "steps", "guidance_scale",
+                                                                     "seed")}))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from ...lab_page import Look
+from ...lab_look import Look, Opens
 
 ABOUT = """
 Training shows the model pictures with noise added, and asks it what the noise was. A *schedule* says how much at which
 timestep t: *beta* is the variance that one step adds, *alpha-bar* the share of the picture that is left ("Denoising
 Diffusion Probabilistic Models"), SNR their ratio. The cosine schedule of "Improved Denoising Diffusion Probabilistic
 Models" keeps more of the picture for longer; most schedules never quite reach pure noise, which "Common Diffusion
-Noise Schedules and Sample Steps are Flawed" mends.
+Noise Schedules and Sample Steps are Flawed" mends. Whether a network is asked for the noise, the picture (x0), v or the
+score, each follows from the other: they are views of one prediction ("Progressive Distillation for Fast Sampling of
+Diffusion Models"). The *simple* loss counts every timestep alike, where the variational bound would look almost only
+at the last traces of noise; "Efficient Diffusion Training via Min-SNR Weighting Strategy" lies between. Samplers take
+few steps, and *where* they take them is one more choice ("Elucidating the Design Space of Diffusion-Based Generative
+Models").
 """
 
-CODE = """
-betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-alphas_cumprod = torch.cumprod(1 - betas, 0)
-abar = alphas_cumprod[t]
-x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * eps
-snr = abar / (1 - abar)
-"""
-
-LOOK = Look("noise", "Noise", ABOUT, CODE, front=("schedule",), plots=("log10 beta", "alpha-bar", "SNR (dB)"))
+LOOK = Look(
+    "noise", "Noise", ABOUT, ("lab.schedules.noised", "lab.schedules.posterior", "lab.schedules.view",
+                              "lab.schedules.bound_weight"), front=("schedule",),
+    plots={"log10 beta": "t / T", "alpha-bar": "t / T", "SNR (dB)": "t / T", "Loss weight, log10": "t / T",
+           "Where samplers step: SNR (dB)": "step"}, tables=("One step back",),
+    opens=Opens("img2img", "Image to image", {"seed": "seed"}, "image"))

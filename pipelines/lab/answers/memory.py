@@ -1,0 +1,67 @@
+"""When memory runs out: what a training step takes, what each way out would save, and what it took in truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ...errors import OutOfMemory
+from ...events import Event, Notice, StepDone, Tabled
+from ...memory import is_out_of_memory
+from .. import memory
+from ..memory import Cost, Plan
+from ..pages import LabMemory
+from ..scene import Scene
+
+MB = 1024**2
+
+
+def answer(request: LabMemory, scene: Scene) -> Iterator[Event]:
+    unet = scene.pipe.unet
+    plan = Plan(request.batch_size, request.side, request.precision, request.accumulation, request.checkpointing,
+                request.optimizer)
+    ways = {"as asked": plan, **_ways_out(plan)}
+    rows, asked = [], None
+    for number, (name, way) in enumerate(ways.items(), 1):
+        scene.go_on()
+        found = memory.cost(unet, way, memory.unet_step, whole=True)
+        asked = asked or found
+        rows.append((name, *map(_mb, (found.weights, found.gradients, found.optimizer, found.passing, found.peak)),
+                     f"{found.peak / asked.peak:.0%}"))
+        yield StepDone(number, len(ways), 1, 1, 0.0, 0.0)
+        yield Tabled("Memory (MB)", ("Way", "Weights", "Gradients", "Optimizer", "Passes", "Peak", "Of what is asked"),
+                     tuple(rows))
+    if request.measure:
+        yield from _measured(request, scene, plan, asked)
+
+
+def _ways_out(plan: Plan) -> dict[str, Plan]:
+    """Each by itself, where it would change something."""
+    ways = {"half the batch, twice accumulated": replace(plan, batch_size=max(1, plan.batch_size // 2),
+                                                         accumulation=2 * plan.accumulation),
+            "gradient checkpointing": replace(plan, checkpointing=True),
+            "mixed precision": replace(plan, precision="mixed"),
+            "bfloat16 throughout": replace(plan, precision="bfloat16"),
+            "8-bit AdamW": replace(plan, optimizer="adamw8bit"),
+            "three quarters of the resolution": replace(plan, side=max(64, plan.side * 3 // 4 // 64 * 64))}
+    if plan.batch_size == 1:
+        del ways["half the batch, twice accumulated"]
+    return {name: way for name, way in ways.items() if way != plan}
+
+
+def _measured(request: LabMemory, scene: Scene, plan: Plan, asked: Cost) -> Iterator[Event]:
+    if request.optimizer == "adamw8bit":
+        yield Notice("The 8-bit optimizer is only calculated: measured were the passes.")
+    try:
+        taken = memory.rehearsed(scene.pipe.unet, plan, scene.placement.device)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory("The step does not fit into this machine's memory, as the table says.") from None
+    off = asked.passing / taken - 1 if taken else 0.0
+    yield Tabled("Measured", ("What", "Calculated", "Measured", "Off by"),
+                 (("Passes (MB)", _mb(asked.passing), _mb(taken), f"{off:+.1%}"),))
+
+
+def _mb(size: int) -> str:
+    return f"{size / MB:,.1f}"

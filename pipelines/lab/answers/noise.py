@@ -1,0 +1,120 @@
+"""Noise and schedules: curves, where samplers step, a picture with more and more noise, and views of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ... import decode, samplers
+from ...events import Event, Tabled
+from .. import autoencoder, schedules
+from ..pages import Noise
+from ..scene import Made, Scene
+from ..schedules import Schedule, View
+
+POINTS = 100  # of a curve
+LOWEST_BETA = 1e-5
+LOWEST_SNR_DB, HIGHEST_SNR_DB = -60.0, 60.0
+STEPPED = "DPM++ 2M"  # a sampler that goes with every spacing
+
+
+def answer(request: Noise, scene: Scene) -> Iterator[Event | Made]:
+    known = {name: schedules.make(name, request.timesteps) for name in schedules.SCHEDULES}
+    curves = {**known, "this model's": _own_schedule(scene.pipe.scheduler)}
+    yield _curves("log10 beta", curves, lambda schedule: torch.log10(schedule.betas.clamp(min=LOWEST_BETA)))
+    yield _curves("alpha-bar", curves, lambda schedule: schedule.alphas_cumprod)
+    yield _curves("SNR (dB)", curves, lambda schedule: _decibel(schedule.snr))
+    yield _placements(scene.pipe.scheduler, request.steps)
+    schedule = known[request.schedule]
+    yield _weights(schedule)
+    yield _posteriors(schedule, request.count)
+    x0 = autoencoder.pixels_of(scene.opened(request.image, 512))
+    eps = torch.randn(x0.shape, generator=torch.Generator("cpu").manual_seed(request.seed))
+    for t in _spread(schedule, request.count):
+        scene.go_on()
+        x_t = schedules.noised(schedule, x0, eps, torch.tensor([t]))
+        yield Made(f"t = {t}, alpha-bar {float(schedule.alphas_cumprod[t]):.3f}", decode.to_image(x_t))
+    yield from _one_step_back(schedule, x0, eps)
+
+
+def _one_step_back(schedule: Schedule, x0: Tensor, eps: Tensor) -> Iterator[Made]:
+    """Half way: one prediction in its four forms, and the posterior's mean a tenth of the way back."""
+    t, s = len(schedule) // 2, len(schedule) * 2 // 5
+    now, before = (tuple(map(float, schedule.at(torch.tensor([at]), x0.new_zeros(1)))) for at in (t, s))
+    seen = View(schedules.noised(schedule, x0, eps, torch.tensor([t])), x0, eps, *now)
+    for name, form in (("noise", "noise"), ("x0", "x0"), ("v", "v"), ("score", "score")):
+        picture = seen.form(form)
+        yield Made(f"t = {t} as {name}", decode.to_image((picture / (3 if name != "x0" else 1)).clamp(-1, 1)))
+    mean, variance = schedules.posterior(x0, seen.x_t, now, before)
+    yield Made(f"Mean of q(x at {s} | x at {t}, x0), variance {variance:.3f}", decode.to_image(mean.clamp(-1, 1)))
+
+
+def _own_schedule(scheduler: Any) -> Schedule:
+    abar = scheduler.alphas_cumprod.double().cpu()
+    return Schedule("this model's", abar.sqrt(), (1 - abar).sqrt())
+
+
+def _placements(scheduler: Any, steps: int) -> Tabled:
+    """The noise level of every step, by spacing, on the model's own noise levels."""
+    rows = []
+    for spacing in samplers.schedules_for(STEPPED):
+        if spacing == "Automatic":
+            continue
+        made = samplers.make(STEPPED, spacing, dict(scheduler.config), steps, "cpu")
+        for i, t in enumerate(made.timesteps):
+            level = samplers.noise_level(STEPPED, made, t, i)
+            rows.append((i + 1, round(_decibel_of(level.alpha, level.sigma), 2), spacing))
+    return Tabled("Where samplers step: SNR (dB)", ("step", "SNR (dB)", "schedule"), tuple(rows))
+
+
+def _weights(schedule: Schedule) -> Tabled:
+    """What an error in the noise counts for in each loss, relative to its mean over the timesteps."""
+    known = {"simple": torch.ones_like(schedule.alpha), "variational bound": schedules.bound_weight(schedule),
+             "min-SNR 5": schedules.min_snr_weight(schedule, "noise")}
+    rows = []
+    for name, weight in known.items():
+        weight = weight.nan_to_num(posinf=0.0)
+        relative = torch.log10((weight / weight.mean()).clamp(min=1e-4))
+        rows += [(share, value, name) for share, value in _points(schedule, relative)]
+    return Tabled("Loss weight, log10", ("t / T", "log10 weight", "loss"), tuple(rows))
+
+
+def _posteriors(schedule: Schedule, count: int) -> Tabled:
+    """One step back, q(x_(t-1) | x_t, x_0) = N(a x_t + b x_0, variance): DDPM eq. 6 and 7."""
+    rows = []
+    for t in _spread(schedule, count)[1:]:
+        now, before = ((float(schedule.alpha[at]), float(schedule.sigma[at])) for at in (t, t - 1))
+        if now[1] <= 0 or before[0] <= 0:
+            continue
+        unit, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        of_x0, variance = schedules.posterior(unit, zero, now, before)
+        of_x_t, _ = schedules.posterior(zero, unit, now, before)
+        rows.append((t, f"{float(of_x_t):.4f}", f"{float(of_x0):.4f}", f"{float(schedule.betas[t]):.5f}",
+                     f"{variance:.5f}"))
+    return Tabled("One step back", ("t", "share of x_t", "share of x0", "beta", "variance"), tuple(rows))
+
+
+def _curves(title: str, known: dict[str, Schedule], value: Callable[[Schedule], Tensor]) -> Tabled:
+    rows = [(share, one, name) for name, schedule in known.items() for share, one in _points(schedule, value(schedule))]
+    return Tabled(title, ("t / T", title, "schedule"), tuple(rows))
+
+
+def _points(schedule: Schedule, values: Tensor) -> Iterator[tuple[float, float]]:
+    """t as a share of the way, so that schedules of any length can be compared."""
+    for t in _spread(schedule, min(POINTS, len(schedule))):
+        yield round((t + 1) / len(schedule), 4), float(f"{float(values[t]):.5g}")
+
+
+def _spread(schedule: Schedule, count: int) -> list[int]:
+    return [round(i * (len(schedule) - 1) / (count - 1)) for i in range(count)]
+
+
+def _decibel(snr: Tensor) -> Tensor:
+    return (10 * torch.log10(snr.clamp(min=1e-30))).clamp(LOWEST_SNR_DB, HIGHEST_SNR_DB)
+
+
+def _decibel_of(alpha: float, sigma: float) -> float:
+    return float(_decibel(torch.tensor((alpha / sigma) ** 2, dtype=torch.float64)))
