@@ -15,6 +15,9 @@
   }
   document.documentElement.lang = navigator.language;
 
+  // The few words that scripts write themselves.
+  const word = (english) => window.atelierWords?.[navigator.language.slice(0, 2)]?.[english] ?? english;
+
   function speak(code) {
     document.cookie = `${LANGUAGE}=${code ?? ""}; path=/; samesite=lax; max-age=${code ? 31536000 : 0}`;
     location.reload();
@@ -171,7 +174,7 @@
   else start();
 
   Object.assign(window.atelier, {
-    allow, chosenLanguage, ended, open, preset, shut, speak,
+    allow, chosenLanguage, ended, open, preset, shut, speak, word,
     guideSeen: () => guide(true), guideAgain: () => guide(false), switching: () => ((switched = true), []),
   });
 })();

@@ -24,6 +24,8 @@ class Page:
     model: the model picker of the header.
     remembered: the controls whose values survive a reload, by a name that never changes.
     returning: what runs after a reload, once the remembered values are back: (function, inputs, outputs).
+    opened: the tab each name stands for, whose `select` tells that it is looked at.
+    choosers: buttons that choose a checkpoint: (button, input, makes its name of that).
     senders: "send to" buttons: (button, name of the tab it sends to, inputs, picks path and infotext from them).
     """
 
@@ -34,6 +36,9 @@ class Page:
     forms: dict[str, Form] = field(default_factory=dict)
     panels: dict[str, Panel] = field(default_factory=dict)
     receivers: dict[str, Receiver] = field(default_factory=dict)
+    presets: dict[str, Any] = field(default_factory=dict)
+    opened: dict[str, gr.Tab] = field(default_factory=dict)
+    choosers: list[tuple[gr.Button, gr.components.Component, Callable]] = field(default_factory=list)
     returning: list[tuple[Callable, list, list]] = field(default_factory=list)
     senders: list[tuple[gr.Button, str, list, Callable]] = field(default_factory=list)
 
@@ -51,6 +56,7 @@ class Form:
     page: Page
     defaults: dict[str, Any]
     fields: dict[str, gr.components.Component] = field(default_factory=dict)
+    need: gr.Textbox | None = None
     generate: gr.Button | None = None
     stop: gr.Button | None = None
     skip: gr.Button | None = None
@@ -60,6 +66,7 @@ class Form:
     def add(self, name: str, **overrides: Any) -> gr.components.Component:
         """Make the control of one request field and remember its value across reloads."""
         value = self.defaults.get(name) if name in MODEL_FIELDS else self.request.model_fields[name].default
+        value = overrides.pop("value", value)
         control = make_control(self.request.model_fields[name], name, f"{self.task}-{name}", value, **overrides)
         self.fields[name] = control
         self.page.remembered[f"{self.task}.{name}"] = control

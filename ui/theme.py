@@ -38,6 +38,7 @@ THEME = gr.themes.Base(
     button_large_text_weight="600", button_medium_text_weight="500", button_small_text_weight="500",
     slider_color="*primary_500", slider_color_dark="*primary_500",
 )
-CSS = (_HERE / "page.css").read_text(encoding="utf-8")
+CSS = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "comfort.css"))
+SCRIPTS = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "prompt.js", "comfort.js"))
 HEAD = (f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<script>\n{(_HERE / 'page.js').read_text(encoding='utf-8')}\n</script>")
+        f"<script>\n{SCRIPTS}\n</script>")

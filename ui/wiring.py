@@ -12,6 +12,8 @@ import gradio as gr
 
 from pipelines.errors import StudioError
 
+from .language import said
+
 log = logging.getLogger(__name__)
 
 # Small events skip the queue: it counts all events, and a full queue would refuse even a click on Stop. They must not
@@ -41,7 +43,12 @@ def problem(error: BaseException) -> str:
 
 def toast(message: str) -> gr.Error:
     """The error to raise. A toast is rendered as HTML, and the message may repeat what somebody typed."""
-    return gr.Error(html.escape(message), print_exception=False)
+    return gr.Error(html.escape(said(message)), print_exception=False)
+
+
+def inform(message: str) -> None:
+    """Show a toast that is no error."""
+    gr.Info(html.escape(said(message)))
 
 
 def guarded(handler: Callable) -> Callable:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache, wraps
 from pathlib import Path
@@ -21,7 +20,12 @@ from gradio.context import LocalContext
 from gradio.i18n import I18nData
 
 LANGUAGES = {"en": "English", "de": "Deutsch"}
+MAX_MESSAGE = 2_000  # characters; longer ones are no sentence of ours
+ENDING = 10  # characters behind the last blank that make an ending
+MAX_DEPTH = 3  # sentences within sentences
 COOKIE = "atelier-language"  # what somebody chose; without it the browser's own language counts
+BY_SCRIPTS = ("Stopping ...", "Skipping this picture ...", "Text to image", "Image to image", "Inpaint", "Upscale",
+              "Train", "Lab", "Image info", "Settings")
 SHOWN = ("label", "info", "placeholder", "title", "x_title", "y_title")  # attributes of any component
 WRITTEN = (gr.Button, gr.UploadButton, gr.DownloadButton, gr.Markdown)  # components whose value is a text of ours
 
@@ -63,6 +67,13 @@ def attributes(block: Any) -> list[str]:
     """Names of the attributes of a component that hold text of ours."""
     names = [name for name in SHOWN if isinstance(getattr(block, name, None), str)]
     return [*names, "value"] if isinstance(block, WRITTEN) and isinstance(block.value, str) else names
+
+
+def words() -> str:
+    """What a page's own scripts write, as a script that gives them their translations."""
+    found = {language: {text: table(language)[text] for text in BY_SCRIPTS if text in table(language)}
+             for language in LANGUAGES if language != "en"}
+    return f"<script>window.atelierWords = {json.dumps(found)}</script>"
 
 
 # What the server says
@@ -123,22 +134,40 @@ def current() -> str:
 
 
 @lru_cache(maxsize=2048)
-def _message(text: str, language: str) -> str:
+def _message(text: str, language: str, depth: int = 0) -> str:
     """Find the sentence that a message was made from, and put what stands in it into the other language's one."""
     found = table(language)
-    if text in found:
-        return found[text]
-    for start, pattern, translation in _patterns(language):
-        if text.startswith(start) and (match := pattern.fullmatch(text)):
+    if text in found or depth == MAX_DEPTH or len(text) > MAX_MESSAGE:
+        return found.get(text, text)
+    for pieces, translation in _sentences(language):
+        if parts := _parts(text, pieces):
             first, *between = translation.split("{}")
-            parts = [_message(part, language) for part in match.groups()]
+            parts = [_message(part, language, depth + 1) for part in parts]
             return first + "".join(part + words for part, words in zip(parts, between, strict=True))
     return text
 
 
 @cache
-def _patterns(language: str) -> tuple[tuple[str, re.Pattern, str], ...]:
-    """(beginning, pattern, translation) of every sentence with blanks, the ones with most words first."""
-    sentences = sorted((text for text in table(language) if "{}" in text), key=lambda text: -len(text))
-    return tuple((text.partition("{}")[0], re.compile("(.+?)".join(map(re.escape, text.split("{}"))), re.DOTALL),
-                  table(language)[text]) for text in sentences)
+def _sentences(language: str) -> tuple[tuple[list[str], str], ...]:
+    """(what stands around the blanks, translation) of every sentence with blanks.
+
+    The longest first; before them those with an ending of words, because other sentences stand in their blanks.
+    """
+    found = [(english.split("{}"), translation) for english, translation in table(language).items() if "{}" in english]
+    return tuple(sorted(found, key=lambda pair: (len(pair[0][-1]) < ENDING, -sum(map(len, pair[0])))))
+
+
+def _parts(text: str, pieces: list[str]) -> list[str]:
+    """What fills the blanks between the pieces; empty when the text is no such sentence. Takes linear time."""
+    first, *between, last = pieces
+    at, end = len(first), len(text) - len(last)
+    if not (text.startswith(first) and text.endswith(last)):
+        return []
+    parts = []
+    for piece in between:
+        found = text.find(piece, at + 1, end)
+        if found < 0:
+            return []
+        parts.append(text[at:found])
+        at = found + len(piece)
+    return [*parts, text[at:end]] if at < end else []
