@@ -104,7 +104,11 @@ class Datasets:
 
 
 def _folders(root: Path | None) -> list[Path]:
-    return sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith(".")) if root else []
+    """The folders in a place, by name; links that lead out of it are left out."""
+    if root is None:
+        return []
+    return sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith(".")
+                  and path.resolve().is_relative_to(root.resolve()))
 
 
 EXAMPLE = "ink drawings (example)"

@@ -13,13 +13,13 @@ from PIL import Image
 from . import memory
 from .errors import ModelError
 from .families import Family
+from .memory import LATENT_PX
 from .windows import by_windows
 
 SMALL_DECODER = 8_000_000  # parameters; below it the autoencoder itself is cheap enough for previews
 PREVIEW_SHARE = 0.01  # of the running time may go into previews
 PREVIEW_EVERY_S = 0.3
 PREVIEW_SIDE = 512
-LATENT_PX = 8  # pixels of a side under one latent
 
 
 def decode(pipe: Any, latents: torch.Tensor) -> tuple[Image.Image, tuple[str, ...]]:

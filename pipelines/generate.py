@@ -23,6 +23,7 @@ from .errors import Cancelled, OutOfMemory
 from .events import Event, ImageReady, Notice, StepDone
 from .families import Family
 from .noise import Draws
+from .offload import device_of
 from .prompts.embed import Conditionings, Embedder, Vectors
 from .prompts.schedule import plan
 from .requests import Request, Txt2Img, changed
@@ -95,6 +96,7 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
     if family.stock:
         maker = stock.Maker(request, pipe, family, source, control, Pace(request.image_count))
     else:
+        memory.check_room(pipe.unet, request)
         maker = _Maker(request, pipe, family, source, control, adapters, enlarge)
         maker.vectors = vectors
     waiting, pace = deque(_batches(request)), maker.pace
@@ -122,7 +124,7 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
             half = (len(left.seeds) + 1) // 2
             waiting.extendleft([left.part(half), left.part(0, half)])
             yield Notice(f"Not enough memory for {len(left.seeds)} pictures at once; going on with {half}.")
-        elif not maker.tight and pipe.unet.device.type != "cpu":
+        elif not maker.tight and device_of(pipe.unet).type != "cpu":
             maker.tight = True
             waiting.appendleft(left)
             yield Notice("Not enough memory; the text encoder and decoder wait in host memory meanwhile.")
@@ -188,7 +190,7 @@ class _Maker:
             self._told.add(prompt)
             yield from map(Notice, conditionings.notices)
         scheduler = samplers.make(request.sampler, request.schedule, dict(pipe.scheduler.config), request.steps,
-                                  pipe.unet.device)
+                                  device_of(pipe.unet))
         with torch.inference_mode():
             start = source.start(pipe, scheduler, draws)
         previews = decode.Previews(pipe, family)

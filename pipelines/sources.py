@@ -16,11 +16,12 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
 from . import memory
-from .decode import LATENT_PX
 from .errors import RequestError
 from .images import fill, geometry, mask
 from .images.convert import flatten
+from .memory import LATENT_PX
 from .noise import Draws
+from .offload import device_of
 from .requests import Img2Img, Inpaint, Request, Txt2Img, Upscale
 from .upscalers import Enlarge, lanczos
 from .windows import Blend, Window, cover
@@ -60,7 +61,7 @@ class FromNoise:
         """Draw unit noise and bring it to the scheduler's first noise level."""
         width, height = (side // LATENT_PX for side in self._size)
         shape = (len(draws.generators), pipe.vae.config.latent_channels, height, width)
-        noise = draws.noise(shape, pipe.unet.device, pipe.unet.dtype)
+        noise = draws.noise(shape, device_of(pipe.unet), pipe.unet.dtype)
         extra = None
         if pipe.unet.config.in_channels == 9:  # everything is to be drawn, over grey
             grey = _encode(pipe, Image.new("RGB", self._size, (128, 128, 128)), draws)
@@ -114,7 +115,7 @@ class FromLatents:
                 self._latents.float(), (height // LATENT_PX, width // LATENT_PX), mode=mode,
                 **({} if mode == "nearest" else {"align_corners": False, "antialias": False}))
         else:
-            pictures = [self._enlarge(self._decoded(one), request.hires_upscaler, (width, height), pipe.unet.device)
+            pictures = [self._enlarge(self._decoded(one), request.hires_upscaler, (width, height), device_of(pipe.unet))
                         for one in self._latents.split(1)]
             original = torch.cat([_encode(pipe, picture, Draws((generator,)))
                                   for picture, generator in zip(pictures, draws.generators, strict=True)])
@@ -145,7 +146,7 @@ class FromEnlarged:
     def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
         """Encode the enlarged picture and noise it to the step that the strength leaves to run."""
         request = self._request
-        picture = flatten(self.enlarged(pipe.unet.device))
+        picture = flatten(self.enlarged(device_of(pipe.unet)))
         size = tuple(max(geometry.MIN_SIDE, -(-side // LATENT_PX) * LATENT_PX) for side in picture.size)
         room = geometry.Box(0, 0, *size)  # sticks out at the right and the bottom, where the edge is repeated
         original = _encode(pipe, geometry.cut(picture, room, size), draws)
@@ -274,7 +275,7 @@ def _encode(pipe: Any, image: Image.Image, draws: Draws) -> torch.Tensor:
     vae = pipe.vae
     values = np.asarray(image.convert("RGB"), np.float32)[None] / 255
     # Laid out in memory as VaeImageProcessor does, or the convolutions round differently.
-    pixels = (torch.from_numpy(values.transpose(0, 3, 1, 2)) * 2 - 1).to(vae.device, vae.dtype)
+    pixels = (torch.from_numpy(values.transpose(0, 3, 1, 2)) * 2 - 1).to(device_of(vae), vae.dtype)
     with torch.inference_mode():
         try:
             posterior = _posterior(vae, pixels)

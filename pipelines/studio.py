@@ -189,10 +189,17 @@ class Studio:
             raise RequestError(f"Run: {name} is {card.state.how} and cannot go on.", "name")
         return self._queue.submit(TrainRun(name, "resume"), TRAIN)
 
-    def _may_train(self) -> None:
+    @property
+    def training_refusal(self) -> str:
+        """Why nobody may train on this page, "" when they may."""
         if self.settings.is_public and not self.settings.guests_may_train:
-            raise StudioError("Training is switched off while others can reach this page. Its owner can allow it with "
-                              "--guests-may-train.")
+            return ("Training is switched off while others can reach this page. Its owner can allow it with "
+                    "--guests-may-train.")
+        return ""
+
+    def _may_train(self) -> None:
+        if self.training_refusal:
+            raise StudioError(self.training_refusal)
 
     def current(self, page: str, task: str) -> Job | None:
         """The newest job of a page for a task, for a page that was reloaded."""

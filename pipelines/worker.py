@@ -27,10 +27,13 @@ from .lab.shelf import Shelf as LabShelf
 from .matrix import Matrix
 from .merging import MergeLora, merge_into
 from .models import ModelCard
-from .requests import Request
+from .requests import Request, pipeline_of
 from .results import Made, Results
+from .series import Series
 from .runs import Runs, TrainRun
+from .upscalers import Upscalers
 from .settings import Settings
+SHOWN_HASH = 12  # digits that tell pictures apart: the same settings make another result of another picture
 
 THUMBNAIL_SIDE = 512  # px; pictures on a sheet are shrunk to this
 
@@ -55,8 +58,8 @@ class Worker:
     """Turns jobs into events, one at a time. Holds the cache of checkpoints, of LoRAs and of autoencoders."""
 
     def __init__(self, settings: Settings, images: ImageStore, results: Results, runs: Runs,
-                 collection: Collection, lab_shelf: LabShelf):
-        self._lab_shelf = lab_shelf
+                 collection: Collection, upscalers: Upscalers):
+        self._upscalers = upscalers
         self._settings, self._images, self._results, self._runs = settings, images, results, runs
         self._collection, self._card = collection, collection.card
         self._cache: Any = None
@@ -78,6 +81,8 @@ class Worker:
             with self._cache.lease(card, card.tasks[0]):
                 return
         elif isinstance(job.request, Matrix):
+        elif isinstance(job.request, Series):
+            yield from self._cells(job, {})
             yield from self._matrix(job, job.request)
         elif isinstance(job.request, TrainRun):
             self._cache.vacate()
@@ -99,15 +104,14 @@ class Worker:
             labels = [prompt for _, prompt in sheet] if request.prompt_lines else None
             yield from self._save_sheet(job, request, grid([image for image, _ in sheet], labels=labels))
 
-    def _matrix(self, job: Job, matrix: Matrix) -> Iterator[Event]:
-        """Every cell of an X/Y/Z grid, and a labelled sheet for each z. Cells that lie on the disk are not made again.
+    def _cells(self, job: Job, made: dict[tuple[int, int, int], Image.Image]) -> Iterator[Event]:
+        """Every picture of a grid or a series, put small into `made`. What lies on the disk is not made again.
 
-        A cell that fails is said and left blank; the others are made.
+        One that fails is said and left out; the others are made.
         """
-        columns, rows, sheets = matrix.shape
-        made: dict[tuple[int, int, int], Image.Image] = {}
+        asked = job.request
         known = {record.infotext: record for record in self._results.today(job.owner or None, limit=10_000)}
-        for number, (place, request) in enumerate(matrix.cells()):
+        for number, (place, request) in enumerate(asked.cells()):
             def keep(image: Image.Image, _: Request, place: tuple = place) -> None:
                 made[place] = _small(image)
 
@@ -119,13 +123,19 @@ class Worker:
                 continue
             try:
                 for event in self._pictures(job, request, keep):
-                    yield _in_matrix(event, number, len(matrix))
+                    yield _of_all(event, number, len(asked))
             except StudioError as error:
                 if job.control.stop.is_set():
                     raise
-                yield Notice(f"One picture of the grid was left out. {error}")
+                yield Notice(f"Picture {number + 1} of {len(asked)} was left out. {error}")
         if not made:
-            raise StudioError("No picture of the grid could be made.")
+            raise StudioError("None of the pictures could be made.")
+
+    def _matrix(self, job: Job, matrix: Matrix) -> Iterator[Event]:
+        """Every cell of an X/Y/Z grid, and a labelled sheet for each z; a cell that failed stays blank."""
+        columns, rows, sheets = matrix.shape
+        made: dict[tuple[int, int, int], Image.Image] = {}
+        yield from self._cells(job, made)
         size = next(iter(made.values())).size
         blank = Image.new("RGB", size, "white")
         for z in range(sheets):
@@ -168,14 +178,14 @@ class Worker:
         card = self._card(request.model)
         yield from self._loading(card)
         begin = monotonic()
-        with self._cache.lease(card, job.task) as lease:
+        with self._cache.lease(card, pipeline_of(job.task)) as lease:
             if request.vae:
                 lease.pipe.register_modules(vae=self._vaes.load(self._collection.vae(request.vae), lease))
             vectors, faults = self._vectors(request, lease)
             yield from map(Notice, faults)
             run = partial(generate.run, vectors=vectors)
             for event in run(request, lease.pipe, lease.family, self._images.open, job.control,
-                                      self._shelf.attached):
+                                      self._shelf.attached, self._upscalers.enlarge):
                 if not isinstance(event, ImageReady):
                     yield event
                     continue
@@ -200,9 +210,11 @@ class Worker:
                                            is_grid=True))
 
     def _infotext(self, request: Request, extra: dict[str, Any] | None = None) -> str:
+        pictures = {f"{name.capitalize()} hash": getattr(request, name, None) for name in ("image", "mask")}
+        given = {key: value[:SHOWN_HASH] if value else None for key, value in pictures.items()}
         short = models.short_hash(self._card(request.model), self._settings.data_dir / "hashes.json")
         return metadata.infotext(request, extra={"Model hash": short, "Lora hashes": self._lora_hashes(request),
-                                                 **(extra or {})})
+                                                 **given, **(extra or {})})
 
     def _lora_hashes(self, request: Request) -> str | None:
         """Of the LoRAs that the prompt names and that are here: "name: 12 digits, ..."."""
@@ -245,8 +257,8 @@ def _small(image: Image.Image) -> Image.Image:
     return small
 
 
-def _in_matrix(event: Event, number: int, count: int) -> Event:
-    """Count a cell's steps as those of the whole grid."""
+def _of_all(event: Event, number: int, count: int) -> Event:
+    """Count a picture's steps as those of the whole job."""
     if not isinstance(event, StepDone):
         return event
     rest = (count - number - 1) * event.steps / max(event.steps_per_s, 1e-9)

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.errors import StudioError
-from pipelines.matrix import NOT_AN_AXIS, PROMPT, SIZE, Matrix, axis, check
+from pipelines.matrix import LORA, NOT_AN_AXIS, PROMPT, TITLES, Matrix, axis, check
 from pipelines.requests import Request
 
 from .progress import duration
@@ -17,6 +17,8 @@ from .tab import Form
 from .wiring import QUIET
 
 NAMES = ("x", "y", "z")
+COSTLY = ("prompt", "steps", "width", "height", "guidance_scale", "strength", "hires_scale", "hires_steps",
+          "hires_strength")  # what the time of a picture depends on
 WORDS = {"x": "Columns (X)", "y": "Rows (Y)", "z": "Sheets (Z)"}
 
 
@@ -49,25 +51,30 @@ def axes(form: Form, studio: Any) -> Axes:
         line = gr.Textbox("", label="What this makes", show_label=False, container=False, interactive=False,
                           max_lines=2, elem_classes="line", elem_id=f"{form.task}-grid-line")
 
-    def tell(visitor: str, prompt: str, *values: Any) -> str:
+    costly = {name: form.fields[name] for name in COSTLY if name in form.fields}
+
+    def tell(visitor: str, *values: Any) -> str:
+        found = dict(zip([*costly, *made.boxes], values, strict=True))
+        base = {name: found.pop(name) for name in costly}
         try:
-            matrix = made.matrix(form.request(prompt=prompt[:1000]), dict(zip(made.boxes, values, strict=True)))
+            base = form.request(**{name: value for name, value in base.items() if value not in (None, "")})
+            matrix = made.matrix(base, found)
             if matrix is None:
                 return ""
-            if not any(one.field == PROMPT for one in matrix.axes):  # the prompt may still be typed
+            if not any(one.field in (PROMPT, LORA) for one in matrix.axes):  # the prompt may still be typed
                 check(matrix)
+            seconds = studio.forecast((cell for _, cell in matrix.cells()), owner_of(visitor))
         except (StudioError, ValueError) as error:
             return str(error) if isinstance(error, StudioError) else ""
         columns, rows, sheets = matrix.shape
-        last = next((record.seconds for record in studio.today(owner_of(visitor)) if record.seconds), 0)
-        time = f", about {duration(last * len(matrix))}" if last else ""
+        time = f", about {duration(seconds)}" if seconds else ""
         return f"{len(matrix)} pictures ({columns} x {rows} on {sheets} {'sheet' if sheets == 1 else 'sheets'}){time}."
 
     gr.on([box.change for box in made.boxes.values()], tell,
-          [form.page.visitor, form.fields["prompt"], *made.boxes.values()], line, trigger_mode="always_last", **QUIET)
+          [form.page.visitor, *costly.values(), *made.boxes.values()], line, trigger_mode="always_last", **QUIET)
     return made
 
 
 def _choices(cls: type[Request]) -> list[tuple[str, str]]:
     fields = [(info.title, name) for name, info in cls.model_fields.items() if name not in NOT_AN_AXIS]
-    return [("-", ""), ("Prompt text", PROMPT), ("Size", SIZE), *fields]
+    return [("-", ""), *((title, name) for name, title in TITLES.items()), *fields]

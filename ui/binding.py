@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from pipelines import metadata
 from pipelines.collection import LISTED
-from pipelines.requests import Request, make
+from pipelines.errors import RequestError
+from pipelines.requests import HIRES_UPSCALERS, LANCZOS, Request, extra_of, make
 from pipelines.samplers import SAMPLERS, SCHEDULES
 
-from . import progress, results
+from . import again, progress, results
 from .axes import Axes
+from .many import Many
 from .tab import Form, Page
 from .wiring import QUEUED, QUIET, alive, problem, toast, told
 
@@ -26,34 +29,66 @@ Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Prepare | None = None,
          extra: dict[str, gr.components.Component] | None = None,
          echo: dict[str, gr.components.Component] | None = None,
-         before: Callable[[gr.Button], gr.events.Dependency] | None = None, axes: Axes | None = None) -> None:
-    """Wire a tab: Generate, Stop, Skip, and picking up a running job after a reload.
+         before: Callable[[gr.Button], gr.events.Dependency] | None = None, axes: Axes | None = None,
+         many: Many | None = None) -> None:
+    """Wire a tab: Generate, Stop, Skip, Again with, and picking up a running job after a reload.
 
     prepare: makes request values from the form's values and those of `extra` (a mask editor, say), which it
     must remove. It may raise StudioError. echo: hidden boxes that take a value of the request that was sent.
-    before: makes an event of the button that runs first. axes: when one is chosen, Generate makes a grid.
+    before: makes an event of the button that runs first. axes: when one is chosen, Generate makes a grid. many:
+    when it has prompts or pictures, Generate makes all of them.
     """
-    varied = axes.boxes if axes else {}
+    axes, many = axes or Axes(), many or Many()
+    varied = {**axes.boxes, **many.boxes}
     inputs = {**form.fields, **(extra or {}), "model": page.model, **varied}
     names = list(inputs)
     outputs = [*panel.outputs, form.fields["seed"], *(echo or {}).values()]
     running = studio.current
 
-    def generate(visitor: str, shown: list, locked: bool, *values: Any) -> Iterator[dict]:
+    def generate(visitor: str, shown: list, selected: int, locked: bool, *values: Any) -> Iterator[dict]:
+        def submit(named: dict[str, Any], **who: str) -> Any:
+            chosen = {name: named.pop(name) for name in varied}
+            prompts = many.prompts(chosen, form.request) if many.boxes else []
+            pictures = many.pictures(studio, chosen)
+            if pictures and not named.get("image"):
+                named["image"] = pictures[0]
+            request = asked(named)
+            matrix = axes.matrix(request, chosen) if axes.boxes else None
+            if matrix and (prompts or pictures):
+                raise RequestError("Grid: it cannot be made of many prompts or pictures at once. Empty one of the two.")
+            if prompts or pictures:
+                return studio.submit_series(request, prompts, pictures, **who)
+            return studio.submit_matrix(matrix, **who) if matrix else studio.submit(request, **who)
+
+        yield from run(submit, visitor, shown, locked, values)
+
+    def once_more(change: str, visitor: str, shown: list, selected: int, locked: bool, *values: Any) -> Iterator[dict]:
+        def submit(named: dict[str, Any], **who: str) -> Any:
+            if not shown:
+                raise RequestError("There is no picture yet to make again.")
+            said = metadata.parse(shown[selected].infotext).for_task(form.request)
+            of_form = asked({name: value for name, value in named.items() if name not in varied}).model_dump()
+            model = said["model"] or of_form["model"]
+            return studio.submit(make(form.request, **again.values(change, form.request, {**said, "model": model},
+                                                                   of_form)), **who)
+
+        yield from run(submit, visitor, shown, False, values)
+
+    def asked(named: dict[str, Any]) -> Request:
+        return make(form.request, **_without_blanks(form.request, prepare(named) if prepare else named))
+
+    def run(submit: Callable, visitor: str, shown: list, locked: bool, values: tuple) -> Iterator[dict]:
+        """Submit what the form says, and relay the job's news. submit: (the form's values, page, owner) -> job."""
         if alive(running(visitor, form.task)):
             gr.Info("This tab is still making a picture. Wait for it, or press Stop.")
             return
         try:
-            named = dict(zip(names, values, strict=True))
-            chosen = {name: named.pop(name) for name in varied}
-            request = make(form.request, **_without_blanks(form.request, prepare(named) if prepare else named))
-            matrix = axes.matrix(request, chosen) if axes else None
-            who = {"page": visitor, "owner": results.owner_of(visitor)}
-            job = studio.submit_matrix(matrix, **who) if matrix else studio.submit(request, **who)
+            job = submit(dict(zip(names, values, strict=True)), page=visitor, owner=results.owner_of(visitor))
         except Exception as error:
             message = problem(error)
             yield progress.refuse(panel, message)
             raise toast(message) from None
+        request = getattr(job.request, "base", job.request)
         yield {**progress.begin(panel), **{box: getattr(request, name) or "" for name, box in (echo or {}).items()}}
         for update in progress.relay(panel, job, shown):
             if locked and update.get(panel.shown):
@@ -85,12 +120,15 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
             return -1
         return shown[selected].seed if seed == -1 and shown else gr.skip()
 
-    start = before(form.generate).then if before else form.generate.click
-    start(generate, [page.visitor, panel.shown, form.lock, *inputs.values()], outputs, trigger_mode="once", **QUEUED)
+    for button, handler in {form.generate: generate, **{button: partial(once_more, change)
+                                                        for change, button in panel.again.items()}}.items():
+        start = before(button).then if before else button.click
+        start(handler, [page.visitor, panel.shown, panel.selected, form.lock, *inputs.values()], outputs,
+              trigger_mode="once", **QUEUED)
     # The page itself says at once what was pressed. Said by the server, it could arrive after the relay's last word.
-    form.stop.click(None, None, panel.status, js="() => 'Stopping ...'", **QUIET)
+    form.stop.click(None, None, panel.status, js="() => atelier.word('Stopping ...')", **QUIET)
     form.stop.click(stop, page.visitor, panel.status, **QUIET)
-    form.skip.click(None, None, panel.status, js="() => 'Skipping this picture ...'", **QUIET)
+    form.skip.click(None, None, panel.status, js="() => atelier.word('Skipping this picture ...')", **QUIET)
     form.skip.click(skip, page.visitor, panel.status, **QUIET)
     form.reuse.click(reuse, [panel.shown, panel.selected], form.fields["seed"], **QUIET)
     form.lock.input(lock, [form.lock, form.fields["seed"], panel.shown, panel.selected], form.fields["seed"], **QUIET)
@@ -105,7 +143,8 @@ def filled(form: Form, parsed: metadata.Parsed) -> dict:
     if not parsed.fields:
         return {}
     common = {name: value for name, value in parsed.for_task(form.request).items() if name in Request.model_fields}
-    said = {**common, **parsed.fields}
+    said = {name: value for name, value in {**common, **parsed.fields}.items()
+            if name == "prompt" or name in form.fields and extra_of(form.request.model_fields[name])["infotext"]}
     return {form.fields[name]: value for name, value in said.items()
             if name in form.fields and value is not None}
 
@@ -113,7 +152,9 @@ def filled(form: Form, parsed: metadata.Parsed) -> dict:
 def allowed(studio: Any) -> dict[str, tuple[str, ...]]:
     """What may be chosen by name, for reading a picture's text; a VAE with or without its file's ending."""
     names = [entry.name for entry in studio.collection.vaes()]
+    learned = studio.upscalers.names()[1:]
     return {"sampler": tuple(SAMPLERS), "schedule": tuple(SCHEDULES),
+            "hires_upscaler": (*HIRES_UPSCALERS, *learned), "upscaler": (LANCZOS, *learned),
             "vae": (*names, *(f"{name}{LISTED}" for name in names))}
 
 

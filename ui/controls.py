@@ -9,6 +9,8 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.requests import HIRES_UPSCALERS
+
 from .tab import Form
 from .wiring import QUIET
 
@@ -171,6 +173,10 @@ def _vae_choices(studio: Any) -> list[tuple[str, str]]:
 def sampling(form: Form) -> None:
     """Sampler, schedule, clip skip and batch size; one prompt a line."""
     with gr.Row():
+    upscaler = form.fields["hires_upscaler"]
+    upscaler.choices += [(name, name) for name in studio.upscalers.names()[1:]]
+    upscaler.focus(lambda: gr.Dropdown(choices=[*HIRES_UPSCALERS, *studio.upscalers.names()[1:]]), None, upscaler,
+                   **QUIET)
         form.add("sampler", min_width=120)
         form.add("schedule", min_width=120)
     with gr.Row():
@@ -179,7 +185,7 @@ def sampling(form: Form) -> None:
     form.add("prompt_lines")
 
 
-def second_pass(form: Form) -> None:
+def second_pass(form: Form, studio: Any) -> None:
     """Hires fix: the picture is drawn again at a larger size."""
     names = [name for name in form.request.model_fields if name.startswith("hires_")]
     with gr.Accordion("Larger, in a second pass (hires fix)", open=False, elem_classes="more",

@@ -37,13 +37,13 @@ def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrid
     """Choose the component by the field's type. overrides: keyword arguments of the component."""
     (low, high), step = bounds(info), extra_of(info)["step"]
     common = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id, **overrides}
-    choices = choices_of(name, info)
+    choices = common.pop("choices", None) or choices_of(name, info)
+    if info.annotation == tuple[str, ...]:
+        return gr.Dropdown(choices, multiselect=True, **{**common, "value": list(value or ())})
     if choices and info.default is None and value is None:  # nothing chosen means "like the others"
         return gr.Dropdown([("Same as above", ""), *choices], filterable=False, **{**common, "value": ""})
     if choices:
         return gr.Dropdown(choices, filterable=False, **common)
-    if info.annotation == tuple[str, ...]:
-        return gr.Dropdown(multiselect=True, **{**common, "value": list(value or ())})
     if info.annotation is bool:
         return gr.Checkbox(**common)
     if high is not None and value is not None and step and (high - low) / step <= SLIDER_POSITIONS:

@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipelines.settings import LOOPBACK
 
 MAX_UPLOAD_BYTES = 64 * 2**20  # one request; the editor sends several files of at most 20 MB together
+OWN_UPLOAD_BYTES = 2 * 2**30  # on a page that others cannot reach: pictures to train on, or a zip of them
 MAX_BODY_BYTES = 2 * 2**20  # every other request carries text only
 MAX_PIXELS = 4096 * 4096
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -123,13 +124,14 @@ class Guard:
     """ASGI middleware that refuses what does not belong to a page of ours.
 
     hosts: the names we answer to. files_dir: the only folder that may be read over `file=`.
-    throttle: None when no password is asked for.
+    throttle: None when no password is asked for. upload_bytes: most that one upload may bring.
     """
 
     app: ASGIApp
     hosts: Hosts
     files_dir: Path
     throttle: Throttle | None = None
+    upload_bytes: int = MAX_UPLOAD_BYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or hand it on with a bounded body and without headers anyone can forge."""
@@ -141,7 +143,7 @@ class Guard:
         answering = _Answering(send, secure=headers.get("x-forwarded-proto", scope["scheme"]) == "https")
         try:
             self._check(scope, headers)
-            receive = await _bounded(scope, headers, receive)
+            receive = await _bounded(scope, headers, receive, self.upload_bytes)
             kept = [header for header in scope["headers"] if self._is_believed(*header)]
             await self.app({**scope, "headers": kept}, receive, answering)
         except Refused as refused:
@@ -214,10 +216,10 @@ class _Answering:
         return cookie if is_secure or not self._secure else f"{cookie}; Secure"
 
 
-async def _bounded(scope: Scope, headers: Headers, receive: Receive) -> Receive:
+async def _bounded(scope: Scope, headers: Headers, receive: Receive, upload_bytes: int) -> Receive:
     """Return a receive function that never gives more than the cap; raise Refused for a body that holds a link."""
     is_upload = scope["path"].rstrip("/") == "/gradio_api/upload"
-    limit = MAX_UPLOAD_BYTES if is_upload else MAX_BODY_BYTES
+    limit = upload_bytes if is_upload else MAX_BODY_BYTES
     text = f"The request is over the maximum allowed size of {limit // 2**20} MB."
     declared = headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared) > limit:

@@ -13,12 +13,13 @@ from typing import Any
 from pipelines.errors import StudioError
 from pipelines.settings import Settings
 
-from .guard import ANY_ADDRESS, Guard, Hosts, Throttle
+from .guard import ANY_ADDRESS, MAX_UPLOAD_BYTES, OWN_UPLOAD_BYTES, Guard, Hosts, Throttle
 from .sharing import Credentials, Link, checker, close_tunnel, credentials, open_tunnel
 
 PORTS_TRIED = 100
 QUEUE_SIZE = 32
 MAX_FILE_SIZE = "20mb"
+OWN_FILE_SIZE = "1gb"  # on a page that others cannot reach: a zip of pictures to train on
 
 
 @dataclass
@@ -52,7 +53,8 @@ def launch(demo: Any, settings: Settings, *, port: int | None = None, throttle: 
     throttle, hosts = throttle or Throttle(), Hosts(settings.host)
     wanted = settings.port if port is None else port
     port = free_port(settings.host, wanted)
-    guard = {"hosts": hosts, "throttle": throttle if login else None}
+    guard = {"hosts": hosts, "throttle": throttle if login else None,
+             "upload_bytes": MAX_UPLOAD_BYTES if settings.is_public else OWN_UPLOAD_BYTES}
     _serve(demo, settings, port, guard, checker(login, throttle) if login else None)
     shown = "127.0.0.1" if settings.host in ANY_ADDRESS else settings.host
     running = Running(demo, f"http://{_bracketed(shown)}:{port}/", hosts, login)
@@ -115,7 +117,8 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
         app_kwargs={"middleware": [Middleware(Guard, files_dir=cache_dir, **guard)], "openapi_url": None},
         allowed_paths=[str(data_dir)],  # what a handler may hand out; visitors read from the cache only (see Guard)
         blocked_paths=[str(path) for path in private if not cache_dir.is_relative_to(path)],
-        max_file_size=MAX_FILE_SIZE, show_error=False, enable_monitoring=False, run_history=False, mcp_server=False,
+        max_file_size=MAX_FILE_SIZE if settings.is_public else OWN_FILE_SIZE, show_error=False,
+        enable_monitoring=False, run_history=False, mcp_server=False,
         ssr_mode=False, pwa=False, strict_cors=True, footer_links=["settings"],
         theme=theme.THEME, css=theme.CSS, head=theme.HEAD,
         # Only leaves out a look at the page with a limit of 3 s, which a busy machine misses; that the server answers

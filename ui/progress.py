@@ -74,7 +74,8 @@ def relay(panel: Panel, job: Any, earlier: list[Shown], raise_failure: bool = Tr
             case events.Loading(title):
                 update[panel.status] = f"Loading {title} ..."
             case events.Finished():
-                update |= {panel.status: finished_line(event), panel.bar: bar("done"),
+                many = request is not job.request
+                update |= {panel.status: finished_line(event, many), panel.bar: bar("done"),
                            **_settled(panel, made, earlier, best)}
             case events.Failed(error):
                 failure = problem(error)
@@ -142,10 +143,12 @@ def waiting_line(position: int) -> str:
     return f"Waiting: {position} {'job' if position == 1 else 'jobs'} before this one"
 
 
-def finished_line(event: events.Finished) -> str:
-    """How a run ended and what it left."""
+def finished_line(event: events.Finished, many: bool = False) -> str:
+    """How a run ended and what it left. many: it was a grid or a series, which goes on when it is asked for again."""
     count = sum(not record.is_grid for record in event.records)
     pictures = f"{count} {'picture' if count == 1 else 'pictures'}"
+    if event.stopped and not count:
+        return "Stopped before the first picture was ready."
     if event.stopped:
-        return f"Stopped. {pictures} kept." if count else "Stopped before the first picture was ready."
+        return f"Stopped. {pictures} kept.{' Generate goes on from here.' if many else ''}"
     return f"{pictures} in {event.seconds:.1f} s"

@@ -14,12 +14,16 @@ from PIL import Image
 
 from pipelines.errors import StudioError
 from pipelines.events import Record
+from pipelines.requests import TASKS
 
+from . import again, compare
+from .compare import Comparison
 from .wiring import QUEUED, QUIET, alive, guarded
 
 THUMBNAIL_SIDE_PX = 256
 STRIP_LENGTH = 60  # this run's pictures, all of them, then earlier ones of today
 SEND_LABELS = {"txt2img": "Text to image", "img2img": "Image to image", "inpaint": "Inpaint",
+               "upscale": "Upscale",
                "image_info": "Image info"}
 
 
@@ -88,7 +92,6 @@ class Panel:
     bar: gr.HTML
     notices: gr.Textbox
     picture: gr.Image
-    slider: gr.ImageSlider | None
     empty: gr.Column
     strip: gr.Gallery
     download: gr.DownloadButton
@@ -97,14 +100,15 @@ class Panel:
     selected: gr.State
     delete: gr.Button
     send: dict[str, gr.Button] = field(default_factory=dict)
-    compare: gr.Button | None = None
+    again: dict[str, gr.Button] = field(default_factory=dict)
+    comparison: Comparison | None = None
 
     @property
     def outputs(self) -> list[gr.components.Component]:
         """What a run may change."""
         found = [self.status, self.bar, self.notices, self.picture, self.empty, self.strip, self.download,
                  self.delete, self.infotext, self.shown, self.selected]
-        return found if self.slider is None else [*found, self.slider]
+        return [*found, *(self.comparison.outputs if self.comparison else [])]
 
     def show(self, shown: list[Shown], selected: int) -> dict:
         """Fill the strip and make one of its pictures the large one."""
@@ -126,21 +130,17 @@ class Panel:
                 self.delete: gr.Button(interactive=True), **self.uncovered()}
 
     def uncovered(self) -> dict:
-        """Take the before/after slider away from the picture."""
-        return {} if self.slider is None else {self.slider: gr.ImageSlider(visible=False)}
+        """Take the slider that compares two pictures away."""
+        return self.comparison.closed() if self.comparison else {}
 
 
-def panel(task: str, lines: tuple, fill_empty: Callable[[], Any], comparable: bool = False) -> Panel:
+def panel(task: str, lines: tuple, fill_empty: Callable[[], Any]) -> Panel:
     """Build the right side of a tab. fill_empty: builds what an empty result area shows."""
-    slider = compare_button = None
     with gr.Column(elem_classes="stage", min_width=0):
         picture = gr.Image(label="Picture", show_label=False, interactive=False, format="jpeg", type="filepath",
                            buttons=["fullscreen"], elem_classes="picture", elem_id=f"{task}-picture",
                            alt_text="The selected picture, or a preview of the one being made")
-        if comparable:
-            slider = gr.ImageSlider(label="Before and after", show_label=False, interactive=False, visible=False,
-                                    type="filepath", format="png", buttons=["fullscreen"],
-                                    elem_classes="before-after", elem_id=f"{task}-before-after")
+        slider = compare.slider(task)
         with gr.Column(elem_classes="empty", min_width=0) as empty:
             fill_empty()
     strip = gr.Gallery(label="Pictures of today", show_label=False, columns=8, rows=1, allow_preview=False,
@@ -150,45 +150,29 @@ def panel(task: str, lines: tuple, fill_empty: Callable[[], Any], comparable: bo
         gr.Markdown("Send to", elem_classes="send-label")
         send = {name: gr.Button(label, size="sm", min_width=60, elem_id=f"{task}-send-{name}")
                 for name, label in SEND_LABELS.items() if name != task}
-        if comparable:
-            compare_button = gr.Button("Compare", size="sm", min_width=60, elem_id=f"{task}-compare")
+        comparison = compare.buttons(task, slider)
         download = gr.DownloadButton("Download", size="sm", min_width=60, interactive=False,
                                      elem_id=f"{task}-download")
         delete = gr.Button("Delete", size="sm", min_width=60, interactive=False, elem_id=f"{task}-delete")
+    again_with = again.row(task, TASKS[task])
     infotext = gr.Textbox("", label="Settings of this picture", lines=3, max_lines=3, interactive=False,
                           buttons=["copy"], elem_classes="infotext", elem_id=f"{task}-infotext")
-    made = Panel(task, *lines, picture, slider, empty, strip, download, infotext, gr.State([]), gr.State(0), delete,
-                 send, compare_button)
+    made = Panel(task, *lines, picture, empty, strip, download, infotext, gr.State([]), gr.State(0), delete,
+                 send, again_with, comparison)
 
-    def choose(shown: list[Shown], event: gr.SelectData) -> dict:
-        return made.select(shown, event.index)
+    def choose(shown: list[Shown], pinned: Shown | None, is_open: bool, event: gr.SelectData) -> dict:
+        update = made.select(shown, event.index)
+        if is_open and pinned and 0 <= event.index < len(shown):  # the pinned picture stays beside whatever is chosen
+            update |= comparison.opened(pinned.path, shown[event.index].path)
+        return update
 
-    strip.select(choose, made.shown, made.outputs, **QUIET)
+    strip.select(choose, [made.shown, comparison.pinned, comparison.is_open], made.outputs, **QUIET)
     return made
 
 
 def hint(text: str) -> Callable[[], Any]:
     """What an empty result area says."""
     return lambda: gr.Markdown(text, elem_classes="hint")
-
-
-def compare(studio: Any, panel: Panel, image_id: gr.Textbox) -> None:
-    """Let the Compare button lay the source over the selected result, with a slider between them."""
-    open_now = gr.State(False)
-
-    def toggle(is_open: bool, shown: list[Shown], selected: int, source_id: str) -> tuple[Any, bool]:
-        if is_open or not shown or not source_id:
-            return gr.ImageSlider(visible=False), False
-        result = shown[selected].path
-        try:
-            with Image.open(result) as image:
-                before = studio.images.open(source_id).convert("RGB").resize(image.size)
-        except (StudioError, OSError):
-            return gr.ImageSlider(visible=False), False
-        path = save_pil_to_cache(before, get_upload_folder(), format="png")
-        return gr.ImageSlider((path, result), visible=True), True
-
-    panel.compare.click(toggle, [open_now, panel.shown, panel.selected, image_id], [panel.slider, open_now], **QUIET)
 
 
 # Asks first. The answer travels in the place of the visitor's id: nobody in particular owns nothing.

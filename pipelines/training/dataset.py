@@ -37,7 +37,8 @@ class Picture:
     """A picture of a dataset. name: relative to its folder, with /. digest: SHA-256 of the file, "" when unread.
 
     width, height: px as read, after the EXIF turn. verdict: ok, mended or left out. reasons: why, in plain words.
-    mask: a white-is-learned file beside it. weight: of its loss; is_prior: of the regularisation pictures.
+    tokens: of the caption, 0 when not counted. mask: a white-is-learned file beside it. weight: of its loss;
+    is_prior: of the regularisation pictures.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Picture:
     width: int = 0
     height: int = 0
     caption: str = ""
+    tokens: int = 0
     verdict: str = "ok"
     reasons: tuple[str, ...] = ()
     mask: Path | None = None
@@ -175,7 +177,8 @@ def _captioned(picture: Picture, caption: captions.Caption, count_tokens: CountT
     if tokens > TOKEN_LIMIT:
         reasons.append(f"the caption has {tokens} tokens; what is beyond {TOKEN_LIMIT} is not read")
     mended = picture.verdict == "mended" or any("UTF-8" in reason for reason in caption.reasons)
-    return replace(picture, caption=caption.text, reasons=tuple(reasons), verdict="mended" if mended else "ok")
+    return replace(picture, caption=caption.text, tokens=tokens, reasons=tuple(reasons),
+                   verdict="mended" if mended else "ok")
 
 
 def _without_duplicates(pictures: list[Picture], hashes: list[np.ndarray | None]) -> list[Picture]:

@@ -10,7 +10,7 @@ from pipelines.control import Control
 from pipelines.errors import Cancelled, RequestError
 from pipelines.events import ImageReady, StepDone
 from pipelines.models import EMBEDDED
-from pipelines.requests import Img2Img, Upscale, changed, make
+from pipelines.requests import Img2Img, Txt2Img, Upscale, changed, make
 from pipelines.settings import load
 from pipelines.studio import Studio
 from tests.pipelines.test_generate import components, events, pictures, same
@@ -195,6 +195,21 @@ def test_a_result_beyond_the_limits_is_refused_before_anything_is_made(studio):
         studio.submit(make(Upscale, image=wide.id, scale=4.0))
 
 
+def test_a_second_pass_beyond_main_memory_is_refused_before_it_takes_the_machine_down(sd, monkeypatch):
+    from time import perf_counter
+
+    from pipelines.errors import OutOfMemory
+
+    monkeypatch.setattr("pipelines.device.host_free_bytes", lambda: 200_000_000)
+    request = make(Txt2Img, prompt="a", seed=1, steps=4, sampler="Euler", schedule="Automatic", guidance_scale=5.0,
+                   width=1024, height=1024, hires_scale=4.0)
+    begin = perf_counter()
+    with pytest.raises(OutOfMemory, match="4096x4096 px, which is hires scale 4. Try 2.8. About .* GB would be needed"):
+        events(sd, request)
+    assert perf_counter() - begin < 1
+    assert pictures(sd, make(Upscale, **BASE), {"a": smooth()}, task="img2img")  # tiles need little, however large
+
+
 # Learned upscalers
 
 def test_files_of_learned_upscalers_are_found_by_name_and_no_others(tmp_path):
@@ -218,8 +233,6 @@ def test_without_the_package_a_learned_upscaler_is_a_sentence(studio, monkeypatc
     image = studio.images.add(smooth())
     with pytest.raises(RequestError, match="sharp is a learned one and needs the package no_such_package"):
         studio.submit(make(Upscale, image=image.id, upscaler="sharp"))
-    from pipelines.requests import Txt2Img
-
     text = make(Txt2Img, prompt="a", hires_scale=2.0, hires_upscaler="sharp")
     with pytest.raises(RequestError, match="Hires upscaler: sharp is a learned one"):
         studio.submit(text)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipelines.settings import load
 from tests.ui.small_page import SECRET_DETAIL, call, file_data, small_page, upload
-from ui.guard import MAX_BODY_BYTES, MAX_UPLOAD_BYTES, Hosts, Throttle, limit_decoders
+from ui.guard import MAX_BODY_BYTES, OWN_UPLOAD_BYTES, Hosts, Throttle, limit_decoders
 from ui.launch import Running, launch
 
 
@@ -43,6 +43,17 @@ def running(data_dir: Path) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def url(running: Running) -> str:
     return running.url
+
+
+@pytest.fixture(scope="module")
+def guest(running: Running, data_dir: Path) -> Iterator[httpx.Client]:
+    """Somebody who has logged in to a page that others can reach."""
+    settings = load(["--data-dir", str(data_dir), "--host", "0.0.0.0", "--auth", "ann:a good password 1"], {})
+    server = launch(small_page(), settings, port=0)
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        client.post("login", data={"username": "ann", "password": "a good password 1"}).raise_for_status()
+        yield client
+    server.close()
 
 
 @pytest.fixture
@@ -198,15 +209,20 @@ def test_large_requests_are_refused(url: str) -> None:
         answer = httpx.post(f"{url}gradio_api/queue/join", content=body)
         assert answer.status_code == 413 and is_plain(answer)
     assert httpx.post(f"{url}login", content=large).status_code == 413
-    assert httpx.post(f"{url}gradio_api/upload", files={"files": ("a", b"0" * 21_000_000)}).status_code == 413
     port = int(url.rsplit(":", 1)[1].strip("/"))
     with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:  # refused before a byte of it is sent
         raw.sendall(f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-                    f"Content-Length: {MAX_UPLOAD_BYTES + 1}\r\n\r\n".encode())
+                    f"Content-Length: {OWN_UPLOAD_BYTES + 1}\r\n\r\n".encode())
         assert raw.recv(100).startswith(b"HTTP/1.1 413")
 
 
-def test_an_upload_without_a_length_is_cut_off_and_leaves_nothing(url: str, data_dir: Path) -> None:
+def test_a_zip_of_photos_may_be_uploaded_where_nobody_else_can_and_not_by_guests(url: str, guest: httpx.Client) -> None:
+    photos = {"files": ("a", b"0" * 21_000_000)}
+    assert httpx.post(f"{url}gradio_api/upload", files=photos, timeout=60).status_code == 200
+    assert guest.post("gradio_api/upload", files=photos).status_code == 413
+
+
+def test_an_upload_without_a_length_is_cut_off_and_leaves_nothing(guest: httpx.Client, data_dir: Path) -> None:
     def parts() -> Iterator[bytes]:
         for number in range(5):
             yield (f'--x\r\nContent-Disposition: form-data; name="files"; filename="{number}.png"\r\n\r\n').encode()
@@ -216,7 +232,7 @@ def test_an_upload_without_a_length_is_cut_off_and_leaves_nothing(url: str, data
 
     before = set((data_dir / "cache").rglob("*"))
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
-    answer = httpx.post(f"{url}gradio_api/upload", content=parts(), headers=headers, timeout=30)
+    answer = guest.post("gradio_api/upload", content=parts(), headers=headers)
     assert answer.status_code == 413 and is_plain(answer)
     assert set((data_dir / "cache").rglob("*")) == before
 

@@ -10,7 +10,7 @@ import gradio as gr
 from pipelines.errors import RequestError
 from pipelines.requests import Img2Img
 
-from .. import axes, controls, progress, results, source
+from .. import axes, compare, controls, many, presets, progress, results, source, styles
 from ..binding import bind
 from ..tab import Page, Receiver, Tab
 
@@ -32,18 +32,21 @@ def build(studio: Any, page: Page) -> None:
                 form.add("resize_mode")
                 controls.sampling(form)
                 controls.loras(form, studio)
+                styles.picker(form, studio)
             controls.fine_tuning(form)
             varied = axes.axes(form, studio)
+            at_once = many.many(form, with_pictures=True)
+            presets.presets(form)
         with gr.Column(elem_classes="results", min_width=0):
             panel = results.panel(form.task, lines, results.hint("Choose a picture, say what it should "
-                                                                 "become, and press **Generate**."), comparable=True)
+                                                                 "become, and press **Generate**."))
     form.fields["image"] = form.keep("image", given.image_id)
     given.size = form.fields["width"], form.fields["height"]
     given.wire(studio, page.model)
-    results.compare(studio, panel, given.image_id)
+    compare.wire(studio, panel, given.image_id)
     page.returning.append((given.again(studio), [given.image_id], given.outputs))
     page.receivers[form.task] = Receiver(partial(given.take, studio), given.outputs)
-    bind(studio, page, form, panel, prepare=_checked, axes=varied)
+    bind(studio, page, form, panel, prepare=_checked, axes=varied, many=at_once)
     page.forms[form.task], page.panels[form.task] = form, panel
 
 

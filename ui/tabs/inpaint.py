@@ -17,7 +17,7 @@ from pipelines.errors import RequestError, StudioError
 from pipelines.images.mask import from_upload
 from pipelines.requests import Inpaint
 
-from .. import controls, progress, results, source
+from .. import compare, controls, presets, progress, results, source, styles
 from ..binding import bind
 from ..mask_editor import LAYERS_ONLY, layer_files, mask_editor, painted_mask, tinted
 from ..tab import Page, Receiver, Tab
@@ -44,12 +44,12 @@ def build(studio: Any, page: Page) -> None:
         with gr.Column(elem_classes="results", min_width=0):
             panel = results.panel(form.task, lines, results.hint(
                 "Choose a picture, paint over what should change, say what should be there, and press "
-                "**Generate**. Everything else stays exactly as it is."), comparable=True)
+                "**Generate**. Everything else stays exactly as it is."))
     form.fields["image"] = form.keep("image", given.image_id)
     form.keep("mask", mask.last)
     given.size = form.fields["width"], form.fields["height"]
     given.wire(studio, page.model)
-    results.compare(studio, panel, given.image_id)
+    compare.wire(studio, panel, given.image_id)
     _wire_mask(studio, given, mask, panel, upload, clear, onward)
     page.returning.append((_again(studio, given, mask), [given.image_id, mask.last], given.outputs))
     page.receivers[form.task] = Receiver(partial(given.take, studio), given.outputs)
@@ -97,6 +97,7 @@ def _knobs(form: controls.Form, studio: Any) -> None:
             form.add("soft_mask", min_width=120)
         controls.sampling(form)
         controls.loras(form, studio)
+        styles.picker(form, studio)
     with gr.Accordion("Extend the picture", open=False, elem_classes="more", elem_id="inpaint-extend"):
         with gr.Row():
             form.add("outpaint_left", min_width=120)
@@ -105,6 +106,7 @@ def _knobs(form: controls.Form, studio: Any) -> None:
             form.add("outpaint_top", min_width=120)
             form.add("outpaint_bottom", min_width=120)
     controls.fine_tuning(form)
+    presets.presets(form)
 
 
 def _whole_mask(studio: Any, painted: list | None, kept: str, size: tuple[int, int]) -> Image.Image | None:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from pipelines.requests import Txt2Img
 
-from .. import axes, controls, examples, progress, results
+from .. import axes, compare, controls, examples, many, presets, progress, results, styles
 from ..binding import bind
 from ..tab import Page, Tab
 
@@ -26,13 +26,17 @@ def build(studio: Any, page: Page) -> None:
             with controls.more(form):
                 controls.sampling(form)
                 controls.loras(form, studio)
-            controls.second_pass(form)
+                styles.picker(form, studio)
+            controls.second_pass(form, studio)
             controls.fine_tuning(form)
             varied = axes.axes(form, studio)
+            at_once = many.many(form)
+            presets.presets(form)
         with gr.Column(elem_classes="results", min_width=0):
             cards: list[tuple[gr.Button, dict]] = []
             panel = results.panel(form.task, lines, lambda: cards.extend(examples.cards(studio, form.task)))
-    bind(studio, page, form, panel, axes=varied)
+    compare.wire(studio, panel)
+    bind(studio, page, form, panel, axes=varied, many=at_once)
     for button, example in cards:
         _wire(form, button, example)
     page.forms[form.task], page.panels[form.task] = form, panel

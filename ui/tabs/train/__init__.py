@@ -14,7 +14,12 @@ from . import knobs, pictures, watch, weights
 
 
 def build(studio: Any, page: Page) -> None:
-    """Build the tab inside the current Blocks."""
+    """Build the tab inside the current Blocks; only a sentence where visitors may not train, so that they can call
+    nothing of it: not even look at pictures and runs."""
+    refusal = studio.training_refusal
+    if refusal:
+        gr.Markdown(refusal, elem_classes="hint", elem_id="train-refused")
+        return
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="ask", min_width=0):
             data = pictures.build(studio, page)

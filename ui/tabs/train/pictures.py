@@ -25,8 +25,8 @@ from .knobs import number
 SHOWN = 60  # pictures whose crops are shown
 SIDE_PX = 320
 TAGS = 200
-HEADERS = ["picture", "verdict", "trained at", "caption"]
-WIDTHS = ["22%", "22%", "18%", "38%"]
+HEADERS = ["picture", "verdict", "trained at", "tokens", "caption"]
+WIDTHS = ["20%", "20%", "16%", "11%", "33%"]
 CAPTION = HEADERS.index("caption")
 Rows = list[list[str]]
 
@@ -86,7 +86,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
             return (str(error) if isinstance(error, StudioError) else "This model cannot be trained here.", [], [], [],
                     [], [], [], 0)
         rows = [[one.name, ": ".join(filter(None, (one.verdict, "; ".join(one.reasons)))),
-                 f"{size[0]} × {size[1]} px" if size else "", one.caption]
+                 f"{size[0]} × {size[1]} px" if size else "", str(one.tokens), one.caption]
                 for one, size in zip(found, sizes, strict=True)]
         used = sum(one.used for one in found)
         return _found(found), small, small, rows, _tags(rows), rows, [], used

@@ -1,0 +1,69 @@
+"""The Train tab's words and rules, without a browser."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from pipelines.errors import RequestError
+from pipelines.settings import load
+from pipelines.studio import Studio
+from pipelines.training.request import TrainLora, from_table
+from ui import shell
+from ui.tabs.train import knobs, pictures
+
+SMALL = SimpleNamespace(native_size=128, unet_parameters=20_000_000)
+CHOSEN = dict(goal="style", length="fast", steps="", rank="", batch_size="", method="lora", optimizer="adamw",
+              accumulation=1)
+
+
+def test_the_knobs_are_said_in_numbers():
+    line = knobs.meaning(SMALL, 24, CHOSEN)
+    assert line.startswith("24 pictures, 720 steps of 8: each is seen about 240 times. Learns rank 16, alpha 16")
+    assert "100 steps" in knobs.meaning(SMALL, 24, {**CHOSEN, "steps": "100"})
+    assert "all weights" in knobs.meaning(SMALL, 24, {**CHOSEN, "method": "full"})
+    assert knobs.meaning(SMALL, 0, CHOSEN) == ""
+
+
+@pytest.mark.parametrize(("typed", "said"), [("many", "Steps: 'many' is no number"), ("-3", "out of its range")])
+def test_what_is_no_number_is_said_beside_the_knobs(typed, said):
+    assert said in knobs.meaning(SMALL, 24, {**CHOSEN, "steps": typed})
+
+
+def test_what_is_typed_becomes_a_config_and_comes_back_as_it_was(tmp_path):
+    fields = ("name", "rank", "learning_rate", "flip", "sample_prompts", "prior_data")
+    typed = ("mine", "8", "0.0002", True, "a cat\n\n a dog ", "")
+    given = knobs.given(fields, typed)
+    assert given["sample_prompts"] == ("a cat", "a dog") and given["rank"] == 8
+    config = from_table({"model": "demo", "data": "d", "output": "o", **given}, tmp_path)
+    form = dict(zip(fields, fields, strict=True))  # names stand in for the controls
+    assert knobs.filled(None, form, config) == dict(zip(fields, ("mine", "8", "0.0002", True, "a cat\na dog", ""),
+                                                        strict=True))
+    assert "rank" not in knobs.given(("name", "rank"), ("mine", ""))
+    with pytest.raises(RequestError, match="Rank"):
+        knobs.given(("rank",), ("high",))
+
+
+def test_every_field_of_the_form_is_one_of_a_run():
+    assert {name for names in (*knobs.GROUPS.values(), *knobs.FRONT) for name in names} <= set(TrainLora.model_fields)
+    assert set(knobs.FORECAST_OF) <= set(TrainLora.model_fields)
+
+
+def test_pictures_that_are_left_out_have_no_tags():
+    rows = [["a.png", "ok", "64 × 64 px", "4", "a cat, ink"], ["b.png", "left out: too small", "", "4", "a dog, ink"]]
+    assert pictures._tags(rows) == [["a cat", 1], ["ink", 1]]
+
+
+def test_visitors_can_call_nothing_of_training_unless_the_owner_lets_them(tmp_path, sd_folder):
+    def ids(*flags: str) -> set[str]:
+        studio = Studio(load(["--data-dir", str(tmp_path / str(len(flags))), "--model", str(sd_folder), *flags], {}))
+        try:
+            demo = shell.build(studio)
+        finally:
+            studio.close()
+        return {block.elem_id for block in demo.blocks.values() if str(block.elem_id).startswith("train-")}
+
+    public = ("--host", "0.0.0.0", "--auth", "ann:a good password 1")
+    assert ids(*public) == {"train-refused"}
+    assert "train-start" in ids(*public, "--guests-may-train")
