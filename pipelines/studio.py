@@ -7,17 +7,20 @@ so that infotext, index and answers agree.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import merging, models, samplers
+from . import abilities, forecast, merging, models, samplers
+from .adapters import find
 from .collection import Collection
 from .datasets import Datasets
 from .downloads import Download
 from .errors import RequestError, StudioError
 from .events import Record
+from .families import FAMILIES
 from .images import geometry
-from .images.store import ImageStore
+from .images.store import ImageStore, StoredImage
 from .jobs import Job, JobQueue
 from .lab import pages as lab_pages
 from .lab.shelf import Shelf
@@ -26,18 +29,33 @@ from .library.embeddings import named
 from .matrix import Matrix, check
 from .merging import MergeLora
 from .models import ModelCard
+from .prompts.marks import Mark, marks
+from .prompts.styles import Style, Styles, styled
 from .prompts.tokens import Tokens, count
 from .prompts.wildcards import Wildcards
-from .requests import MAX_PIXELS, Img2Img, Inpaint, Request, Txt2Img, changed, make, task_of
+from .requests import (
+    MAX_PIXELS,
+    MAX_SIDE,
+    MAX_UPSCALED_SIDE,
+    Img2Img,
+    Inpaint,
+    Request,
+    Txt2Img,
+    Upscale,
+    changed,
+    make,
+    task_of,
+)
 from .results import Results
 from .runs import Runs, TrainRun
+from .series import Series, vary
 from .settings import Settings
 from .training.request import TrainLora
+from .upscalers import Upscalers
 from .worker import LoadModel, Resident, Worker
 
 TRAIN = "train"
 MAX_IMAGES = 256  # of one job
-MAX_SIDE = 4096  # px of a picture made by hires fix
 
 
 @dataclass(frozen=True)
@@ -57,13 +75,14 @@ class Studio:
         self.settings = settings
         self.images = ImageStore(settings.data_dir / "inputs")
         self.results = Results(settings.data_dir / "outputs", settings.embed_metadata)
-        self.wildcards = Wildcards(settings.data_dir / "wildcards")
+        self.styles = Styles(settings.data_dir / "styles.csv")
+        self.upscalers = Upscalers(settings)
         self.collection = Collection(settings)
         self.datasets = Datasets(settings.data_dir / "datasets", settings.dataset_dir)
         self.runs = Runs(settings.data_dir / "runs", settings.data_dir / "loras")
         self.lab_shelf = Shelf(settings, self.datasets, self.collection)
         self._worker = Worker(settings, self.images, self.results, self.runs, self.collection,
-                              self.lab_shelf)
+                              self.upscalers)
         self._queue = JobQueue(self._worker)
         for run in self.runs.cards():  # begun before a restart: its process still has the device
             if run.state.how == "running":
@@ -113,10 +132,32 @@ class Studio:
                 "guidance_scale": card.guidance_scale, "width": card.native_size, "height": card.native_size}
 
     def tokens(self, text: str, model: str | None = None) -> Tokens:
-        """Count a prompt's tokens as the model's own tokenizer does."""
+        """Count a prompt's tokens as the model's own tokenizer does; no limit is known where the library counts."""
+        if FAMILIES[self.card(model).family].stock:
+            return Tokens(0, 0, text, "")
         known = {entry.name: entry.facts["vectors"] for entry in named(self.collection.library.entries(), [text])
                  if not entry.fault}
         return count(text, models.tokenizer_folder(self.card(model), self.settings.data_dir), names=known)
+
+    def marks(self, text: str) -> tuple[Mark, ...]:
+        """What a prompt gets wrong: brackets without a partner, names that nothing here answers to."""
+        loras = self.collection.library.entries(kind="lora")
+        return marks(text, is_lora=lambda name: find.named(loras, name) is not None, is_wildcard=self.wildcards.has)
+
+    @property
+    def wildcards(self) -> Wildcards:
+        """The wildcard files, as they lie on the disk at this moment."""
+        return Wildcards(self.settings.data_dir / "wildcards")
+
+    def save_styles(self, *styles: Style) -> None:
+        """Add or replace styles. Raises StudioError for a bad name, and where others can reach the page."""
+        self.collection.refuse_guests()
+        self.styles.save(*styles)
+
+    def delete_style(self, name: str) -> None:
+        """Forget a style. Raises StudioError where others can reach the page."""
+        self.collection.refuse_guests()
+        self.styles.delete(name)
 
     def load_model(self, name: str, page: str | None = None) -> Job:
         """Bring a checkpoint into memory, in its turn."""
@@ -139,12 +180,42 @@ class Studio:
 
     def submit_matrix(self, matrix: Matrix, page: str | None = None, owner: str = "") -> Job:
         """Check every cell of an X/Y/Z grid and put it into the queue. Submitted again after a stop, it goes on."""
-        base = self.resolve(matrix.base)
-        matrix = replace(matrix, base=base)
-        check(matrix)
-        for _, cell in matrix.cells():
-            self.resolve(cell)
-        return self._queue.submit(matrix, task_of(base), page, owner)
+        def build(base: Request) -> Matrix:
+            made = replace(matrix, base=self.resolve(base))
+            check(made)
+            for _, cell in made.cells():
+                self.resolve(cell)
+            return made
+
+        return self._submit_many(matrix.base, build, page, owner)
+
+    def submit_series(self, base: Request, prompts: Sequence[dict[str, Any]] = (), pictures: Sequence[str] = (),
+                      page: str | None = None, owner: str = "") -> Job:
+        """Make a picture of every prompt (values of the request's fields) and of every stored picture, as one job.
+
+        Submitted again after a stop, it goes on.
+        """
+        def build(base: Request) -> Series:
+            asked = [self.resolve(one) for one in vary(base, prompts, pictures)]
+            return Series(base, tuple(changed(one, prompt=prompt, prompt_lines=False)
+                                      for one in asked for prompt in one.prompts))
+
+        return self._submit_many(base, build, page, owner)
+
+    def _submit_many(self, base: Request, build: Callable[[Request], Matrix | Series], page: str | None,
+                     owner: str) -> Job:
+        """Put a grid or a series into the queue; one with a random seed takes that of the same one that was stopped."""
+        last = self.current(page, task_of(base)) if page else None
+        if base.seed == -1 and last is not None and last.stopped and isinstance(last.request, Matrix | Series):
+            again = build(changed(base, seed=last.request.base.seed))
+            if again == last.request:
+                return self._queue.submit(again, task_of(base), page, owner)
+        seed = secrets.randbelow(2**32) if base.seed == -1 else base.seed
+        return self._queue.submit(build(changed(base, seed=seed)), task_of(base), page, owner)
+
+    def forecast(self, requests: Iterable[Request], owner: str | None = None) -> float | None:
+        """Seconds that concrete requests will take, or None when there is nothing to go by."""
+        return forecast.seconds(requests, self.today(owner))
 
     def lab(self, name: str, values: dict[str, Any], page: str | None = None) -> Job:
         """Ask for what a page of the lab shows. values: of the page's request, and model, a name from the list."""
@@ -165,6 +236,7 @@ class Studio:
         """
         self._may_train()
         card = self.card(values.pop("model", None))
+        abilities.need_own_loop(card, "Training")
         if card.path is None:
             raise RequestError(f"Model: {card.title} is not on this machine yet. Make a picture with it first.",
                                "model")
@@ -215,14 +287,14 @@ class Studio:
     def resolve(self, request: Request) -> Request:
         """Make every "as the model likes" concrete, and refuse what cannot run."""
         card = self.card(request.model)
-        task = task_of(request)
-        if task not in card.tasks:
-            raise RequestError(f"Model: {card.title} cannot do this task.", "model")
         wanted = {name: value for name, value in self.defaults(card.name).items() if getattr(request, name) is None}
         if isinstance(request, Img2Img):
             fitting = self.fitting_size(request)
             keep = request.resize_mode == "keep"
             wanted |= {name: side for name, side in fitting.items() if keep or getattr(request, name) is None}
+        if isinstance(request, Upscale):
+            wanted |= {"scale": self.scale_of(request), "width": None, "height": None,
+                       "tile": request.tile or card.native_size}
         for name in ("seed", "variation_seed"):
             if getattr(request, name) == -1 and (name == "seed" or request.variation_strength):
                 wanted[name] = secrets.randbelow(2**32)
@@ -230,13 +302,18 @@ class Studio:
             wanted["vae"] = self.collection.vae(request.vae).name
         request = self._spelled_out(changed(request, model=card.name, **wanted))
         samplers.check(request.sampler, request.schedule)
+        abilities.check(request, card)
+        if isinstance(request, Upscale):
+            self.upscalers.check(request.upscaler, "upscaler", "Upscaler")
         if isinstance(request, Txt2Img):
+            if request.hires_scale > 1:
+                self.upscalers.check(request.hires_upscaler, "hires_upscaler", "Hires upscaler")
             samplers.check(request.hires_sampler or request.sampler, request.hires_schedule or request.schedule)
             if max(request.final_size) > MAX_SIDE:
                 raise RequestError(f"Hires scale: {request.hires_scale:g} is not possible at {request.width}x"
                                    f"{request.height} px. The larger side may have {MAX_SIDE} px at most.",
                                    "hires_scale")
-        if request.width * request.height * request.batch_size > MAX_PIXELS:
+        if not isinstance(request, Upscale) and request.width * request.height * request.batch_size > MAX_PIXELS:
             most = MAX_PIXELS // (request.width * request.height)
             raise RequestError(f"Batch size: {request.batch_size} is not possible at {request.width}x"
                                f"{request.height} px. At most {most}.", "batch_size")
@@ -246,33 +323,52 @@ class Studio:
         return request
 
     def _spelled_out(self, request: Request) -> Request:
-        """Replace wildcards and choices by what the seed draws: one prompt a batch, so that the infotext says it."""
+        """Put styles on, and replace wildcards by what the seed draws: one prompt a batch, so that infotext says it."""
+        request = styled(request, self.styles)
         if request.dynamic == "off":
             return request
+        wildcards = self.wildcards
         if request.dynamic == "random":
-            prompts = [self.wildcards.expand(prompt, request.seed + number)
+            prompts = [wildcards.expand(prompt, request.seed + number)
                        for number, prompt in enumerate(request.prompts * request.batch_count)]
         else:
             prompts = [one for prompt in request.prompts
-                       for one in self.wildcards.combinations(prompt, MAX_IMAGES) * request.batch_count]
+                       for one in wildcards.combinations(prompt, MAX_IMAGES) * request.batch_count]
         lines = [" ".join(prompt.split()) for prompt in prompts]
         return changed(request, dynamic="off", prompt="\n".join(lines) if len(lines) > 1 else prompts[0],
                        prompt_lines=len(lines) > 1, batch_count=1)
 
+    def scale_of(self, request: Upscale) -> float:
+        """The scale of an upscaled picture; it keeps its shape, and fits into the width and height asked for."""
+        stored = self._source(request)
+        asked = [side / own for side, own in ((request.width, stored.width), (request.height, stored.height)) if side]
+        scale = round(min(asked, default=request.scale), 6)
+        area = (MAX_PIXELS / (stored.width * stored.height)) ** 0.5
+        most = int(min(8, MAX_UPSCALED_SIDE / max(stored.width, stored.height), area) * 100) / 100
+        if not 1 <= scale <= max(1, most):
+            raise RequestError(f"Scale: {scale:.3g} is not possible for a picture of {stored.width}x{stored.height} "
+                               f"px. It must be from 1 to {most:g}.", "scale")
+        return scale
+
+    def _source(self, request: Any) -> StoredImage:
+        if not request.image:
+            raise RequestError("Picture: none was given. Drop, paste or upload one first.", "image")
+        return self.images.get(request.image)
+
     def fitting_size(self, request: Img2Img) -> dict[str, int]:
         """The picture's own shape at about the model's native area; its own size when the resize mode keeps it.
 
-        Returns width and height, multiples of 8. Raises RequestError without a picture.
+        Returns width and height, multiples of the family's grain. Raises RequestError without a picture.
         """
-        if not request.image:
-            raise RequestError("Picture: none was given. Drop, paste or upload one first.", "image")
-        stored = self.images.get(request.image)
+        stored = self._source(request)
         width, height = stored.width, stored.height
         if isinstance(request, Inpaint):
             width += request.outpaint_left + request.outpaint_right
             height += request.outpaint_top + request.outpaint_bottom
+        card = self.card(request.model)
+        grain = FAMILIES[card.family].grain
         if request.resize_mode == "keep":
-            width, height = geometry.working_size("keep", (width, height), 0, 0)
+            width, height = geometry.working_size("keep", (width, height), 0, 0, grain)
         else:
-            width, height = geometry.fitting_size(self.card(request.model).native_size, width, height)
+            width, height = geometry.fitting_size(card.native_size, width, height, grain)
         return {"width": width, "height": height}

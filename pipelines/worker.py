@@ -29,12 +29,12 @@ from .merging import MergeLora, merge_into
 from .models import ModelCard
 from .requests import Request, pipeline_of
 from .results import Made, Results
-from .series import Series
 from .runs import Runs, TrainRun
-from .upscalers import Upscalers
+from .series import Series
 from .settings import Settings
-SHOWN_HASH = 12  # digits that tell pictures apart: the same settings make another result of another picture
+from .upscalers import Upscalers
 
+SHOWN_HASH = 12  # digits that tell pictures apart: the same settings make another result of another picture
 THUMBNAIL_SIDE = 512  # px; pictures on a sheet are shrunk to this
 
 
@@ -81,9 +81,9 @@ class Worker:
             with self._cache.lease(card, card.tasks[0]):
                 return
         elif isinstance(job.request, Matrix):
+            yield from self._matrix(job, job.request)
         elif isinstance(job.request, Series):
             yield from self._cells(job, {})
-            yield from self._matrix(job, job.request)
         elif isinstance(job.request, TrainRun):
             self._cache.vacate()
             self._vaes.clear()
@@ -210,9 +210,9 @@ class Worker:
                                            is_grid=True))
 
     def _infotext(self, request: Request, extra: dict[str, Any] | None = None) -> str:
+        short = models.short_hash(self._card(request.model), self._settings.data_dir / "hashes.json")
         pictures = {f"{name.capitalize()} hash": getattr(request, name, None) for name in ("image", "mask")}
         given = {key: value[:SHOWN_HASH] if value else None for key, value in pictures.items()}
-        short = models.short_hash(self._card(request.model), self._settings.data_dir / "hashes.json")
         return metadata.infotext(request, extra={"Model hash": short, "Lora hashes": self._lora_hashes(request),
                                                  **given, **(extra or {})})
 

@@ -173,10 +173,6 @@ def _vae_choices(studio: Any) -> list[tuple[str, str]]:
 def sampling(form: Form) -> None:
     """Sampler, schedule, clip skip and batch size; one prompt a line."""
     with gr.Row():
-    upscaler = form.fields["hires_upscaler"]
-    upscaler.choices += [(name, name) for name in studio.upscalers.names()[1:]]
-    upscaler.focus(lambda: gr.Dropdown(choices=[*HIRES_UPSCALERS, *studio.upscalers.names()[1:]]), None, upscaler,
-                   **QUIET)
         form.add("sampler", min_width=120)
         form.add("schedule", min_width=120)
     with gr.Row():
@@ -191,6 +187,10 @@ def second_pass(form: Form, studio: Any) -> None:
     with gr.Accordion("Larger, in a second pass (hires fix)", open=False, elem_classes="more",
                       elem_id=f"{form.task}-hires"):
         _pairs(form, names)
+    upscaler = form.fields["hires_upscaler"]
+    upscaler.choices += [(name, name) for name in studio.upscalers.names()[1:]]
+    upscaler.focus(lambda: gr.Dropdown(choices=[*HIRES_UPSCALERS, *studio.upscalers.names()[1:]]), None, upscaler,
+                   **QUIET)
 
 
 def fine_tuning(form: Form) -> None:
