@@ -12,6 +12,7 @@ from .downloads.network import HOSTS
 from .errors import ModelError, RequestError, StudioError
 from .library import Library, LibraryEntry, places
 from .library.convert import convert
+from .library.places import Place
 from .models import ModelCard
 from .settings import Settings
 
@@ -26,8 +27,8 @@ class Collection:
     def __init__(self, settings: Settings):
         self._settings = settings
         self._cards, self.faults = models.find(settings)
-        self.library = Library(settings.data_dir, lambda: places(settings), taken=[models.EMBEDDED_NAME],
-                               changed=self._find_again)
+        embedded = Place(models.EMBEDDED, models.EMBEDDED.parent, models.EMBEDDED_NAME)
+        self.library = Library(settings.data_dir, lambda: (embedded, *places(settings)), changed=self._find_again)
         tokens = {"huggingface.co": settings.hf_token, "civitai.com": settings.civitai_token}
         self.downloads = Downloads(settings.data_dir, public=settings.is_public, offline=settings.offline,
                                    hosts=settings.download_hosts or HOSTS, arrived=self.library.refresh,

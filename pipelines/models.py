@@ -52,7 +52,7 @@ def find(settings: Settings, embedded: Path = EMBEDDED, entries: Iterable[Librar
     for entry in entries:
         if entry.kind == "checkpoint" and entry.fault:
             faults.append(ModelError(entry.fault))
-        elif entry.kind == "checkpoint":
+        elif entry.kind == "checkpoint" and entry.path != embedded:
             cards.append(entry.card)
     if settings.model:
         again = next((card for card in cards if asked and card.path == asked.path), asked)

@@ -145,6 +145,13 @@ window.atelier = (() => {
     });
   }
 
+  // On a phone what was chosen lies below the list.
+  function reach(id) {
+    const place = document.getElementById(id);
+    if (place && window.innerWidth <= 900) place.scrollIntoView({ block: "start", behavior: "smooth" });
+    return [];
+  }
+
   // Running
 
   const visible = (selector) => [...document.querySelectorAll(selector)].find((each) => each.offsetParent);
@@ -260,5 +267,5 @@ window.atelier = (() => {
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();
 
-  return { fits, save, restore, answered, settled, generate, aspect, noteTab, noteLabPage };
+  return { fits, save, restore, answered, settled, generate, aspect, reach, noteTab, noteLabPage };
 })();

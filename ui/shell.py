@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
@@ -32,6 +32,7 @@ def build(studio: Any) -> gr.Blocks:
         with page.tabs:
             for tab in discover():
                 with gr.Tab(tab.label, id=tab.name, elem_id=f"tab-{tab.name}") as opened:
+                    page.opened[tab.name] = opened
                     tab.build(studio, page)
                 opened.select(None, js=f"() => atelier.noteTab({json.dumps([tab.name, tab.label])})", **QUIET)
         _send_to(studio, page)
@@ -58,7 +59,9 @@ def _header(studio: Any) -> tuple[Page, gr.Textbox, gr.Textbox]:
 
 
 def _choices(studio: Any) -> list[tuple[str, str]]:
-    return [(card.title, card.name) for card in studio.cards()]
+    """The checkpoints, and which of them need no loading."""
+    loaded = {each.name for each in studio.status().loaded}
+    return [(f"{card.title} (in memory)" if card.name in loaded else card.title, card.name) for card in studio.cards()]
 
 
 def _about(card: Any) -> str:
@@ -117,6 +120,13 @@ def _switch_models(studio: Any, page: Page, line: gr.Textbox) -> None:
     boxes = [control for _, control in controls]
     page.model.input(guarded(adopt), [page.model, before, *boxes], [before, *boxes], **QUEUED)
     page.model.input(load, page.model, line, trigger_mode="always_last", **QUEUED)
+    for button, given, name_of in page.choosers:
+        def pick(value: Any, name_of: Callable = name_of) -> Any:
+            return gr.Dropdown(_choices(studio), value=name_of(value))
+
+        picked = button.click(guarded(pick), given, page.model, **QUEUED)
+        picked.success(guarded(adopt), [page.model, before, *boxes], [before, *boxes], **QUEUED)
+        picked.success(load, page.model, line, **QUEUED)
     # The list is read again when the picker is opened, so a model that was just added can be picked.
     page.model.focus(lambda: gr.Dropdown(choices=_choices(studio)), None, page.model, **QUIET)
     page.returning.append((lambda name: _about(find_card(studio, name)), [page.model], [line]))

@@ -1,0 +1,27 @@
+"""Models: everything that lies in the model folders, to look at, to choose, and to fetch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from ...tab import Page, Tab
+from . import details, fetch, shelf
+
+
+def build(studio: Any, page: Page) -> None:
+    """Build the tab inside the current Blocks."""
+    with gr.Row(elem_classes="workspace models"):
+        with gr.Column(elem_classes="ask", min_width=0):
+            shown = details.build()
+        with gr.Column(elem_classes="knobs", min_width=0):
+            downloads = fetch.build(studio)
+        with gr.Column(elem_classes="results", min_width=0):
+            listed = shelf.build()
+    details.wire(studio, page, shown, listed)
+    shelf.wire(studio, page, listed)
+    fetch.wire(studio, downloads, listed)
+
+
+TAB = Tab(name="models", label="Models", order=60, build=build)

@@ -1,0 +1,116 @@
+"""Fetch a model from the internet: for the owner of a page that nobody else can reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from pipelines.downloads import Checking, Downloaded, DownloadFailed, Downloading, Paused, Stopped
+from pipelines.errors import StudioError
+
+from ...progress import duration
+from ...wiring import QUEUED, QUIET, problem
+from .shelf import Shelf
+from .words import KINDS, size
+
+TICK_S = 1
+WHAT = {"pause": "Pause", "resume": "Go on", "stop": "Give up"}
+
+
+@dataclass
+class Fetch:
+    """The controls of the downloads; nothing but the reason where there are none."""
+
+    source: gr.Textbox | None = None
+    start: gr.Button | None = None
+    list: gr.Radio | None = None
+    tools: gr.Row | None = None
+    buttons: dict[str, gr.Button] | None = None
+    message: gr.Textbox | None = None
+    timer: gr.Timer | None = None
+
+
+def build(studio: Any) -> Fetch:
+    """Build the form inside the current column."""
+    gr.Markdown("### Download", elem_classes="step")
+    try:
+        studio.collection.downloads.refuse()
+    except StudioError as reason:
+        gr.Markdown(str(reason).removeprefix("Download: ").capitalize(), elem_classes="hint")
+        return Fetch()
+    source = gr.Textbox("", label="What", max_lines=1, elem_id="models-source",
+                        placeholder="someone/model, civitai:123 or https://...",
+                        info="A name of the Hugging Face hub, civitai: and a number, or an address. The file is "
+                             "checked and put into the folder of its kind.")
+    start = gr.Button("Download", size="lg", elem_id="models-download")
+    message = gr.Textbox("", label="Message", show_label=False, container=False, interactive=False, max_lines=3,
+                         elem_classes="line strong", elem_id="models-download-line")
+    listed = gr.Radio(_choices(studio), label="Downloads", show_label=False, container=False,
+                      elem_id="models-downloads")
+    with gr.Row(elem_classes="send", visible=bool(_choices(studio))) as tools:
+        buttons = {name: gr.Button(label, size="sm", min_width=60, elem_id=f"models-{name}")
+                   for name, label in WHAT.items()}
+    return Fetch(source, start, listed, tools, buttons, message, gr.Timer(TICK_S, active=False))
+
+
+def wire(studio: Any, fetch: Fetch, shelf: Shelf) -> None:
+    """Start, show, pause, resume and stop downloads. The server refuses all of it where others reach the page."""
+    if fetch.start is None:
+        return
+    shown = [fetch.list, fetch.tools, fetch.timer, shelf.timer]
+
+    def show() -> tuple:
+        running = any(download.is_running for download in studio.collection.downloads.list())
+        # A download that has ended is in the library after one more look.
+        return (gr.Radio(_choices(studio)), gr.Row(visible=True), gr.Timer(active=running),
+                gr.skip() if running else gr.Timer(active=True))
+
+    def start(source: str) -> tuple:
+        try:
+            download = studio.download(source or "")
+        except Exception as error:
+            return (problem(error), gr.skip(), *(gr.skip(),) * len(shown))
+        return (f"{download.title} is on its way.", "", gr.Radio(_choices(studio), value=download.id),
+                gr.Row(visible=True), gr.Timer(active=True), gr.skip())
+
+    def change(what: str) -> Any:
+        def ask(id: str | None) -> tuple:
+            try:
+                if not id:
+                    raise StudioError("Choose a download first.")
+                studio.change_download(id, what)
+            except Exception as error:
+                return (problem(error), *(gr.skip(),) * len(shown))
+            return ("", gr.Radio(_choices(studio)), gr.Row(visible=True), gr.Timer(active=True), gr.skip())
+        return ask
+
+    gr.on([fetch.start.click, fetch.source.submit], start, fetch.source, [fetch.message, fetch.source, *shown],
+          trigger_mode="once", **QUEUED)
+    fetch.timer.tick(show, None, shown, **QUIET)
+    for what, button in fetch.buttons.items():
+        button.click(change(what), fetch.list, [fetch.message, *shown], **QUIET)
+
+
+def _choices(studio: Any) -> list[tuple[str, str]]:
+    return [(told(download.state), download.id) for download in reversed(studio.collection.downloads.list())]
+
+
+def told(state: Any) -> str:
+    """How a download stands, in one line."""
+    match state:
+        case Downloading(title, done, total, speed, left):
+            share = f"{done / total:.0%} of {size(total)}" if total else size(done)
+            pace = f", {size(int(speed))}/s" if speed else ""
+            return f"{title}: {share}{pace}{f', {duration(left)} left' if left else ''}"
+        case Checking(title):
+            return f"{title}: comparing hashes"
+        case Paused(title, done, total):
+            return f"{title}: paused at {done / total:.0%} of {size(total)}" if total else f"{title}: paused"
+        case Downloaded(title, kind, name):
+            return f"{title}: done. It is the {KINDS[kind]} {name}"
+        case Stopped(title):
+            return f"{title}: given up"
+        case DownloadFailed(title, error, can_resume):
+            return f"{title}: {str(error).removeprefix('Download: ')}{' Go on tries again.' if can_resume else ''}"
