@@ -222,10 +222,13 @@ class Studio:
         values = dict(values)
         card = self.card(values.pop("model", None))
         request = make(lab_pages.PAGES[name], **values)
+        looks = request.looks_into_checkpoint or self.lab_shelf.needs_checkpoint(request)
+        if looks:
+            abilities.need_own_loop(card, "The pages of the lab")
         if request.trains:
             self._may_train()
         lab_pages.check_hub(request, self.settings)
-        model = card.name if request.looks_into_checkpoint else ""
+        model = card.name if looks else ""
         return self._queue.submit(lab_pages.LabJob(name, request, model), lab_pages.TASK + name, page)
 
     def train(self, dataset: str, *, only_probe: bool = False, **values: Any) -> Job:

@@ -159,7 +159,7 @@ class Worker:
         yield from self._loading(card)
         with self._cache.lease(card, card.tasks[0]) as lease:
             yield from lab.run(asked, replace(scene, pipe=lease.pipe, family=lease.family, placement=lease.placement,
-                                              native_px=card.native_size), folder)
+                                              native_px=card.native_size, model=card.name), folder)
 
     def _merge(self, request: MergeLora) -> Iterator[Event]:
         card = self._card(request.model)

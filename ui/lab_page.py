@@ -20,7 +20,7 @@ from . import progress, source
 from .fields import make_control
 from .lab_look import Look, Opens, code_of, linked
 from .tab import Page
-from .wiring import QUEUED, QUIET, apart, guarded, problem, toast, told
+from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast, told
 
 EXAMPLE = DRAWINGS / "fox.png"
 PACE_S = 0.4  # every preview is a file in the cache and a download of the page
@@ -159,7 +159,7 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
     def start(visitor: str, model: str, *values: Any) -> Iterator[dict]:
         job = studio.current(visitor, parts.task)
         if job is not None and not job.done:
-            gr.Info("This page is still at work. Wait for it, or press Stop.")
+            inform("This page is still at work. Wait for it, or press Stop.")
             return
         try:
             given = dict(zip(names, values, strict=True))

@@ -23,6 +23,7 @@ from ..errors import RequestError
 from .requests import Guide
 from .sampling import Denoiser, Level
 
+LAYOUT = 16  # places a side that a reference's layout is compared at
 CLIP_MISSING = ("a model that compares pictures with text: put the diffusers or transformers folder of a CLIP "
                 "checkpoint, such as openai/clip-vit-base-patch32, into a model folder")
 Loss = Callable[[Tensor], Tensor]  # pictures (b, 3, h, w) in -1..1, or latents -> (b,); lower is better
@@ -183,7 +184,8 @@ def goal(request: Guide, means: Means) -> Loss:
     if request.goal == "symmetry":
         return towards_symmetry()
     if request.goal == "reference":
-        return towards_reference(_given(means.reference, "a picture to go by. Drop one on the left"))
+        reference = _given(means.reference, "a picture to go by. Drop one on the left")
+        return towards_reference(reference, max(1, reference.shape[-1] // LAYOUT))
     if request.goal == "classifier":
         return towards_class(_given(means.classifier, "a run of the page Train on a set with classes"), means.label)
     if not request.prompt.strip():

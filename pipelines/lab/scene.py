@@ -13,15 +13,17 @@ from ..control import Control
 from ..errors import Cancelled, RequestError
 from ..families import Family
 from ..images.convert import flatten
+from ..models import EMBEDDED_NAME
 from .latent import LatentState, TextDenoiser, start, walk
+from .latentset import Frozen
 from .shelf import Shelf
 
 
 @dataclass(frozen=True)
 class Scene:
-    """pipe, family, placement, native_px: of the leased checkpoint; None and 0 where a page needs none.
+    """pipe, family, placement, native_px, model: of the leased checkpoint; empty where a page needs none.
 
-    native_px: the side of picture that it was made for. device: where what needs no checkpoint is computed.
+    native_px: the side of picture that it was made for. model: its name. device: where the rest is computed.
     """
 
     shelf: Shelf
@@ -32,6 +34,7 @@ class Scene:
     family: Family | None = None
     placement: Any = None
     native_px: int = 0
+    model: str = ""
 
     def opened(self, image_id: str, side: int) -> Image.Image:
         """An uploaded picture, shrunk so that its longer side has at most so many pixels."""
@@ -55,6 +58,14 @@ class Scene:
             raise RequestError("Model: this one repaints pictures and cannot begin with noise alone. Choose another "
                                "one.", "model")
         return samplers.make(sampler, "Automatic", dict(pipe.scheduler.config), steps, pipe.unet.device)
+
+    def frozen(self) -> Frozen | None:
+        """The checkpoint's parts that runs of the recipe latents learn with."""
+        pipe = self.pipe
+        if pipe is None:
+            return None
+        name = "" if self.model == EMBEDDED_NAME else self.model
+        return Frozen(name, pipe.vae, pipe.text_encoder, pipe.tokenizer)
 
     def go_on(self) -> None:
         """Raise Cancelled after Stop."""

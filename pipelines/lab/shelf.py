@@ -17,11 +17,12 @@ from ..errors import RequestError
 from ..library import LibraryEntry
 from ..settings import Settings
 from .pages import BUNDLED_MODEL, BUNDLED_RUN, CHECKPOINT, NEW, NO_FILE, NO_OTHER
+from .requests import LabRequest
 
 BUNDLED = Path(__file__).parent / "bundled"
 SETS = ("digits", "emoji", "digits:3", "emoji:food-drink")  # of the lab's own; some by one class
 UNCONDITIONAL = ("DDPMPipeline", "DDIMPipeline")
-RUN_FILE = "checkpoint.pt"
+RUN_FILE, ABOUT_FILE = "checkpoint.pt", "run.json"
 SHOWN = 40
 
 
@@ -51,6 +52,15 @@ class Shelf:
         if name == BUNDLED_RUN:
             return BUNDLED / "digits"
         return self._root / "runs" / _known(name, self._own_runs(), "Run", "run_name")
+
+    def is_of_latents(self, name: str) -> bool:
+        """Whether a run needs the checkpoint whose latents and texts it was trained on."""
+        return _json(self.run(name) / ABOUT_FILE).get("recipe") == "latents"
+
+    def needs_checkpoint(self, request: LabRequest) -> bool:
+        """Whether a request is about a run that cannot be drawn from without the checkpoint."""
+        name = getattr(request, "run_name", NEW)
+        return name != NEW and self.is_of_latents(name)
 
     def new_run(self, data: str) -> Path:
         """A free folder for a run on a data set, such as digits-2."""

@@ -55,6 +55,7 @@ def run(request: Train, control: Control | None = None, parts: Frozen | None = N
     learner = Learner(request, tiny, device, parts if request.recipe == "latents" else None)
     if saved is not None:
         learner.restore(saved)
+    checkpoints.write_json(folder / "run.json", request.model_dump(exclude={"token", "output"}))
     board = _tensorboard(folder)
     yield Started(len(learner.taught), len(learner.held_out), learner.parameters, learner.epoch, str(learner.device))
     clock = Clock(request, learner)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from pathlib import Path
 
 import gradio as gr
@@ -13,9 +15,16 @@ from pipelines.settings import load
 from pipelines.studio import Studio
 from tests.test_architecture import ROOT, imports_of
 from ui import shell
+from ui.lab_look import code_of, linked
 from ui.tabs import lab
 
 SMALL = {"steps": 2, "beside_steps": 2, "count": 2, "side": 64, "timesteps": 100}
+SMALLER = {  # by page, where a minute of the page's own values would be too long for a test
+    "train": {"data": "digits:3", "side": None, "width": 16, "minutes": None, "epochs": 2, "samples": 2},
+    "finetune": {"epochs": 1, "samples": 2, "batch_size": 128},
+    "lora": {"ranks": "1, 2", "updates": 2},
+    "memory": {"batch_size": 1},
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +53,7 @@ def run(demo, name, visitor, **changes):
     values = []
     for control in fn.inputs[2:]:
         key = (control.elem_id or "").removeprefix(f"lab-{name}-")
-        values.append({**SMALL, **changes}.get(key, control.value))
+        values.append({**SMALL, **SMALLER.get(name, {}), **changes}.get(key, control.value))
     last = {}
     for update in fn.fn(visitor, demo_model(demo), *values):
         if isinstance(update, dict) and "__type__" not in update:
@@ -56,6 +65,10 @@ def demo_model(demo):
     return component(demo, "model").value
 
 
+# What a page shows only when it is asked otherwise.
+OTHERWISE = {"sample": {"DDPM against DDIM"}}
+
+
 def test_every_request_of_the_lab_has_a_page():
     assert [look.name for look in lab.LOOKS] == list(PAGES)
 
@@ -64,11 +77,12 @@ def test_every_request_of_the_lab_has_a_page():
 def test_run_as_the_page_stands_shows_pictures_and_all_tables(demo, look):
     last = run(demo, look.name, f"visitor-{look.name}.1")
     assert last[f"lab-{look.name}-status"].startswith("Done in ")
-    pictures = last[f"lab-{look.name}-pictures"]
-    assert pictures.visible and pictures.value
-    for one in pictures.value:
-        assert one["caption"] and min(Image.open(one["image"]["path"]).size) >= 64
-    for title in (*look.plots, *look.tables):
+    if look.name != "memory":  # which is about numbers
+        pictures = last[f"lab-{look.name}-pictures"]
+        assert pictures.visible and pictures.value
+        for one in pictures.value:
+            assert one["caption"] and min(Image.open(one["image"]["path"]).size) >= 64
+    for title in set((*look.plots, *look.tables)) - OTHERWISE.get(look.name, set()):
         table = last[f"lab-{look.name}-{title.split()[0].lower()}"]
         assert table.visible and table.value is not None
 
@@ -92,6 +106,59 @@ def test_what_a_page_refuses_is_said_beside_the_button(demo):
 
 def test_stop_without_a_job_says_so(demo):
     assert event_of(demo, component(demo, "lab-film-stop")).fn("nobody.1") == "Nothing is running."
+
+
+@pytest.mark.parametrize("look", lab.LOOKS, ids=lambda look: look.name)
+def test_the_lines_shown_are_those_that_run(look):
+    shown = code_of(look.code)
+    for name in look.code:
+        module, _, inside = name.partition(".")[2].partition(".")
+        found = importlib.import_module(f"pipelines.lab.{module}")
+        for part in inside.split("."):
+            found = getattr(found, part)
+        lines = inspect.getsource(found).strip().splitlines()
+        assert lines[0].strip() in shown and lines[-1].strip() in shown or len(lines) > 40
+        assert not found.__doc__ or found.__doc__.strip().splitlines()[-1] not in shown
+
+
+@pytest.mark.parametrize("look", lab.LOOKS, ids=lambda look: look.name)
+def test_papers_are_linked_by_title_and_settings_go_to_the_real_tab(demo, look):
+    assert "](https://arxiv.org/abs/" in linked(look.about) and '"' not in linked(look.about)
+    fn = event_of(demo, component(demo, f"lab-{look.name}-open"))
+    values = [control.value for control in fn.inputs]
+    update = fn.fn(*values)
+    tabs = next(value for key, value in update.items() if isinstance(key, gr.Tabs))
+    assert tabs.selected == look.opens.tab
+    taken = [value for key, value in update.items() if not isinstance(key, gr.Tabs)]
+    assert len(taken) >= len(look.opens.fields) - 1
+
+
+def test_a_token_is_hidden_and_never_remembered(demo):
+    remembered = next(fn for fn in demo.fns.values() if fn.js and "atelier.save" in str(fn.js))
+    secret = [component(demo, f"lab-{name}-token") for name in ("train", "finetune")]
+    assert all(one.type == "password" for one in secret)
+    assert not set(secret) & set(remembered.inputs)
+
+
+def test_a_page_refuses_in_one_sentence_what_cannot_be(demo):
+    for name, changes, said in (
+            ("train", {"learning_rate": 1e6}, "Learning rate: 1000000"), ("train", {"timesteps": 1}, "Timesteps: 1"),
+            ("sample", {"label": "cow"}, "Class: 'cow' is unknown"), ("lora", {"ranks": "0"}, "between 1 and 64"),
+            ("guide", {"goal": "text"}, "CLIP")):
+        with pytest.raises(gr.Error, match=said):
+            run(demo, name, f"refused-{name}-{said[:3]}.1", **changes)
+
+
+@pytest.mark.parametrize(("sizes", "said"), [([], "no pictures"), ([(32, 32)], "only one picture"),
+                                             ([(3, 3), (3, 3)], "3 x 3 px. A picture needs at least 8 px")])
+def test_a_data_set_that_is_too_little_is_refused(demo, studio, sizes, said):
+    folder = studio.settings.data_dir / "datasets" / f"few-{len(sizes)}"
+    folder.mkdir(parents=True)
+    for i, size in enumerate(sizes):
+        Image.new("RGB", size).save(folder / f"{i}.png")
+    for page in ("train", "finetune"):
+        with pytest.raises(gr.Error, match=said):
+            run(demo, page, f"few-{page}-{len(sizes)}.1", data=folder.name)
 
 
 def test_the_pages_never_import_each_other():

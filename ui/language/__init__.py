@@ -26,7 +26,7 @@ MAX_DEPTH = 3  # sentences within sentences
 COOKIE = "atelier-language"  # what somebody chose; without it the browser's own language counts
 BY_SCRIPTS = ("Stopping ...", "Skipping this picture ...", "Text to image", "Image to image", "Inpaint", "Upscale",
               "Train", "Lab", "Image info", "Settings")
-SHOWN = ("label", "info", "placeholder", "title", "x_title", "y_title")  # attributes of any component
+SHOWN = ("label", "info", "placeholder", "title")  # attributes of any component; names of axes are drawn as they are
 WRITTEN = (gr.Button, gr.UploadButton, gr.DownloadButton, gr.Markdown)  # components whose value is a text of ours
 
 

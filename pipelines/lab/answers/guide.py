@@ -18,7 +18,6 @@ from .. import checkpoints, classifier, data, draw, guidance, scorer
 from ..checkpoints import Model
 from ..guidance import Means
 from ..latent import TextDenoiser, decoder, start, walk
-from ..latentset import Frozen
 from ..pages import CHECKPOINT, LabGuide
 from ..requests import Guide
 from ..sampling import Denoiser, ddim
@@ -100,13 +99,11 @@ class OfRun(Subject):
 
     def __init__(self, scene: Scene, request: LabGuide):
         super().__init__(scene, request)
-        parts = None if scene.pipe is None else Frozen("", scene.pipe.vae, scene.pipe.text_encoder,
-                                                       scene.pipe.tokenizer)
         self._folder = scene.shelf.run(request.subject)
-        self._model: Model = checkpoints.load_model(self._folder, draw.device_of(scene.device), parts)
-        if self._model.parts is not None:
+        if scene.shelf.is_of_latents(request.subject):
             raise RequestError("Model: runs of the recipe latents cannot be steered here. Choose another one.",
                                "subject")
+        self._model: Model = checkpoints.load_model(self._folder, draw.device_of(scene.device))
 
     def denoiser(self) -> Denoiser:
         label = "" if self.request.goal == "classifier" else self.request.label

@@ -16,7 +16,6 @@ from ...images.grid import grid
 from ...requests import make
 from .. import checkpoints, classifier, data, draw, filmstrip
 from ..checkpoints import Model
-from ..latentset import Frozen
 from ..pages import LabSample
 from ..requests import Drawing, Sample
 from ..sampling import State, ddim, ddpm, denoiser_of
@@ -28,8 +27,7 @@ SHEET_COLUMNS = 10
 
 
 def answer(request: LabSample, scene: Scene) -> Iterator[Event | Made]:
-    parts = None if scene.pipe is None else Frozen("", scene.pipe.vae, scene.pipe.text_encoder, scene.pipe.tokenizer)
-    model = checkpoints.load_model(scene.shelf.run(request.run_name), draw.device_of(scene.device), parts)
+    model = checkpoints.load_model(scene.shelf.run(request.run_name), draw.device_of(scene.device), scene.frozen())
     enlarge = max(1, SHOWN_PX // model.side)
     asked = make(Sample, **{name: getattr(request, name) for name in Drawing.model_fields})
     if request.contest:

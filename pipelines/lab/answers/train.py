@@ -11,10 +11,9 @@ from PIL import Image
 from ...errors import Cancelled, RequestError
 from ...events import Event, Notice, StepDone, Tabled
 from ...requests import make
-from .. import filmstrip, train
+from .. import checkpoints, filmstrip, train
 from ..data import HUB
 from ..events import EpochDone, Started, Trained, Update
-from ..latentset import Frozen
 from ..pages import NEW, LabTrain
 from ..requests import Train, Training
 from ..scene import Made, Scene
@@ -44,12 +43,9 @@ class Curve:
 
 
 def answer(request: LabTrain, scene: Scene) -> Iterator[Event | Made]:
-    wanted, parts = _as_train(request, scene), None
-    if request.recipe == "latents":
-        pipe = scene.pipe
-        parts = Frozen("", pipe.vae, pipe.text_encoder, pipe.tokenizer)
+    wanted = _as_train(request, scene)
     curve, sheets, begin, told = Curve(), [], monotonic(), 0.0
-    for event in train.run(wanted, scene.control, parts):
+    for event in train.run(wanted, scene.control, scene.frozen()):
         match event:
             case Started():
                 yield Notice(f"{wanted.output.rpartition('/')[2]}: {event.pictures} pictures, {event.held_out} held "
@@ -96,10 +92,18 @@ def _as_train(request: LabTrain, scene: Scene) -> Train:
     """What the command line would be asked for: names become folders."""
     common = {name: getattr(request, name) for name in Training.model_fields}
     if request.run_name != NEW:
-        changing = {name: value for name, value in common.items() if name in ("epochs", "minutes", "samples")}
-        return make(Train, output=str(scene.shelf.run(request.run_name)), resume=True, device=scene.device, **changing)
+        folder = scene.shelf.run(request.run_name)
+        state = checkpoints.read(folder)
+        until = {"epochs": _until(request.epochs, state["epoch"]),
+                 "minutes": _until(request.minutes, state["elapsed_s"] / 60)}
+        return make(Train, output=str(folder), resume=True, device=scene.device, samples=request.samples, **until)
     if request.epochs is None and request.minutes is None:
         raise RequestError("Minutes: say how long to train, in minutes or in epochs.", "minutes")
     data = HUB + request.hub_data if request.hub_data else scene.shelf.data(request.data)
     return make(Train, data=data, output=str(scene.shelf.new_run(request.hub_data or request.data)),
                 token=request.token, device=scene.device, **common)
+
+
+def _until(asked: float | None, done: float) -> float | None:
+    """The end that is asked for, or as much again after one that was reached."""
+    return asked if asked is None or asked > done else asked + done

@@ -222,3 +222,15 @@ def test_names_are_looked_up_and_never_paths(studio, tmp_path):
             studio.lab_shelf.run(name)
         with pytest.raises((RequestError, ModelError)):
             studio.lab_shelf.unconditional_folder(name)
+
+
+def test_a_run_of_the_second_recipe_is_trained_resumed_and_drawn_from_with_the_checkpoint(studio):
+    values = {"recipe": "latents", "data": "ink drawings (example)", "side": 64, "width": 16, "levels": 2,
+              "timesteps": 20, "epochs": 1, "samples": 2, "batch_size": 16}
+    answer(studio, "train", **values)
+    name = studio.lab_shelf.runs()[0]
+    answer(studio, "train", run_name=name, epochs=1, samples=0)  # the form's recipe is another one again
+    state = checkpoints.read(studio.lab_shelf.run(name))
+    assert (state["epoch"], state["model"]["frozen"]) == (2, studio.default_card().name)
+    pictures, _, _ = answer(studio, "sample", run_name=name, label="a fox", count=1, steps=2)
+    assert Image.open(pictures["Seeds 1 to 1"]).size == (64, 64)

@@ -1,0 +1,52 @@
+"""Two pages of the lab in a real browser: a run that is trained, found again after a reload, and drawn from."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from .drive import SLOW_MS, box, open_tab, settled, status
+
+
+def open_page_of_the_lab(page, label):
+    tab = page.locator("#lab-pages").get_by_role("tab", name=label, exact=True)
+    tab.click()
+    expect(tab).to_have_attribute("aria-selected", "true")
+
+
+def test_a_training_run_survives_a_reload_and_can_be_drawn_from(page):
+    open_tab(page, "Lab")
+    open_page_of_the_lab(page, "Train")
+    box(page, "lab-train-width").fill("16")
+    box(page, "lab-train-samples").fill("2")
+    box(page, "lab-train-minutes").fill("30")
+    page.locator("#lab-train-run").click()
+    status(page, "lab-train", "^Step ")
+    expect(page.locator("#lab-train-pictures img").first).to_be_visible(timeout=SLOW_MS)
+    page.reload()
+    settled(page)
+    expect(page.locator("#lab-pages").get_by_role("tab", name="Train", exact=True)).to_have_attribute(
+        "aria-selected", "true")
+    status(page, "lab-train", "^Step ")
+    page.locator("#lab-train-stop").click()
+    status(page, "lab-train", "^Stopped")
+    expect(page.locator("#lab-train-loss canvas, #lab-train-loss svg").first).to_be_visible()
+
+    open_page_of_the_lab(page, "Sample")
+    page.locator("#lab-sample-run_name input").click()
+    page.get_by_role("option").first.click()
+    box(page, "lab-sample-label").fill("3")
+    box(page, "lab-sample-steps").fill("4")
+    page.locator("#lab-sample-run").click()
+    status(page, "lab-sample", "^Done in ")
+    expect(page.locator("#lab-sample-pictures img").first).to_be_visible()
+
+
+def test_settings_go_from_the_lab_to_the_real_tab(page):
+    open_tab(page, "Lab")
+    open_page_of_the_lab(page, "Denoising")
+    box(page, "lab-film-prompt").fill("a green moon")
+    box(page, "lab-film-steps").fill("7")
+    page.locator("#lab-film-open").click()
+    expect(page.get_by_role("tab", name="Text to image")).to_have_attribute("aria-selected", "true")
+    expect(box(page, "txt2img-prompt")).to_have_value("a green moon")
+    expect(box(page, "txt2img-steps")).to_have_value("7")
