@@ -35,7 +35,8 @@ class ModelCard:
     name: unique, what requests and infotext carry. path: folder or file; None for a hub model that is not on this
     disk. kind: "folder", "file" or "hub". family: key of FAMILIES. native_size: px. tasks: what it can do.
     inpainting: its U-Net takes 9 channels. scheduler: changes of the family's scheduler config (single files).
-    fingerprint: changes when a file does.
+    parameters: how many numbers each network has; a single file's text encoders count as one. fingerprint: changes when
+    a file does.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ModelCard:
     tasks: tuple[str, ...] = ("txt2img", "img2img", "inpaint")
     examples: tuple[dict[str, Any], ...] = field(default=(), compare=False)
     scheduler: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    parameters: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 def read_file(path: Path, name: str) -> ModelCard:
@@ -72,6 +74,8 @@ def read_file(path: Path, name: str) -> ModelCard:
     return _card(family, facts, name=name, path=path, kind="file", size_bytes=path.stat().st_size,
                  native_size=settings.get("native_size", family.native_size),
                  scheduler=settings.get("scheduler", {}), unet_parameters=header.parameters(UNET_PREFIX),
+                 parameters={"unet": header.parameters(UNET_PREFIX), "vae": header.parameters(VAE_PREFIX),
+                             "text_encoder": sum(map(header.parameters, TEXT_PREFIXES))},
                  fingerprint=_fingerprint([path]))
 
 
@@ -85,6 +89,7 @@ def read_folder(folder: Path, name: str, kind: str = "folder") -> ModelCard:
     everything = [path for paths in files.values() for path in paths]
     return replace(described, size_bytes=sum(path.stat().st_size for path in everything),
                    unet_parameters=sum(header.parameters() for header in headers[family.core]),
+                   parameters={part: sum(header.parameters() for header in of) for part, of in headers.items()},
                    fingerprint=_fingerprint([*everything, *sorted(folder.glob("*/*.json"))]))
 
 

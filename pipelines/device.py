@@ -20,11 +20,22 @@ CGROUP_FILES = (  # (limit, use) of a container's memory: cgroup v2, then v1
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a checkpoint's weights go. device: "cpu", "mps", "cuda" or "cuda:1". dtypes: torch's names."""
+    """Where a checkpoint's weights go. device: "cpu", "mps", "cuda" or "cuda:1". dtypes: torch's names.
+
+    offload: "none", or "model" or "group" where weights wait in host memory (pipelines/offload.py). weights: "8-bit"
+    or "4-bit" for those of what denoises, "" for dtype.
+    """
 
     device: str
     dtype: str
     vae_dtype: str
+    offload: str = "none"
+    weights: str = ""
+
+    @property
+    def home(self) -> str:
+        """Where the weights are between two jobs."""
+        return self.device if self.offload == "none" else "cpu"
 
 
 def prepare_environment(environ: MutableMapping[str, str], *, offline: bool = False) -> None:

@@ -131,6 +131,8 @@ class Family:
     variants that only a single file's content tells apart.
     lora: how its LoRA files look, or None where none are read.
     core: the component that denoises. stock: how the library's pipeline runs it, or None where our own loop does.
+    step_bytes, decode_bytes: memory beside the weights in half precision, a pixel: of a step for each row of its batch,
+    and of a decode (measured by benchmarks/activations.py).
     prefers: (facts) -> steps, guidance_scale or tasks of variants that only the core's config tells apart.
     """
 
@@ -155,6 +157,8 @@ class Family:
     file_settings: Callable[[Facts, Callable[[str], Any]], dict[str, Any]] = no_file_settings
     lora: LoraFacts | None = None
     core: str = "unet"
+    step_bytes: float = 300.0
+    decode_bytes: float = 1536.0
     stock: Stock | None = None
     prefers: Callable[[Facts], dict[str, Any]] = no_preference
 

@@ -15,4 +15,4 @@ FAMILY = stock_family(
     Stock(networks=("transformer", "vae", "text_encoder", "text_encoder_2"),
           others=("tokenizer", "tokenizer_2", "scheduler"), negative=False),
     name="flux", label="FLUX.1", native_size=1024, unet_parameters=11_900_000_000, steps=28, guidance_scale=3.5,
-    prefers=prefers)
+    prefers=prefers, step_bytes=500)

@@ -11,4 +11,4 @@ FAMILY = stock_family(
           # The picture was brought to its size before.
           arguments={"_auto_resize": False}),
     name="flux_kontext", label="FLUX.1 Kontext", native_size=1024, unet_parameters=11_900_000_000, steps=28,
-    guidance_scale=2.5)
+    guidance_scale=2.5, step_bytes=1000)

@@ -11,4 +11,4 @@ FAMILY = stock_family(
           others=("tokenizer", "tokenizer_2", "tokenizer_3", "scheduler"),
           optional=("text_encoder_3", "tokenizer_3")),
     name="sd3", label="Stable Diffusion 3", native_size=1024, unet_parameters=2_200_000_000, steps=28,
-    guidance_scale=4.5)
+    guidance_scale=4.5, step_bytes=170)

@@ -32,7 +32,7 @@ def file_settings(facts: Facts, tensor: Callable[[str], Any]) -> dict[str, Any]:
 FAMILY = Family(
     name="sdxl", label="Stable Diffusion XL", native_size=1024, pipelines=PIPELINES, matches=matches,
     file_settings=file_settings, config="sdxl",
-    unet_parameters=2_567_463_684,
+    unet_parameters=2_567_463_684, step_bytes=158,
     steps=25, guidance_scale=6.0,
     text_encoders=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
     # It was trained on the last layer but one, before the final norm, of both encoders.
