@@ -15,6 +15,7 @@ from . import twins
 from .device import Placement
 from .families import FAMILIES, Family
 from .models import ModelCard
+from .offload import offloaded
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class PipelineCache:
         """Leave the device to another process: park or drop every idle checkpoint that lies on a card."""
         with self._lock:
             for key, entry in list(self._loaded.items()):
-                if entry.placement.device != "cpu" and not entry.parked and not entry.lock.locked():
+                if entry.placement.home != "cpu" and not entry.parked and not entry.lock.locked():
                     self._leave(key, entry)
 
     @contextmanager
@@ -94,8 +95,9 @@ class PipelineCache:
         job sets on either stays. Raises ModelError when the checkpoint cannot be loaded.
         """
         with self._held(card) as entry:
-            yield Lease(build(entry.card.family, task, entry.components), FAMILIES[entry.card.family],
-                        entry.placement)
+            pipe = build(entry.card.family, task, entry.components)
+            with offloaded(pipe, entry.placement):
+                yield Lease(pipe, FAMILIES[entry.card.family], entry.placement)
 
     @contextmanager
     def _held(self, card: ModelCard) -> Iterator[Loaded]:
@@ -110,7 +112,7 @@ class PipelineCache:
                     if entry.parked:
                         entry.parked = False
                         self._make_room(0)
-                        self._move(entry.components, entry.placement.device)
+                        self._move(entry.components, entry.placement.home)
                 yield entry
                 return
 
@@ -142,7 +144,7 @@ class PipelineCache:
                 self._leave(key, entry)
 
     def _leave(self, key: str, entry: Loaded) -> None:
-        if entry.placement.device != "cpu" and self._host_has_room(entry.size_bytes):
+        if entry.placement.home != "cpu" and self._host_has_room(entry.size_bytes):
             log.info("parking %s in host memory", entry.card.name)
             entry.parked = True
             needed = {id(part) for other in self._loaded.values() if not other.parked
@@ -182,9 +184,9 @@ def build(family: str, task: str, components: dict[str, Any]) -> Any:
 
     cls = getattr(diffusers, FAMILIES[family].pipelines[task])
     known = inspect.signature(cls).parameters
-    scheduler = components["scheduler"]
-    parts = {**components, "scheduler": type(scheduler).from_config(scheduler.config),
-             "requires_safety_checker": False}
+    fresh = {name: type(part).from_config(part.config) for name, part in components.items()
+             if hasattr(part, "set_timesteps")}
+    parts = {**components, **fresh, "requires_safety_checker": False}
     for name in ("safety_checker", "feature_extractor", "image_encoder"):
         parts.setdefault(name, None)
     return cls(**{name: part for name, part in parts.items() if name in known})

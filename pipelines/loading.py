@@ -20,6 +20,7 @@ from .headers import Header, read_header
 from .hub import hub_folder
 from .library.entry import LibraryEntry
 from .library.recognise import vae_layout
+from .offload import by_layers, in_eight_bits
 
 
 def load(card: ModelCard, placement: Placement, *, offline: bool = True) -> dict[str, Any]:
@@ -46,6 +47,12 @@ def load(card: ModelCard, placement: Placement, *, offline: bool = True) -> dict
         for part in networks_of(family):
             if components[part] is not None:
                 components[part] = _settled(components[part], part, f"{card.title}: {_shown(card)}", placement)
+        if placement.weights == "8-bit":
+            in_eight_bits(components[family.core])
+        if placement.offload == "group":
+            for part in networks_of(family):
+                if components[part] is not None:
+                    by_layers(components[part], placement)
     except StudioError:
         raise
     except Exception as error:  # three libraries read the files, each with its own errors
@@ -230,7 +237,7 @@ def _settled(network: Any, part: str, shown: str, placement: Placement) -> Any:
     # without compilation.
     if placement.device == "cpu" and part in ("unet", "vae"):
         _turn_channels_last(network)
-    return network.to(placement.device)
+    return network.to(placement.home)
 
 
 def _turn_channels_last(network: Any) -> None:

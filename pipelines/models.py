@@ -16,6 +16,7 @@ from typing import Any
 
 from .checkpoints import ModelCard, read_file, read_folder, refuse_pickle, weight_files
 from .errors import ModelError
+from .families import FAMILIES
 from .families.clip import write_vocabulary
 from .hub import HUB_ID, hub_card
 from .library.entry import LibraryEntry, entry_of
@@ -82,7 +83,7 @@ def short_hash(card: ModelCard, cache_file: Path) -> str:
     """
     if card.path is None:
         return ""
-    file = card.path if card.kind == "file" else weight_files(card.path, "unet")[0][0]
+    file = card.path if card.kind == "file" else weight_files(card.path, FAMILIES[card.family].core)[0][0]
     facts = file.stat()
     key = f"{file} {facts.st_size} {facts.st_mtime_ns}"
     known = _known_hashes(cache_file)

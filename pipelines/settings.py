@@ -66,6 +66,12 @@ class Settings(BaseModel):
                         description="What computes: auto, cpu, mps, cuda or cuda:1.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Number format of the weights. Auto takes what is sound and fast on the device.")
+    offload: Literal["auto", "none", "model", "group"] = Field(
+        "auto", description="Where weights wait that do not fit on a card: in main memory by component (model) or by "
+                            "layer (group, slow). Auto goes by an estimate.")
+    quantize: Literal["none", "8-bit", "4-bit"] = Field(
+        "none", description="Store the weights of what denoises in fewer bits: half the memory of half precision, "
+                            "and slightly other pictures.")
     offline: bool = Field(False, description="Never fetch anything from the internet, not even when asked to.")
     download_hosts: tuple[str, ...] = Field((), description="Host to download models from, with its subdomains, or an "
                                             "origin such as http://192.168.1.5:8000. May be given several times. "

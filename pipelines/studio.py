@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import abilities, forecast, merging, models, samplers
+from . import abilities, device, estimate, forecast, merging, models, samplers
 from .adapters import find
 from .collection import Collection
 from .datasets import Datasets
@@ -283,6 +283,16 @@ class Studio:
     def today(self, owner: str | None = None) -> list[Record]:
         """The pictures of today, newest first."""
         return self.results.today(owner)
+
+    def need(self, model: str | None, width: int, height: int, batch_size: int = 1, guided: bool = True) -> str:
+        """How much memory pictures of that size will take of what is free, in a few words."""
+        card = self.card(model)
+        where = device.choose(self.settings.device, unet_parameters=0, half_vae=True).device
+        own = sum(each.size_bytes for each in self._worker.loaded if not each.parked)  # makes room when asked
+        free = device.free_bytes(where) + own
+        placement = estimate.placement_for(card, self.settings, free)
+        return estimate.sentence(estimate.need(card, placement, width, height, batch_size, guided), placement.offload,
+                                 free)
 
     def status(self) -> Status:
         return Status(len(self._queue), self._worker.loaded, self._worker.device_line)

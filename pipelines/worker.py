@@ -13,12 +13,11 @@ from typing import Any
 
 from PIL import Image
 
-from . import metadata, models
+from . import estimate, metadata, models
 from .adapters import find, tags
 from .collection import Collection
 from .errors import StudioError
 from .events import Event, ImageReady, Loading, Notice, Saved, StepDone
-from .families import FAMILIES
 from .images.grid import grid
 from .images.store import ImageStore
 from .jobs import Job
@@ -239,13 +238,13 @@ class Worker:
         on_cpu = device.choose(settings.device, unet_parameters=0, half_vae=True).device == "cpu"
         own = host if on_cpu else device.budget_bytes(settings.device, settings.device_budget_gb)
         self._shelf, self._vaes = Shelf(self._collection.loras), Vaes()
+        self._device_bytes = own
         self._cache = cache.PipelineCache(self._load, cache.Budget(own, host))
 
     def _load(self, card: ModelCard) -> tuple[dict[str, Any], Any, int]:
         from . import device, loading
 
-        placement = device.choose(self._settings.device, self._settings.dtype, unet_parameters=card.unet_parameters,
-                                  half_vae=FAMILIES[card.family].half_vae)
+        placement = estimate.placement_for(card, self._settings, self._device_bytes)
         components = loading.load(card, placement, offline=self._settings.offline)
         self.device_line = device.describe(placement.device, placement.dtype)
         return components, placement, loading.bytes_of(components)

@@ -18,6 +18,7 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 
 from pipelines.errors import StudioError
+from pipelines.families import FAMILIES
 from pipelines.images.geometry import fitting_size
 from pipelines.images.store import proxy
 
@@ -52,8 +53,9 @@ class Source:
         update = {self.view: small_copy(studio, stored.id), self.image_id: stored.id, self.note: words,
                   **self.others}
         if self.size is not None:
-            native = (find_card(studio, model)).native_size
-            update |= dict(zip(self.size, fitting_size(native, stored.width, stored.height), strict=True))
+            card = find_card(studio, model)
+            fitted = fitting_size(card.native_size, stored.width, stored.height, FAMILIES[card.family].grain)
+            update |= dict(zip(self.size, fitted, strict=True))
         return update
 
     def empty(self) -> dict:
