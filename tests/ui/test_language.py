@@ -25,7 +25,7 @@ GERMAN = language.table("de")
 # Functions whose text reaches a page, and modules that speak to whoever started the program only.
 SAY = {"RequestError", "StudioError", "ModelError", "QueueFull", "OutOfMemory", "Cancelled", "Notice", "Mark", "inform"}
 CONSOLE = ("pipelines/settings.py", "ui/launch.py", "ui/sharing.py", "__main__.py")
-NAMES = re.compile(r"# Atelier|\?|[\w-]+-(image-id|kept-mask|last-mask)|visitor|model before|.*: marks"
+NAMES = re.compile(r"# Atelier|\?|[\w-]+-(image-id|kept-mask|last-mask)|visitor|model before|limits shown|.*: marks"
                    r"|\d+(st|nd|rd|th)")
 
 

@@ -56,7 +56,7 @@ def mark(demo: gr.Blocks) -> gr.I18n:
     for block in demo.blocks.values():
         for name in attributes(block):
             setattr(block, name, key(getattr(block, name)))
-        if isinstance(block, gr.Dropdown):
+        if isinstance(block, gr.Dropdown | gr.Radio):
             block.choices = [(key(shown), value) for shown, value in block.choices]
     english = {short: text for text, short in keys.items()}
     return gr.I18n(en=english, **{language: {short: found[text] for short, text in english.items() if text in found}
