@@ -195,6 +195,16 @@ window.atelier = (() => {
     image.style.imageRendering = factor > 1 ? "pixelated" : "auto";
   }
 
+  // The arrow keys go through the pictures of the strip, in full screen as well.
+  document.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const elsewhere = event.ctrlKey || event.metaKey || event.altKey || event.shiftKey
+      || event.target.closest?.("input, textarea, select, .source, .before-after, [role=tablist], [role=listbox]");
+    if (!step || elsewhere) return;
+    const thumbnails = [...(visible(".strip")?.querySelectorAll("button.thumbnail-item") ?? [])];
+    thumbnails[thumbnails.findIndex((each) => each.classList.contains("selected")) + step]?.click();
+  });
+
   const fitAll = () => document.querySelectorAll(".stage .picture img").forEach(fit);
 
   document.addEventListener("load", (event) => event.target.matches?.(".stage .picture img") && fit(event.target), true);

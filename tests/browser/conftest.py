@@ -18,11 +18,22 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory, sd_folder):
+def other_folder(tmp_path_factory):
+    """A second tiny model, which likes other settings than the first."""
+    from tests.tiny import tiny_sd
+
+    folder = tiny_sd(tmp_path_factory.mktemp("others") / "other-sd", seed=1)
+    (folder / "atelier.json").write_text('{"title": "The other one", "note": "draws in four steps", "steps": 4}')
+    return folder
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory, sd_folder, other_folder):
     from pipelines.settings import load
     from pipelines.studio import Studio
 
-    studio = Studio(load(["--data-dir", str(tmp_path_factory.mktemp("data")), "--model", str(sd_folder)], {}))
+    studio = Studio(load(["--data-dir", str(tmp_path_factory.mktemp("data")), "--model", str(sd_folder),
+                          "--model-dir", str(other_folder.parent)], {}))
     yield studio
     studio.close()
 

@@ -100,6 +100,14 @@ def editor_ready(page: Page) -> None:
     expect(editor_tool(page, "Brush")).to_be_visible(timeout=SLOW_MS)
 
 
+def picture_in(page: Page) -> None:
+    """Wait until the editor has taken its picture in, which is its first step that can be undone.
+
+    The zoom is right a little earlier, while the layers are still being made: what is painted then can be lost.
+    """
+    expect(editor_tool(page, "Undo")).to_be_enabled(timeout=SLOW_MS)
+
+
 def editor_tool(page: Page, name: str) -> Locator:
     return page.locator(EDITOR).get_by_role("button", name=name, exact=True)
 
@@ -107,6 +115,7 @@ def editor_tool(page: Page, name: str) -> Locator:
 def stroke(page: Page, size: tuple[int, int], start: tuple, end: tuple, tool: str = "Brush") -> None:
     """Paint a line with the mouse. start, end: in pixels of the shown picture, whose size is given."""
     canvas = page.locator(f"{EDITOR} .pixi-target canvas")
+    picture_in(page)
     canvas.scroll_into_view_if_needed()
     scale = _scale(canvas, size)
     expect(page.locator(f"{EDITOR} .zoom-number")).to_have_text(re.compile(_near(100 * scale)), timeout=SLOW_MS)
@@ -121,7 +130,6 @@ def stroke(page: Page, size: tuple[int, int], start: tuple, end: tuple, tool: st
     page.mouse.down()
     page.mouse.move(*place(*end), steps=3)  # each move costs a frame of software GL
     page.mouse.up()
-    expect(editor_tool(page, "Undo")).to_be_enabled()
 
 
 def _scale(canvas: Locator, size: tuple[int, int]) -> float:

@@ -87,6 +87,8 @@ def test_a_batch_shows_its_first_picture_and_the_grid_last(page):
     expect(page.locator("#txt2img-strip .caption-label")).to_have_text(["41", "42", "grid"])
     expect(box(page, "txt2img-infotext")).to_have_value(re.compile("Seed: 41,"))
     expect(page.locator("#txt2img-strip .thumbnail-item.selected")).to_have_text("41")
+    page.locator("#txt2img-generate").press("ArrowRight")
+    expect(box(page, "txt2img-infotext")).to_have_value(re.compile("Seed: 42,"))
     page.locator("#txt2img-strip button.thumbnail-item").last.click()
     expect(page.locator("#txt2img-picture img")).to_have_js_property("naturalWidth", 128)  # two beside each other
 
@@ -262,6 +264,22 @@ def test_image_to_image_follows_the_shape_of_the_picture(page, tmp_path):
     made = Image.open(io.BytesIO(result_bytes(page, "img2img")))
     assert made.width > made.height
     expect(box(page, "img2img-width")).to_have_value(str(made.width))
+
+
+def test_another_model_is_picked_draws_and_is_remembered(page):
+    box(page, "txt2img-guidance_scale").fill("3")  # a person's own value, which the switch must leave
+    page.locator("#model input").click()
+    page.get_by_role("option", name="The other one").click()
+    expect(box(page, "model-line")).to_have_value(re.compile("draws in four steps$"), timeout=SLOW_MS)
+    expect(box(page, "txt2img-steps")).to_have_value("4")  # nobody had changed it, so it follows the model
+    expect(box(page, "txt2img-guidance_scale")).to_have_value("3")
+    generate(page, "txt2img")
+    status(page, "txt2img", "^1 picture in ")
+    expect(box(page, "txt2img-infotext")).to_have_value(re.compile("Steps: 4, .*CFG scale: 3, .*Model: other-sd"))
+    page.reload(wait_until="domcontentloaded")
+    settled(page)
+    expect(page.locator("#model input")).to_have_value("The other one")
+    expect(box(page, "model-line")).to_have_value(re.compile("draws in four steps$"))
 
 
 def test_a_bad_value_is_said_beside_the_button_and_nothing_is_lost(page):
