@@ -99,7 +99,7 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
     from gradio.utils import get_upload_folder
     from starlette.middleware import Middleware
 
-    from . import theme
+    from . import language, theme
 
     data_dir, cache_dir = settings.data_dir.resolve(), Path(get_upload_folder()).resolve()
     private = [data_dir / "share", data_dir / "config.toml", *(path.resolve() for path in settings.model_dir)]
@@ -120,7 +120,8 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
         max_file_size=MAX_FILE_SIZE if settings.is_public else OWN_FILE_SIZE, show_error=False,
         enable_monitoring=False, run_history=False, mcp_server=False,
         ssr_mode=False, pwa=False, strict_cors=True, footer_links=["settings"],
-        theme=theme.THEME, css=theme.CSS, head=theme.HEAD,
+        theme=theme.THEME, css=theme.CSS, head=theme.HEAD + language.words(),
+        i18n=language.mark(demo),
         # Only leaves out a look at the page with a limit of 3 s, which a busy machine misses; that the server answers
         # is known by then.
         _frontend=False,
