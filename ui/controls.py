@@ -11,33 +11,17 @@ import gradio as gr
 
 from pipelines.requests import HIRES_UPSCALERS
 
+from . import prompt_box
 from .tab import Form
 from .wiring import QUIET
 
 
 def prompts(form: Form, studio: Any) -> None:
-    """Prompt and negative prompt, each with its token count; what does not fit is shown struck through."""
+    """Prompt and negative prompt, each with what its text comes to."""
     for name, lines in (("prompt", 3), ("negative_prompt", 1)):
         with gr.Column(elem_classes="prompt", min_width=0):
-            label = form.request.model_fields[name].title
             box = form.add(name, lines=lines, max_lines=12, placeholder=PLACEHOLDERS[name])
-            count = gr.Textbox("", label=f"{label}: tokens", show_label=False, container=False, interactive=False,
-                               elem_classes="line right tokens", elem_id=f"{form.task}-{name}-tokens", max_lines=1)
-            cut = gr.Textbox("", label=f"{label}: the part that does not fit", show_label=False, container=False,
-                             interactive=False, visible=False, elem_classes="line cut", max_lines=2,
-                             elem_id=f"{form.task}-{name}-cut")
-            gr.on([box.change, form.page.model.change], _counter(studio), [box, form.page.model], [count, cut],
-                  trigger_mode="always_last", **QUIET)
-
-
-def _counter(studio: Any) -> Callable:
-    def count(text: str, model: str) -> tuple[str, Any]:
-        if not text:
-            return "", gr.Textbox("", visible=False)
-        tokens = studio.tokens(text, model)
-        return f"{tokens.count}/{tokens.limit}", gr.Textbox(tokens.cut, visible=bool(tokens.cut))
-
-    return count
+            prompt_box.watch(form, studio, name, box)
 
 
 def actions(form: Form) -> None:

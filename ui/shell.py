@@ -13,12 +13,12 @@ from pipelines import events, metadata
 from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
 
-from . import endpoints
+from . import comfort, endpoints, language, presets, styles
 from .binding import allowed, filled
 from .controls import find_card
 from .fields import MODEL_FIELDS
 from .tab import Page, discover
-from .wiring import QUEUED, QUIET, apart, guarded, problem, toast
+from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast
 
 STATUS_EVERY_S = 3
 # Fixed on purpose: with the random defaults a restart of the server would forget everything that was typed.
@@ -37,9 +37,13 @@ def build(studio: Any) -> gr.Blocks:
                 opened.select(None, js=f"() => atelier.noteTab({json.dumps([tab.name, tab.label])})", **QUIET)
         _send_to(studio, page)
         _switch_models(studio, page, model_line)
+        presets.wire(page, _rule)
+        styles.editor(studio, page)
+        comfort.help_panel(demo, page)
         _remember(demo, page)
         _tell_status(studio, demo, queue_line)
         endpoints.publish(studio)
+    language.speak(demo)
     return demo
 
 
@@ -54,6 +58,8 @@ def _header(studio: Any) -> tuple[Page, gr.Textbox, gr.Textbox]:
         queue_line = gr.Textbox(_queue(studio), label="Queue and device", show_label=False, container=False,
                                 interactive=False, max_lines=1, elem_id="queue-line",
                                 elem_classes="line right queue-line")
+        comfort.help_button()
+    comfort.guide()
     visitor = gr.Textbox("", label="visitor", visible=False)
     return Page(visitor, model, gr.Tabs(elem_id="tabs")), model_line, queue_line
 
@@ -104,7 +110,7 @@ def _switch_models(studio: Any, page: Page, line: gr.Textbox) -> None:
                     case events.Loading(title):
                         yield f"Loading {title} ..."
                     case events.Notice(text):
-                        gr.Info(text)
+                        inform(text)
                         yield gr.skip()
                     case events.Failed(error):
                         raise error
@@ -189,7 +195,9 @@ def _remember(demo: gr.Blocks, page: Page) -> None:
 def _rule(name: str, control: gr.components.Component) -> dict[str, Any]:
     """What a remembered value must be to be taken back: the browser's store is not trusted."""
     rule: dict[str, Any] = {"name": name}
-    if isinstance(control, gr.Dropdown) and not control.allow_custom_value:
+    if isinstance(control, gr.Dropdown) and control.multiselect:
+        rule["kind"] = "list"
+    elif isinstance(control, gr.Dropdown) and not control.allow_custom_value:
         rule["choices"] = [value for _, value in control.choices]
     elif isinstance(control, gr.Checkbox):
         rule["kind"] = "boolean"
