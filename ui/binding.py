@@ -12,14 +12,14 @@ import gradio as gr
 from pipelines import metadata
 from pipelines.collection import LISTED
 from pipelines.errors import RequestError
-from pipelines.requests import HIRES_UPSCALERS, LANCZOS, Request, extra_of, make
+from pipelines.requests import HIRES_UPSCALERS, LANCZOS, Img2Img, Request, Txt2Img, Upscale, extra_of, make
 from pipelines.samplers import SAMPLERS, SCHEDULES
 
 from . import again, progress, results
 from .axes import Axes
 from .many import Many
 from .tab import Form, Page
-from .wiring import QUEUED, QUIET, alive, problem, toast, told
+from .wiring import QUEUED, QUIET, alive, inform, problem, toast, told
 
 SETTINGS = re.compile(r"^Steps: \d+, |^\s*[{\[]\s*\"", re.MULTILINE)  # what a pasted text has and no prompt
 
@@ -80,7 +80,7 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
     def run(submit: Callable, visitor: str, shown: list, locked: bool, values: tuple) -> Iterator[dict]:
         """Submit what the form says, and relay the job's news. submit: (the form's values, page, owner) -> job."""
         if alive(running(visitor, form.task)):
-            gr.Info("This tab is still making a picture. Wait for it, or press Stop.")
+            inform("This tab is still making a picture. Wait for it, or press Stop.")
             return
         try:
             job = submit(dict(zip(names, values, strict=True)), page=visitor, owner=results.owner_of(visitor))
@@ -139,14 +139,16 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
 
 def filled(form: Form, parsed: metadata.Parsed) -> dict:
     """Updates that bring a picture's settings into a form. What a text leaves out has its default, except for what
-    only this kind of request has (strength, mask): that stays as the person set it."""
+    only this kind of request has (strength, mask): that stays as the person set it. So does a strength that was
+    meant for something else: that of a second pass would draw the whole prompt into every tile of an enlarged one."""
     if not parsed.fields:
         return {}
+    meant_for = Txt2Img if "hires_scale" in parsed.fields else Upscale if "scale" in parsed.fields else Img2Img
+    foreign = set() if issubclass(form.request, meant_for) else {"strength"}
     common = {name: value for name, value in parsed.for_task(form.request).items() if name in Request.model_fields}
-    said = {name: value for name, value in {**common, **parsed.fields}.items()
-            if name == "prompt" or name in form.fields and extra_of(form.request.model_fields[name])["infotext"]}
-    return {form.fields[name]: value for name, value in said.items()
-            if name in form.fields and value is not None}
+    return {form.fields[name]: value for name, value in {**common, **parsed.fields}.items()
+            if name in form.fields and name not in foreign and value is not None
+            and (name == "prompt" or extra_of(form.request.model_fields[name])["infotext"])}
 
 
 def allowed(studio: Any) -> dict[str, tuple[str, ...]]:
