@@ -98,7 +98,9 @@ def train_tokenizer(folder: Path, texts: list[str], config: Config) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ export
-LIKES = "atelier.json"  # title, settings and examples, as any model folder may bring them
+# Chosen and drawn by hand, so they outlive a training: title, settings and examples, as any model folder may bring
+# them, and the pictures of those examples.
+KEPT_FILE, KEPT_FOLDER = "atelier.json", "examples"
 
 
 def write_folder(folder: Path, parts: dict, tokenizer_folder: Path) -> None:
@@ -129,8 +131,10 @@ def write_folder(folder: Path, parts: dict, tokenizer_folder: Path) -> None:
         "scheduler": ["diffusers", type(parts["scheduler"]).__name__],
         "safety_checker": [None, None], "feature_extractor": [None, None], "image_encoder": [None, None],
         "requires_safety_checker": False})
-    if (folder / LIKES).is_file():  # chosen by hand: it outlives a training
-        shutil.copy(folder / LIKES, new / LIKES)
+    if (folder / KEPT_FILE).is_file():
+        shutil.copy(folder / KEPT_FILE, new / KEPT_FILE)
+    if (folder / KEPT_FOLDER).is_dir():
+        shutil.copytree(folder / KEPT_FOLDER, new / KEPT_FOLDER)
     if folder.exists():
         shutil.rmtree(old := folder.with_name(folder.name + ".old"), ignore_errors=True)
         os.replace(folder, old)
