@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from .. import device
 from ..control import Control
 from ..errors import Cancelled, RequestError
+from ..images.grid import grid
 from .checkpoints import Model
 from .requests import Sample
 from .sampling import Denoiser, State, ddim, ddpm, denoiser_of, mixed_context
 
 SHOWN_PX = 64
+LINE_PX, LINE = 2, (120, 120, 128)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,12 @@ def class_weights(label: str, classes: tuple[str, ...]) -> dict[int, float]:
                                "10.", "label")
         weights[classes.index(name) if name in classes else int(name)] = value
     return weights
+
+
+def sheet(images: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Small pictures on one, with a line between them."""
+    return grid([ImageOps.expand(image.convert("RGB"), LINE_PX, LINE) for image in images],
+                columns=min(columns, len(images)))
 
 
 def device_of(name: str) -> torch.device:

@@ -105,10 +105,10 @@ def towards_class(classifier: nn.Module, label: int) -> Loss:
 class Scorer(Protocol):
     """Anything that tells how well pictures fit a text, such as CLIP (scorer.py finds one)."""
 
-    def image_embedding(self, pixels: Tensor) -> Tensor:
+    def image_features(self, pixels: Tensor) -> Tensor:
         """(b, 3, h, w) in -1..1 -> (b, d), differentiable."""
 
-    def text_embedding(self, prompt: str) -> Tensor:
+    def text_features(self, prompt: str) -> Tensor:
         """-> (1, d)."""
 
 
@@ -118,10 +118,10 @@ def towards_text(scorer: Scorer, text: str) -> Loss:
     The spherical distance loss of Crowson's CLIP-guided diffusion, as in k-diffusion's published samples.
     """
     with torch.no_grad():
-        wanted = F.normalize(scorer.text_embedding(text), dim=1)
+        wanted = F.normalize(scorer.text_features(text), dim=1)
 
     def loss(pixels: Tensor) -> Tensor:
-        found = F.normalize(scorer.image_embedding(pixels), dim=1)
+        found = F.normalize(scorer.image_features(pixels), dim=1)
         return 2 * ((found - wanted.to(found)).norm(dim=1) / 2).clamp(max=1 - 1e-6).arcsin().square()
 
     return loss

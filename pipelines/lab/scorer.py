@@ -12,10 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..demo import MODEL_DIR
 from ..errors import ModelError
+from ..models import EMBEDDED_NAME
 from .guidance import Scorer
 from .scene import Scene
 
+TOWER = MODEL_DIR.parent / "tower.safetensors"
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's pictures
 
 
@@ -26,27 +29,34 @@ class Clip:
         self._model, self._tokenizer = model.eval().requires_grad_(False), tokenizer
         self._side = model.config.vision_config.image_size
 
-    def image_embedding(self, pixels: Tensor) -> Tensor:
+    def image_features(self, pixels: Tensor) -> Tensor:
         """(b, 3, h, w) in -1..1 -> (b, d), differentiable."""
         unit = F.interpolate(pixels / 2 + 0.5, (self._side, self._side), mode="bicubic", antialias=True)
         mean, deviation = (unit.new_tensor(one).view(1, 3, 1, 1) for one in (MEAN, DEVIATION))
         seen = self._model.vision_model(pixel_values=((unit - mean) / deviation).to(self._model.dtype)).pooler_output
         return self._model.visual_projection(seen).float()
 
-    def text_embedding(self, prompt: str) -> Tensor:
+    def text_features(self, prompt: str) -> Tensor:
         """-> (1, d)."""
         told = self._tokenizer([prompt], truncation=True, return_tensors="pt").to(self._model.device)
         with torch.no_grad():
             return self._model.text_projection(self._model.text_model(**told).pooler_output).float()
 
 
-def find(scene: Scene) -> Scorer | None:
-    """The checkpoint's own image tower, else a CLIP checkpoint from the model folders, else None."""
-    own = getattr(scene.pipe, "scorer", None)
-    if own is not None:
-        return own
+def find(scene: Scene, tower: Path = TOWER) -> Scorer | None:
+    """The embedded model's image tower for itself, a CLIP checkpoint from the model folders for others, else None.
+
+    tower: the tower's weights; where there is no CLIP checkpoint, it judges the pictures of other models too.
+    """
     folder = scene.shelf.clip_folder()
-    return None if folder is None else load(folder, scene.pipe.device if scene.pipe else torch.device("cpu"))
+    device = torch.device("cpu") if scene.pipe is None else scene.pipe.device
+    if tower.is_file() and (folder is None or scene.model == EMBEDDED_NAME):
+        from ..demo.tower import Scorer as Tower
+
+        found = Tower.load()
+        found.image.to(device)
+        return found
+    return None if folder is None else load(folder, device)
 
 
 def load(folder: Path, device: torch.device) -> Clip:

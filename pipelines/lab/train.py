@@ -18,7 +18,6 @@ from typing import Any
 from ..control import Control
 from ..errors import RequestError
 from ..events import Notice
-from ..images.grid import grid
 from ..requests import make
 from . import checkpoints, data, draw, latentset
 from .events import EpochDone, Started, Trained, Update
@@ -31,6 +30,7 @@ MAY_CHANGE = {"token", "output", "epochs", "minutes", "samples", "device", "resu
 DEFAULT_MINUTES = 3.0
 SAMPLE_STEPS = 10
 SAMPLE_COLUMNS = 10
+SHOWN_PX = 64  # about the side of a sample
 LATENT_SIDE = 128  # px, when the recipe latents is asked for no other
 
 Event = Started | Update | EpochDone | Trained | Notice
@@ -132,7 +132,7 @@ def _samples(learner: Learner, request: Train, folder: Path) -> Any:
     denoiser = denoiser_of(model.network, model.prediction, None if context is None else context.to(learner.device),
                            2.0, clip=model.parts is None, nothing=model.nothing)
     x = last(ddim(denoiser, model.schedule, noise.to(learner.device), generators, SAMPLE_STEPS)).x
-    picture = grid([model.image(one, max(1, 32 // model.side)) for one in x], columns=SAMPLE_COLUMNS)
+    picture = draw.sheet([model.image(one, max(1, SHOWN_PX // model.side)) for one in x], SAMPLE_COLUMNS)
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     picture.save(folder / "samples" / f"epoch-{learner.epoch:04d}.png")
     return picture

@@ -144,7 +144,7 @@ def test_a_page_refuses_in_one_sentence_what_cannot_be(demo):
     for name, changes, said in (
             ("train", {"learning_rate": 1e6}, "Learning rate: 1000000"), ("train", {"timesteps": 1}, "Timesteps: 1"),
             ("sample", {"label": "cow"}, "Class: 'cow' is unknown"), ("lora", {"ranks": "0"}, "between 1 and 64"),
-            ("guide", {"goal": "text"}, "CLIP")):
+            ("guide", {"goal": "reference"}, "needs a picture to go by")):
         with pytest.raises(gr.Error, match=said):
             run(demo, name, f"refused-{name}-{said[:3]}.1", **changes)
 

@@ -7,9 +7,8 @@ from time import monotonic
 
 from ...errors import Cancelled
 from ...events import Event, Notice, StepDone, Tabled
-from ...images.grid import grid
 from ...requests import make
-from .. import finetune
+from .. import draw, finetune
 from ..data import HUB
 from ..events import Trained, Update
 from ..finetune import Sampled
@@ -19,7 +18,7 @@ from ..scene import Made, Scene
 
 POINTS = 200
 EVERY_S = 2.0
-SHOWN_PX = 96
+SHOWN_PX, COLUMNS = 96, 4
 
 
 def answer(request: LabFineTune, scene: Scene) -> Iterator[Event | Made]:
@@ -53,7 +52,8 @@ def answer(request: LabFineTune, scene: Scene) -> Iterator[Event | Made]:
 
 def _sheet(event: Sampled) -> object:
     enlarge = max(1, SHOWN_PX // event.images[0].width)
-    return grid([image.resize((image.width * enlarge, image.height * enlarge), 0) for image in event.images])
+    return draw.sheet([image.resize((image.width * enlarge, image.height * enlarge), 0) for image in event.images],
+                      COLUMNS)
 
 
 def _curve(losses: list[tuple[int, float, str]]) -> Tabled:

@@ -12,7 +12,6 @@ from PIL import Image
 from ...errors import RequestError
 from ...events import Event, StepDone, Tabled
 from ...generate import Pace
-from ...images.grid import grid
 from ...requests import make
 from .. import checkpoints, classifier, data, draw, filmstrip
 from ..checkpoints import Model
@@ -23,7 +22,7 @@ from ..scene import Made, Scene
 
 SHOWN_PX = 96  # about the side of a picture here
 FEW = 20  # strides of DDIM in the contest
-SHEET_COLUMNS = 10
+SHEET_COLUMNS = 8
 
 
 def answer(request: LabSample, scene: Scene) -> Iterator[Event | Made]:
@@ -42,7 +41,7 @@ def answer(request: LabSample, scene: Scene) -> Iterator[Event | Made]:
         yield _told(state, pace, preview=shown[-1].pictures["x0"])
         scene.go_on()
     yield Made(f"Seeds {request.seed} to {request.seed + request.count - 1}",
-               grid([model.image(x, enlarge) for x in state.x], columns=min(request.count, SHEET_COLUMNS)))
+               draw.sheet([model.image(x, enlarge) for x in state.x], SHEET_COLUMNS))
     yield Made("The way of the first picture", filmstrip.sheet(shown))
     yield Made("Predicted x0, step by step", filmstrip.animated(shown, frame_ms=200))
 
@@ -72,7 +71,7 @@ def _contest(request: LabSample, scene: Scene, model: Model, enlarge: int) -> It
         seconds, x = perf_counter() - begin, state.x.cpu()
         share = "" if judge is None else f"{classifier.recognised(judge, x, wanted):.0%}"
         rows.append((name, f"{seconds / len(x):.3f} s", share))
-        yield Made(name, grid([model.image(one, enlarge) for one in x], columns=SHEET_COLUMNS))
+        yield Made(name, draw.sheet([model.image(one, enlarge) for one in x], SHEET_COLUMNS))
     yield Tabled("DDPM against DDIM", ("Sampler", "Time a picture", "Recognised"), tuple(rows))
 
 

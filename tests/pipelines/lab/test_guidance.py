@@ -96,10 +96,10 @@ def test_a_classifiers_loss_is_the_cross_entropy_and_steering_by_it_raises_the_c
 class StripeScorer:
     """A real, small scorer of pictures: its features are mean colours; texts name one of them."""
 
-    def image_embedding(self, pixels: torch.Tensor) -> torch.Tensor:
+    def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         return pixels.mean((2, 3)) + 1.01
 
-    def text_embedding(self, text: str) -> torch.Tensor:
+    def text_features(self, text: str) -> torch.Tensor:
         return torch.eye(3)[["red", "green", "blue"].index(text)][None]
 
 
@@ -113,7 +113,7 @@ def test_text_guidance_raises_the_score_with_any_sampler_and_any_number_of_crops
             x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
             denoiser = guided(linear_denoiser, loss, scale)
             states = ddim(denoiser, schedules.make("cosine", 100), x, [torch.Generator()], 10)
-            scores.append(F.cosine_similarity(scorer.image_embedding(last(states).x), scorer.text_embedding("green")))
+            scores.append(F.cosine_similarity(scorer.image_features(last(states).x), scorer.text_features("green")))
         assert scores[1] > scores[0] + 0.02
 
 
@@ -121,10 +121,10 @@ def test_the_spherical_distance_is_the_squared_angle():
     u, v = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[0.0, 1.0, 0.0]])
 
     class Fixed:
-        def image_embedding(self, pixels: torch.Tensor) -> torch.Tensor:
+        def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
             return u
 
-        def text_embedding(self, text: str) -> torch.Tensor:
+        def text_features(self, text: str) -> torch.Tensor:
             return v
 
     quarter_turn = torch.tensor(torch.pi / 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -54,15 +56,53 @@ def test_every_step_of_a_film_is_told(studio):
 
 def test_the_noised_pictures_go_from_the_picture_to_noise(studio, image):
     pictures, curves = answer(studio, "noise", image=image, schedule="cosine", timesteps=100, count=3)
-    assert [caption.partition(",")[0] for caption in pictures] == ["t = 0", "t = 50", "t = 99"]
+    assert [caption.partition(",")[0] for caption in pictures][:3] == ["t = 0", "t = 50", "t = 99"]
     clean = np.asarray(studio.images.open(image), float)
-    off = [np.abs(np.asarray(Image.open(path), float) - clean).mean() for path in pictures.values()]
+    off = [np.abs(np.asarray(Image.open(path), float) - clean).mean() for path in list(pictures.values())[:3]]
     assert off[0] < 10 < off[1] < off[2]
     abar = {name: [value for _, value, other in curves["alpha-bar"] if other == name]
             for name in ("cosine", "this model's")}
-    assert set(curves) == {"log10 beta", "alpha-bar", "SNR (dB)"}
     for values in abar.values():
         assert values == sorted(values, reverse=True) and values[0] > 0.9
+
+
+def test_one_step_back_is_equations_6_and_7_of_ddpm(studio, image):
+    _, tables = answer(studio, "noise", image=image, schedule="scaled linear", timesteps=1000, count=5)
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    abar = np.cumprod(1 - betas)
+    for t, of_x_t, of_x0, beta, variance in tables["One step back"]:
+        assert float(of_x0) == pytest.approx(abar[t - 1] ** 0.5 * betas[t] / (1 - abar[t]), abs=1e-4)
+        assert float(of_x_t) == pytest.approx((1 - betas[t]) ** 0.5 * (1 - abar[t - 1]) / (1 - abar[t]), abs=1e-4)
+        assert float(beta) == pytest.approx(betas[t], abs=1e-5)
+        assert float(variance) == pytest.approx((1 - abar[t - 1]) / (1 - abar[t]) * betas[t], abs=1e-5)
+    assert len(tables["One step back"]) == 4
+
+
+def test_steps_are_placed_as_karras_says_and_losses_weigh_as_the_bound_says(studio, image):
+    _, tables = answer(studio, "noise", image=image, schedule="scaled linear", timesteps=1000, count=2, steps=8)
+    placed = {}
+    for _, snr, spacing in tables["Where samplers step: SNR (dB)"]:
+        placed.setdefault(spacing, []).append(snr)
+    assert set(placed) == {"Karras", "Exponential", "Beta", "Uniform", "SGM Uniform", "DDIM"}
+    assert all(len(values) == 8 and values == sorted(values) for values in placed.values())
+    sigmas = 10 ** (-np.array(placed["Karras"]) / 20)
+    wanted = np.linspace(sigmas[0] ** (1 / 7), sigmas[-1] ** (1 / 7), 8) ** 7  # "Elucidating the Design Space", eq. 5
+    assert sigmas == pytest.approx(wanted, rel=0.02)
+    weights = {}
+    for share, value, loss in tables["Loss weight, log10"]:
+        weights.setdefault(loss, {})[share] = value
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    bound = betas / (2 * (1 - betas) * (1 - np.cumprod(1 - betas)))  # DDPM eq. 12 with the variance beta
+    for share, value in weights["variational bound"].items():
+        assert value == pytest.approx(np.log10(bound[round(share * 1000) - 1] / bound.mean()), abs=1e-3)
+    assert set(weights["simple"].values()) == {0.0}
+
+
+def test_one_prediction_is_shown_in_four_forms(studio, image):
+    pictures, _ = answer(studio, "noise", image=image, timesteps=100, count=2)
+    assert list(pictures)[2:6] == [f"t = 50 as {form}" for form in ("noise", "x0", "v", "score")]
+    clean = np.asarray(studio.images.open(image), float)
+    assert np.abs(np.asarray(Image.open(pictures["t = 50 as x0"]), float) - clean).max() <= 1
 
 
 def test_an_autoencoders_reconstruction_is_measured(studio, image):
@@ -75,6 +115,28 @@ def test_an_autoencoders_reconstruction_is_measured(studio, image):
     assert rows["Numbers in the latents"] == "160 (48 times fewer)"
 
 
+def test_latents_of_several_pictures_are_mixed_and_summed(studio, image):
+    other = studio.images.add(Image.new("RGB", (64, 64), (200, 30, 30))).id
+    pictures, _ = answer(studio, "autoencoder", image=image, second=other, third=other, side=64, between=2)
+    way, total = pictures["From the first to the second"], pictures["First + second - third"]
+    assert Image.open(way).width > 4 * 64
+    back = pictures["Encoded and decoded"]  # the second and the third are equal, and cancel out
+    assert np.abs(np.asarray(Image.open(total), float) - np.asarray(Image.open(back), float)).max() <= 2
+
+
+def test_a_second_autoencoder_is_measured_beside_the_models_own(studio, image, sd_folder):
+    vaes = studio.settings.data_dir / "models" / "vae"
+    vaes.mkdir(parents=True)
+    shutil.copyfile(sd_folder / "vae" / "diffusion_pytorch_model.safetensors", vaes / "twin.safetensors")
+    shutil.copyfile(sd_folder / "vae" / "config.json", vaes / "config.json")
+    studio.collection.library.refresh()
+    studio.collection.library.wait_for_scan()
+    names = studio.lab_shelf.vaes()
+    assert len(names) == 2
+    _, tables = answer(studio, "autoencoder", image=image, side=64, other=names[1])
+    assert all(own == twin for _, own, twin in tables["What is kept"])
+
+
 def test_a_prompt_has_tokens_neighbours_and_a_map_for_every_word(studio):
     pictures, tables = answer(studio, "words", **QUICK, others="a blue dog\na red cat")
     assert list(pictures) == ["The picture", "a", "red", "cat"]
@@ -82,6 +144,14 @@ def test_a_prompt_has_tokens_neighbours_and_a_map_for_every_word(studio):
     assert tables["Tokens"][-1][0] == "5 to 76"
     assert [row[0] for row in tables["Similarity"]] == ["1. a red cat", "2. a blue dog"]
     assert tables["Similarity"][0][1] == "1.000" == tables["Similarity"][1][2]
+    assert tables["Passes"] == ((1, 3, "a red cat"),)
+
+
+def test_a_long_prompt_is_cut_into_passes_at_its_commas(studio):
+    long = ", ".join(["a red cat"] * 30)
+    _, tables = answer(studio, "words", **{**QUICK, "prompt": long, "steps": 1})
+    assert len(tables["Passes"]) == 2 and tables["Passes"][0][2].endswith(",")
+    assert sum(row[1] for row in tables["Passes"]) == 30 * 3 + 29
 
 
 def test_looking_at_attention_leaves_the_shared_model_as_it_was(studio):

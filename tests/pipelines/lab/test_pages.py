@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from pipelines.errors import ModelError, RequestError, StudioError
 from pipelines.events import Finished, Notice, Pictured, StepDone, Tabled
-from pipelines.lab import checkpoints
+from pipelines.lab import checkpoints, guidance, scorer
 from pipelines.lab.pages import BUNDLED_RUN, NEW
 from pipelines.settings import load
 from pipelines.studio import Studio
@@ -160,8 +160,40 @@ def test_a_classifier_of_the_runs_set_steers(studio, run):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.skipif(scorer.TOWER.is_file(), reason="the embedded model's image tower is here")
+def test_without_anything_that_compares_pictures_with_text_the_page_says_what_to_add(studio):
+    with pytest.raises(RequestError, match="put .* a CLIP checkpoint"):
+        answer(studio, "guide", goal="text", prompt="a cat")
+
+
+@pytest.mark.skipif(not scorer.TOWER.is_file(), reason="the embedded model has no image tower here")
+def test_the_embedded_models_own_tower_pulls_its_pictures_towards_a_text(tmp_path):
+    studio = Studio(load(["--data-dir", str(tmp_path)], {}))
+    try:
+        _, tables, _ = answer(studio, "guide", goal="text", prompt="a red apple", scale=500.0, count=1, steps=4)
+        losses = [float(row[1]) for row in tables["What came of it"].rows]
+        assert losses[-1] < losses[0]
+    finally:
+        studio.close()
+
+
+def test_a_clip_checkpoint_of_a_model_folder_scores_pictures_and_is_differentiable(studio, tmp_path):
+    from transformers import CLIPConfig, CLIPModel
+
+    from tests.tiny import write_tokenizer
+
+    text = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig(text_config=text, vision_config={**text, "image_size": 32, "patch_size": 8},
+                         projection_dim=12)).save_pretrained(tmp_path / "clip")
+    write_tokenizer(tmp_path / "clip")
+    found = scorer.load(tmp_path / "clip", torch.device("cpu"))
+    pixels = torch.rand(2, 3, 64, 64).requires_grad_()
+    loss = guidance.towards_text(found, "a red cat")(pixels)
+    assert tuple(loss.shape) == (2,) and torch.autograd.grad(loss.sum(), pixels)[0].abs().sum() > 0
+
+
 @pytest.mark.parametrize(("values", "said"), [
-    ({"goal": "text", "prompt": "a cat"}, "CLIP"),
     ({"goal": "text", "prompt": " "}, "Prompt: the goal text needs one"),
     ({"goal": "reference"}, "needs a picture to go by"),
     ({"goal": "classifier"}, "needs a run of the page Train"),
