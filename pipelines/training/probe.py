@@ -45,13 +45,14 @@ def probe(loop: Loop, pictures_a_sampling: int) -> Iterator[Event]:
 def _fit(loop: Loop) -> Iterator[Event]:
     """Measure what one of the largest pictures takes, and set how many of them are computed at once."""
     wanted = loop.progress.micro_batch
-    free = device.free_bytes(loop.base.placement.device) * SPARE
+    # Of several processes the first one's numbers count, so that all take the same way.
+    free = loop.team.agree(int(device.free_bytes(loop.base.placement.device) * SPARE))
     need = yield from _needed_bytes(loop)
     if need > free and not loop.progress.checkpointing and loop.config.gradient_checkpointing == "auto":
         loop.set_checkpointing(True)
         yield Notice(0, "One picture takes more memory than is free: gradient checkpointing is on; it is slower.")
         need = yield from _needed_bytes(loop)
-    loop.progress.micro_batch = loop.team.agree(max(1, min(wanted, int(free / max(need, 1)))))
+    loop.progress.micro_batch = max(1, min(wanted, free // max(need, 1)))
     if loop.progress.micro_batch < wanted:
         yield Notice(0, f"{loop.progress.micro_batch} of {wanted} pictures fit into memory at once, so a step is "
                         "computed in parts. The result is the same.")
@@ -61,7 +62,7 @@ def _needed_bytes(loop: Loop) -> Iterator[Event]:
     """Memory that one picture takes beside what is there already; the generator's return value."""
     with Peak(loop.base.device) as peak:
         yield from loop.rehearse(largest=True)
-    return peak.bytes - peak.before
+    return loop.team.agree(peak.bytes - peak.before)
 
 
 def _aside_s(loop: Loop, step_s: float, pictures_a_sampling: int) -> float:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.datasets import EXAMPLE
+from pipelines.datasets import EXAMPLE, Datasets
 from pipelines.errors import RequestError, StudioError
 from pipelines.requests import Txt2Img, make
 from pipelines.settings import load
@@ -34,8 +35,8 @@ def drawings(folder, count=4):
     return sorted(folder.iterdir())
 
 
-def picture(studio, prompt):
-    record = studio.submit(make(Txt2Img, **{**QUICK, "prompt": prompt})).wait(120).records[0]
+def picture(studio, prompt, **values):
+    record = studio.submit(make(Txt2Img, **{**QUICK, "prompt": prompt, **values})).wait(120).records[0]
     return Image.open(record.path).tobytes()
 
 
@@ -46,6 +47,43 @@ def test_a_run_gives_a_lora_that_the_next_prompt_can_use(studio, tmp_path):
     assert (run.name, run.state.how, run.state.step) == ("ink", "finished", 6)
     assert "ink" in [card.name for card in studio.adapters()]
     assert picture(studio, "a cat <lora:ink:8>") != picture(studio, "a cat")
+
+    studio.merge(None, lora="ink", name="ink whole", strength=2.0).wait(120)
+    assert "ink whole" in [card.name for card in studio.cards()]
+    merged = np.frombuffer(picture(studio, "a cat", model="ink whole"), np.uint8).astype(int)
+    beside = np.frombuffer(picture(studio, "a cat <lora:ink:2>"), np.uint8).astype(int)
+    assert np.abs(merged - beside).mean() < 2  # float16 on the disk
+    with pytest.raises(RequestError, match="there is 'ink whole' already"):
+        studio.merge(None, lora="ink", name="ink whole")
+
+
+def test_a_fully_trained_model_is_in_the_list_by_itself(studio, tmp_path):
+    name = studio.datasets.add(drawings(tmp_path / "mine"), "mine")
+    with pytest.raises(RequestError, match="there is no dataset"):
+        studio.train(name, **SHORT, prior_data="/etc")
+    studio.train(name, **{**SHORT, "name": "whole", "steps": 2}, prior_data=EXAMPLE, method="full").wait(300)
+    studio.collection.library.wait_for_scan(60)
+    assert "whole" in [card.name for card in studio.cards()]
+    assert studio.runs.card("whole").config.prior_data == str(DRAWINGS)
+
+
+def test_a_forecast_trains_nothing_and_the_run_can_begin_afterwards(studio, tmp_path):
+    name = studio.datasets.add(drawings(tmp_path / "mine"), "mine")
+    studio.train(name, only_probe=True, **SHORT).wait(300)
+    (run,) = studio.runs.cards()
+    assert (run.state.how, run.state.step, run.state.can_resume) == ("probed", 0, True)
+    assert "ink" not in [card.name for card in studio.adapters()]
+
+
+def test_folders_of_the_server_can_be_chosen_by_name(tmp_path, sd_folder):
+    (tmp_path / "sets" / "photos").mkdir(parents=True)
+    drawings(tmp_path / "sets" / "photos", 2)
+    datasets = Datasets(tmp_path / "own", tmp_path / "sets")
+    assert datasets.names() == ("photos", EXAMPLE)
+    assert len(datasets.look("photos", resolution=64)) == 2
+    assert datasets.name_of(tmp_path / "sets" / "photos") == "photos" and datasets.name_of(tmp_path) is None
+    with pytest.raises(RequestError, match="only read"):
+        datasets.caption("photos", "bicycle.png", "a bike")
 
 
 def test_a_stopped_run_is_resumed_to_its_end(studio, tmp_path):

@@ -23,7 +23,7 @@ def build(studio: Any, page: Page) -> None:
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="ask", min_width=0):
             data = pictures.build(studio, page)
-        with gr.Column(elem_classes="knobs", min_width=0):
+        with gr.Column(elem_classes=["knobs", "first"], min_width=0):
             form = knobs.build(studio, page)
         with gr.Column(elem_classes="results", min_width=0):
             run = watch.build(studio)

@@ -52,9 +52,7 @@ def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
     with gr.Row(elem_classes="actions"):
         start = gr.Button("Start training", variant="primary", size="lg", scale=6, min_width=120,
                           elem_classes="generate", elem_id="train-start")
-        probe = gr.Button("Forecast", size="lg", scale=2, min_width=64, elem_id="train-probe")
-        pause = gr.Button("Pause", size="lg", scale=2, min_width=64, elem_id="train-pause", interactive=False)
-        stop = gr.Button("Stop", size="lg", scale=2, min_width=64, elem_id="train-stop", interactive=False)
+        probe = gr.Button("Forecast", size="lg", scale=3, min_width=64, elem_id="train-probe")
     message = gr.Textbox("", label="Message", show_label=False, container=False, interactive=False, max_lines=3,
                          elem_classes="line strong", elem_id="train-message")
     for title, names in GROUPS.items():
@@ -67,8 +65,7 @@ def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
                 prompts = gr.Textbox("", label="Sample prompts", lines=2, elem_id="train-sample-prompts",
                                      info="One a line. Without any, captions of the pictures are drawn.")
                 fields["sample_prompts"] = page.remembered["train.sample_prompts"] = prompts
-    return {**fields, "meaning": meaning, "start": start, "probe": probe, "pause": pause, "stop": stop,
-            "message": message}
+    return {**fields, "meaning": meaning, "start": start, "probe": probe, "message": message}
 
 
 def wire(studio: Any, page: Page, data: dict, form: dict) -> None:

@@ -22,7 +22,8 @@ from . import knobs
 
 WATCH_EVERY_S = 2
 SAMPLES = 60
-PARTS = ("status", "plan", "chart", "gallery", "told", "resume", "sample", "seen")
+STEERING = {"pause": "Pause", "stop": "Stop", "sample": "Sample now", "resume": "Resume"}
+PARTS = ("status", "plan", "chart", "gallery", "told", "answer", *STEERING, "seen")
 
 
 def build(studio: Any) -> dict[str, gr.components.Component]:
@@ -30,9 +31,12 @@ def build(studio: Any) -> dict[str, gr.components.Component]:
     with gr.Row(elem_classes="level"):
         run = gr.Dropdown(runs, value=runs[0] if runs else None, label="Run", filterable=False, elem_id="train-run",
                           info="Runs go on when the page is closed, and can be looked at again at any time.", scale=3)
-        resume = gr.Button("Resume", size="md", elem_id="train-resume", scale=1, min_width=60, interactive=False)
-        sample = gr.Button("Sample now", size="md", elem_id="train-sample", scale=1, min_width=60, interactive=False)
-        clone = gr.Button("Copy settings", size="md", elem_id="train-clone", scale=1, min_width=60)
+        clone = gr.Button("Copy its settings", size="md", elem_id="train-clone", scale=1, min_width=60)
+    with gr.Row(elem_classes="tools"):
+        buttons = {name: gr.Button(label, size="sm", elem_id=f"train-{name}", min_width=60, interactive=False)
+                   for name, label in STEERING.items()}
+    answer = gr.Textbox("", label="What was asked", show_label=False, container=False, interactive=False, max_lines=2,
+                        elem_classes="line", elem_id="train-answer")
     status = gr.Textbox("No run yet. Choose pictures and press Start training.", label="Status", show_label=False,
                         container=False, interactive=False, max_lines=3, elem_classes="line strong",
                         elem_id="train-status")
@@ -46,13 +50,13 @@ def build(studio: Any) -> dict[str, gr.components.Component]:
                          height=360, object_fit="contain", buttons=[], elem_id="train-samples", interactive=False)
     told = gr.Textbox("", label="Notices", show_label=False, container=False, interactive=False, max_lines=4,
                       elem_classes="line", elem_id="train-notices")
-    return {"run": run, "resume": resume, "sample": sample, "clone": clone, "status": status, "plan": plan,
-            "what": what, "chart": chart, "gallery": gallery, "told": told, "seen": gr.State([])}
+    return {**buttons, "run": run, "clone": clone, "answer": answer, "status": status, "plan": plan, "what": what,
+            "chart": chart, "gallery": gallery, "told": told, "seen": gr.State([])}
 
 
 def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict) -> None:
     fields = knobs.names(form)
-    shown = [*(run[name] for name in PARTS), form["pause"], form["stop"], made["weights"]]
+    shown = [*(run[name] for name in PARTS), made["weights"]]
 
     def begin(only_probe: bool) -> Callable:
         def start(dataset: str, model: str, trigger: str, used: int, *values: Any) -> tuple[Any, str]:
@@ -116,19 +120,18 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         found = curves.weights(log, name)
         return (curves.status_line(state, log), curves.forecast_line(state, log), curves.frame(log, what),
                 gr.Gallery(pictures, columns=max(1, prompts)), curves.notices(log),
-                gr.Button(interactive=state.can_resume), gr.Button(interactive=running), sign,
-                gr.Button(interactive=running), gr.Button(interactive=running),
+                gr.skip() if running else "",
+                *(gr.Button(interactive=state.can_resume if word == "resume" else running) for word in STEERING), sign,
                 gr.Dropdown(found, value=found[0] if found else None))
 
     inputs = [data["dataset"], page.model, data["trigger"], data["used"], *(form[name] for name in fields)]
     for button, only_probe in ((form["start"], False), (form["probe"], True)):
         button.click(begin(only_probe), inputs, [run["run"], form["message"]], trigger_mode="once", **QUEUED)
-    for button, word, said in (
-            (form["pause"], "pause", "Pausing: it saves, and gives the device back. Resume goes on."),
-            (form["stop"], "stop", "Stopping after this step; everything is saved."),
-            (run["sample"], "sample", "Samples come after this step.")):
-        button.click(asked(word, said), run["run"], form["message"], **QUIET)
-    run["resume"].click(resume, run["run"], form["message"], **QUIET)
+    for word, said in (("pause", "Pausing: it saves, and gives the device back. Resume goes on."),
+                       ("stop", "Stopping after this step; everything is saved."),
+                       ("sample", "Samples come after this step.")):
+        run[word].click(asked(word, said), run["run"], run["answer"], **QUIET)
+    run["resume"].click(resume, run["run"], run["answer"], **QUIET)
     run["clone"].click(guarded(clone), run["run"], [*(form[name] for name in fields), data["trigger"],
                                                     data["dataset"], page.model, form["message"]], **QUEUED)
     watched = [run["run"], run["what"], run["seen"]]
