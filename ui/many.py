@@ -55,8 +55,9 @@ def many(form: Form, with_pictures: bool = False) -> Many:
                                  elem_id=f"{task}-many-file")
         boxes: dict[str, gr.components.Component] = {"prompts": prompts}
         if with_pictures:
-            boxes["pictures"] = gr.File(label="Pictures", file_count="multiple", file_types=PICTURES, type="filepath",
-                                        height=140, elem_id=f"{task}-many-pictures")
+            boxes["pictures"] = gr.File(label="Pictures (64 MB together at most)", file_count="multiple",
+                                        file_types=PICTURES, type="filepath", height=140,
+                                        elem_id=f"{task}-many-pictures")
         line = gr.Textbox("", label="What this makes at once", show_label=False, container=False, interactive=False,
                           max_lines=2, elem_classes="line", elem_id=f"{task}-many-line")
 
