@@ -227,11 +227,11 @@ class Upscale(Request):
     scale: float = param(2.0, "Scale", ge=1, le=8, step=0.25, infotext="Upscale by", a1111="upscaling_resize",
                          help="How many times larger the picture becomes.")
     width: int | None = param(None, "Width (px)", ge=8, le=MAX_UPSCALED_SIDE, step=1,
-                              help="Instead of a scale: the picture is enlarged until it fills this width. Empty or "
-                                   "0 takes the scale.")
+                              help="Instead of a scale: the picture is enlarged until it fills this width. Empty "
+                                   "takes the scale.")
     height: int | None = param(None, "Height (px)", ge=8, le=MAX_UPSCALED_SIDE, step=1,
                                help="Instead of a scale: the picture is enlarged until it fills this height. Empty "
-                                    "or 0 takes the scale.")
+                                    "takes the scale.")
     upscaler: str = param(LANCZOS, "Upscaler", max_length=200, infotext="Upscaler", a1111="upscaler_1",
                           help="How the pixels are enlarged before detail is drawn. Lanczos is neutral; learned ones "
                                "(files in the data folder's upscalers) are sharper.")
