@@ -14,7 +14,6 @@ from typing import Any
 
 ENGINE = Path(__file__).parents[1] / "pipelines"
 PAPERS = {
-    "Adding Conditional Control to Text-to-Image Diffusion Models": "2302.05543",
     "Classifier-Free Diffusion Guidance": "2207.12598",
     "Common Diffusion Noise Schedules and Sample Steps are Flawed": "2305.08891",
     "Denoising Diffusion Implicit Models": "2010.02502",
@@ -100,10 +99,11 @@ def _source(name: str) -> str:
     node: Any = ast.parse(text)
     for part in inside:
         node = next(child for child in node.body if getattr(child, "name", "") == part)
-    lines = text.splitlines()[node.lineno - 1:node.end_lineno]
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    lines = text.splitlines()[first - 1:node.end_lineno]
     if ast.get_docstring(node) is not None:
         quoted = node.body[0]
-        del lines[quoted.lineno - node.lineno:quoted.end_lineno - node.lineno + 1]
+        del lines[quoted.lineno - first:quoted.end_lineno - first + 1]
     while len(lines) > 1 and not lines[-1].strip():
         lines.pop()
     return textwrap.dedent("\n".join(lines[:MOST_LINES]))

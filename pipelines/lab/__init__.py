@@ -1,12 +1,15 @@
 """The lab: how diffusion works, one short file a subject, every formula with its paper and equation.
 
 Reading order: schedules (noise), sampling (back from noise), networks and data, train (from scratch), guidance;
-then what looks into a loaded checkpoint: latent, filmstrip, autoencoder, text, attention, lora, memory, finetune.
+then what looks into a loaded checkpoint: latent, filmstrip, autoencoder, text, attention, lora, memory, finetune;
+latentset is the second recipe of train. pages says what the page can ask, answers/ answers it (one file a page, on what
+scene.py gives it), shelf finds what names stand for, jobs saves what was made. bundled/ holds two small models.
 `python -m pipelines.lab --help` trains and samples without a page.
 
 One notation everywhere: x_t = alpha_t x0 + sigma_t eps. A *denoiser* is a function (x_t, level) -> predicted x0, and
 whatever steers a picture is a function from denoiser to denoiser, so that it goes with every sampler.
 
-May import values, primitives (images, samplers, families, prompts, adapters), decode and generate; never the cache,
-the queue or the studio. requests and events import no torch, and this file imports nothing.
+May import values, primitives (images, samplers, families, prompts, adapters), decode and generate, shelf the datasets
+and the collection as well; never the cache, the queue or the studio. requests, pages, events and shelf import no torch,
+and this file imports nothing.
 """

@@ -94,9 +94,10 @@ def load(folder: Path, device: torch.device) -> Any:
     if not (folder / "model_index.json").is_file():
         raise ModelError("Model: this is not a diffusers folder (there is no model_index.json in it).")
     try:
-        pipe = DDPMPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        pipe = DDPMPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True,
+                                            dtype=torch.float32)
         pipe.set_progress_bar_config(disable=True)
-        return pipe.to(device, torch.float32)
+        return pipe.to(device)
     except Exception as error:  # diffusers raises many kinds for damaged folders
         raise ModelError("Model: this folder cannot be read as a DDPMPipeline with safetensors weights.") from error
 

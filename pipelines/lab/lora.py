@@ -145,7 +145,7 @@ def count(model: nn.Module, layers: Mapping[str, LowRank]) -> Count:
 
 def norms(layers: Mapping[str, LowRank]) -> dict[str, float]:
     """Size of the change by layer, as a share of the weight's: |(alpha / r) B A| / |W|, Frobenius."""
-    return {name: float(layer.change().norm() / layer.base.weight.norm()) for name, layer in layers.items()}
+    return {name: float(layer.change().detach().norm() / layer.base.weight.norm()) for name, layer in layers.items()}
 
 
 def norms_of_file(path: Path) -> dict[str, float]:

@@ -23,7 +23,7 @@ SMALLER = {  # by page, where a minute of the page's own values would be too lon
     "train": {"data": "digits:3", "side": None, "width": 16, "minutes": None, "epochs": 2, "samples": 2},
     "finetune": {"epochs": 1, "samples": 2, "batch_size": 128},
     "lora": {"ranks": "1, 2", "updates": 2},
-    "memory": {"batch_size": 1},
+    "memory": {"batch_size": 1, "measure": False},
 }
 
 
@@ -66,7 +66,7 @@ def demo_model(demo):
 
 
 # What a page shows only when it is asked otherwise.
-OTHERWISE = {"sample": {"DDPM against DDIM"}}
+OTHERWISE = {"sample": {"DDPM against DDIM"}, "memory": {"Measured"}}
 
 
 def test_every_request_of_the_lab_has_a_page():
@@ -143,7 +143,7 @@ def test_a_token_is_hidden_and_never_remembered(demo):
 def test_a_page_refuses_in_one_sentence_what_cannot_be(demo):
     for name, changes, said in (
             ("train", {"learning_rate": 1e6}, "Learning rate: 1000000"), ("train", {"timesteps": 1}, "Timesteps: 1"),
-            ("sample", {"label": "cow"}, "Class: 'cow' is unknown"), ("lora", {"ranks": "0"}, "between 1 and 64"),
+            ("sample", {"label": "cow"}, "is unknown. Known are 0, 1"), ("lora", {"ranks": "0"}, "between 1 and 64"),
             ("guide", {"goal": "reference"}, "needs a picture to go by")):
         with pytest.raises(gr.Error, match=said):
             run(demo, name, f"refused-{name}-{said[:3]}.1", **changes)
