@@ -14,7 +14,7 @@ from typing import Any
 from .errors import ModelError
 from .families import FAMILIES, Facts, Family, recognise
 from .families.family import UNET_PREFIX
-from .headers import read_header, small_tensor
+from .headers import Header, read_header, small_tensor
 
 MAX_JSON_BYTES = 1_000_000
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
@@ -71,12 +71,22 @@ def read_file(path: Path, name: str) -> ModelCard:
     if missing:
         raise ModelError(f"{path.name[:80]} cannot be used: it holds a U-Net but no {' and no '.join(missing)}.")
     settings = family.file_settings(facts, partial(small_tensor, header))
+    parameters = {"unet": header.parameters(UNET_PREFIX), "vae": header.parameters(VAE_PREFIX),
+                  "text_encoder": sum(map(header.parameters, TEXT_PREFIXES))}
     return _card(family, facts, name=name, path=path, kind="file", size_bytes=path.stat().st_size,
-                 native_size=settings.get("native_size", family.native_size),
-                 scheduler=settings.get("scheduler", {}), unet_parameters=header.parameters(UNET_PREFIX),
-                 parameters={"unet": header.parameters(UNET_PREFIX), "vae": header.parameters(VAE_PREFIX),
-                             "text_encoder": sum(map(header.parameters, TEXT_PREFIXES))},
-                 fingerprint=_fingerprint([path]))
+                 native_size=settings.get("native_size", family.native_size), parameters=parameters,
+                 scheduler={**settings.get("scheduler", {}), **_declared(header)},
+                 unet_parameters=parameters["unet"], fingerprint=_fingerprint([path]))
+
+
+def _declared(header: Header) -> dict[str, Any]:
+    """What a file itself says of its noise: modelspec's word, or the empty tensors that trainers leave."""
+    marked = "v" if "v_pred" in header.shapes else ""
+    kind = {"v": "v_prediction", "epsilon": "epsilon"}.get(header.metadata.get("modelspec.prediction_type") or marked)
+    changes: dict[str, Any] = {"prediction_type": kind} if kind else {}
+    if "ztsnr" in header.shapes:
+        changes |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    return changes
 
 
 def read_folder(folder: Path, name: str, kind: str = "folder") -> ModelCard:

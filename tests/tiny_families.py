@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.tiny import TEXT_WIDTH, _clip_config, write_tokenizer
+from tests.tiny import NOISE, TEXT_WIDTH, _clip_config, _unet, write_tokenizer
 
 SIDE = 64  # px
 LETTERS = string.ascii_letters + string.digits + ".,:;!?'\"()-_<>|/\n"
@@ -27,9 +27,9 @@ def write_tiny(name: str, folder: Path, **options: Any) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         parts = BUILDERS[name](folder, **options)
-    cls = getattr(diffusers, FAMILIES[name].pipelines["txt2img"])
+    cls = getattr(diffusers, next(iter(FAMILIES[name].pipelines.values())))
     settings = {"requires_safety_checker": False, "safety_checker": None, "feature_extractor": None,
-                "image_encoder": None, "is_distilled": False}
+                "image_encoder": None, "is_distilled": False, "requires_aesthetics_score": True}
     known = cls._get_signature_keys(cls)
     given = {key: value for key, value in settings.items() if key in (*known[0], *known[1])}
     cls(**{**given, **parts}).save_pretrained(folder)
@@ -98,10 +98,10 @@ def flow(**options: Any) -> Any:
     return FlowMatchEulerDiscreteScheduler(**options)
 
 
-def clip(tokenizer: Any, *, projected: bool = False, width: int = TEXT_WIDTH) -> Any:
+def clip(tokenizer: Any, *, projected: bool = False, width: int = TEXT_WIDTH, projection: int = TEXT_WIDTH) -> Any:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-    config = _clip_config(len(tokenizer), hidden_size=width, intermediate_size=2 * width, projection_dim=width)
+    config = _clip_config(len(tokenizer), hidden_size=width, intermediate_size=64, projection_dim=projection)
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
 
 
@@ -423,9 +423,21 @@ def krea2(folder: Path) -> dict[str, Any]:
         "vae": AutoencoderKLQwenImage(base_dim=8, num_res_blocks=1, dim_mult=[1, 1, 1, 1]), "scheduler": flow()}
 
 
+def sdxl_refiner(folder: Path) -> dict[str, Any]:
+    from diffusers import EulerDiscreteScheduler
+
+    tokenizer, time_width = write_tokenizer(folder / "tokenizer_2", pad="!"), 8
+    network = _unet(in_channels=4, cross_attention_dim=1280, addition_embed_type="text_time",
+                    addition_time_embed_dim=time_width, use_linear_projection=True,
+                    projection_class_embeddings_input_dim=5 * time_width + TEXT_WIDTH)
+    encoder = clip(tokenizer, projected=True, width=1280, projection=TEXT_WIDTH)
+    return {"unet": network, "vae": vae(scaling_factor=0.13025), "text_encoder": None, "tokenizer": None,
+            "text_encoder_2": encoder, "tokenizer_2": tokenizer, "scheduler": EulerDiscreteScheduler(**NOISE)}
+
+
 BUILDERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "sd3": sd3, "flux": flux, "flux_kontext": flux, "flux2_klein": flux2_klein, "z_image": z_image,
     "qwen_image": qwen_image, "chroma": chroma, "pixart_alpha": pixart, "pixart_sigma": pixart, "sana": sana,
     "kandinsky2": kandinsky2, "kandinsky3": kandinsky3, "hunyuan_dit": hunyuan_dit, "aura_flow": aura_flow,
     "lumina": lumina, "lumina2": lumina2, "cogview3": cogview3, "cogview4": cogview4, "ovis_image": ovis_image,
-    "krea2": krea2}
+    "krea2": krea2, "sdxl_refiner": sdxl_refiner}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from .family import UNET_PREFIX, Facts, Family, LoraFacts
 
 TEXT_WIDTH = 2048
@@ -21,17 +18,9 @@ def matches(facts: Facts) -> bool:
     return facts.width(FIRST_CONTEXT) == TEXT_WIDTH
 
 
-def file_settings(facts: Facts, tensor: Callable[[str], Any]) -> dict[str, Any]:
-    """Read the marks that trainers of v-prediction models leave: empty tensors named v_pred and ztsnr."""
-    changes: dict[str, Any] = {"prediction_type": "v_prediction"} if "v_pred" in facts.shapes else {}
-    if "ztsnr" in facts.shapes:
-        changes |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    return {"scheduler": changes}
-
-
 FAMILY = Family(
     name="sdxl", label="Stable Diffusion XL", native_size=1024, pipelines=PIPELINES, matches=matches,
-    file_settings=file_settings, config="sdxl",
+    config="sdxl",
     unet_parameters=2_567_463_684, step_bytes=158,
     steps=25, guidance_scale=6.0,
     text_encoders=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),

@@ -30,6 +30,7 @@ def file(block: int, text_width: int, in_channels: int = 4) -> Facts:
     (folder("StableDiffusionPipeline", 256), "sd15"),
     (folder("StableDiffusionInpaintPipeline", 768, 9), "sd15"),
     (folder("StableDiffusionPipeline", 1024), "sd2"),
+    (folder("StableDiffusionXLImg2ImgPipeline", 1280), "sdxl_refiner"),
     (folder("StableDiffusionXLPipeline", 2048), "sdxl"),
     (folder("StableDiffusionXLInpaintPipeline", 2048, 9), "sdxl"),
     (Facts(pipeline="FluxPipeline", unet={"in_channels": 64}), "flux"),
@@ -42,7 +43,6 @@ def test_the_family_is_told_by_what_the_checkpoint_contains(facts, name):
 
 @pytest.mark.parametrize(("facts", "words"), [
     (folder("HunyuanVideoPipeline", 768), "HunyuanVideoPipeline"),
-    (folder("StableDiffusionXLImg2ImgPipeline", 1280), "1280"),  # the SDXL refiner
     (file(4, 1280), "first_stage_model, model"),
     (Facts(shapes={"lora_unet_down.weight": (4, 320)}), "1 tensors under lora_unet_down"),
     (folder("StableDiffusionPipeline", 768, 8), "8 input channels"),  # instruct-pix2pix
