@@ -187,7 +187,8 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
         return told(studio.current(visitor, parts.task), lambda job: job.stop())
 
     run.click(start, [page.visitor, page.model, *parts.fields.values()], parts.outputs, trigger_mode="once", **QUEUED)
-    stop.click(None, None, parts.status, js="() => atelier.word('Stopping ...')", **QUIET)  # at once, and never after the last word
+    # At once, and never after the last word.
+    stop.click(None, None, parts.status, js="() => atelier.word('Stopping ...')", **QUIET)
     stop.click(end, page.visitor, parts.status, **QUIET)
     page.returning.append((attach, [page.visitor], parts.outputs))
     for one in parts.given.values():
