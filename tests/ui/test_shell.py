@@ -43,7 +43,7 @@ def noisy(size, seed=0, mode="RGB"):
 
 def test_endpoints_are_named_as_the_requests_fields(client):
     described = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(described) == {"/txt2img", "/img2img", "/inpaint"}  # the page's own events stay private
+    assert set(described) == {"/txt2img", "/img2img", "/inpaint", "/upscale"}  # the page's own events stay private
     for task, cls in TASKS.items():
         names = [each["parameter_name"] for each in described[f"/{task}"]["parameters"]]
         assert names == list(cls.model_fields)
