@@ -75,7 +75,6 @@ def test_hires_fix_and_other_changes_of_a_finished_picture_keep_its_seed_and_the
     quick.locator("#txt2img-again-steps").click()
     settings_of(quick, "txt2img", "Steps: 3,.*Seed: 5,.*Hires upscale: 2")
     expect(box(quick, "txt2img-seed")).to_have_value("99")
-    expect(box(quick, "txt2img-hires_scale")).to_have_value("1")
 
 
 def test_each_line_of_a_file_of_prompts_becomes_a_picture(quick, tmp_path):
