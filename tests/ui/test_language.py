@@ -42,7 +42,8 @@ def texts_of(page) -> dict[str, str]:
     for block in page.blocks.values():
         for name in language.attributes(block):
             text = getattr(block, name).strip()
-            if text and not NAMES.fullmatch(text) and "card" not in (getattr(block, "elem_classes", None) or ()):
+            is_card = "card" in (getattr(block, "elem_classes", None) or ())  # an example: a prompt, not a label
+            if text and not is_card and not NAMES.fullmatch(text) and not language.is_line(block):
                 found[f"{getattr(block, 'elem_id', '')} {name}"] = text
     return found
 
@@ -151,7 +152,7 @@ def url():
         yield "1 picture in 2.0 s"
 
     with gr.Blocks(analytics_enabled=False) as demo:
-        word, line, box = gr.Textbox(), gr.Textbox(interactive=False, elem_classes="line"), gr.Textbox()
+        word, line, box = gr.Textbox(), gr.Textbox(interactive=False, elem_classes="line strong"), gr.Textbox()
         gr.Button().click(guarded(answer), word, [line, box], api_name="answer")
         gr.Button().click(count, word, line, api_name="count")
     language.speak(demo)

@@ -66,7 +66,8 @@ def mark(demo: gr.Blocks) -> gr.I18n:
 def attributes(block: Any) -> list[str]:
     """Names of the attributes of a component that hold text of ours."""
     names = [name for name in SHOWN if isinstance(getattr(block, name, None), str)]
-    return [*names, "value"] if isinstance(block, WRITTEN) and isinstance(block.value, str) else names
+    written = (isinstance(block, WRITTEN) or is_line(block)) and isinstance(block.value, str)
+    return [*names, "value"] if written else names
 
 
 def words() -> str:
@@ -88,7 +89,7 @@ def speak(demo: gr.Blocks) -> None:
 
 def is_line(component: Any) -> bool:
     """Whether only the studio writes into a text box."""
-    return isinstance(component, gr.Textbox) and "line" in (component.elem_classes or ())
+    return isinstance(component, gr.Textbox) and "line" in " ".join(component.elem_classes or ()).split()
 
 
 def _spoken(handler: Callable, outputs: list) -> Callable:

@@ -56,7 +56,8 @@ def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
                             column_count=(2, "fixed"), max_height=200, buttons=[], elem_id="train-tags",
                             label="Tags, by how many captions have them; click one to find it")
         with gr.Row():
-            find = gr.Textbox("", label="Find in captions", elem_id="train-find", min_width=100)
+            find = gr.Textbox("", label="Find in captions", elem_id="train-find", min_width=100,
+                              info="Words to look for in every caption.")
             put = gr.Textbox("", label="Replace with", elem_id="train-replace", min_width=100,
                              info="Nothing takes what was found away.")
         with gr.Row():
