@@ -102,7 +102,7 @@ window.atelier = (() => {
   }
 
   function noteTab([tab, label]) {
-    if (restored) note({ tab, label });
+    if (restored) note({ tab, label: atelier.word(label) });
     until(ready).then(explain);
     return [];
   }
@@ -269,7 +269,7 @@ window.atelier = (() => {
       tellTitle();
       const box = visible(".status textarea, .status input");
       const words = box?.value ?? "";
-      if (words !== said && !words.startsWith("Step ")) live.textContent = said = words;
+      if (words !== said && !/^\w+ \d+ /.test(words)) live.textContent = said = words;
     }).observe(document.body, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-state", "data-left"] });
     new ResizeObserver(fitAll).observe(document.body);
   }
