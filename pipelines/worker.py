@@ -197,12 +197,15 @@ class Worker:
 
     def _vectors(self, request: Request, lease: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The embeddings that the request names, and a sentence about each that cannot be used."""
-        from .library.embeddings import vectors
+        from .library.embeddings import named, vectors
 
         texts = [value for name, value in request if name.endswith("prompt")]
+        entries = named(self._collection.embeddings(), texts)
+        if not entries:
+            return {}, ()
         encoders = {name: getattr(lease.pipe, name) for _, name in lease.family.text_encoders}
         widths = {name: encoder.get_input_embeddings().embedding_dim for name, encoder in encoders.items()}
-        return vectors(self._collection.embeddings(), texts, widths)
+        return vectors(entries, texts, widths)
 
     def _save_sheet(self, job: Job, request: Request, sheet: Image.Image) -> Iterator[Event]:
         yield from self._results.save(Made(sheet, self._infotext(request), request.seed, job.task, 0.0, job.owner,

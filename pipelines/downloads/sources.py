@@ -14,7 +14,8 @@ from ..hub import HUB_ID, wanted_files
 from .network import Network
 
 # Components of a diffusers folder that are loaded here.
-PARTS = ("unet", "vae", "scheduler", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+PARTS = ("unet", "transformer", "vae", "scheduler", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2",
+         "text_encoder_3", "tokenizer_3")
 MAX_FILES = 200
 SHOWN_FILES = 6
 KEPT_NOTES = ("id", "modelId", "name", "baseModel", "trainedWords", "description")
