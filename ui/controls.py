@@ -48,6 +48,8 @@ def size(form: Form, studio: Any) -> None:
             aspect = gr.Textbox(aspect_of(form.defaults["width"], form.defaults["height"]), label="Aspect",
                                 show_label=False, container=False, interactive=False, max_lines=1, min_width=90,
                                 elem_classes="line right aspect", elem_id=f"{form.task}-aspect")
+        form.need = gr.Textbox("", label="Memory", show_label=False, container=False, interactive=False, max_lines=2,
+                               elem_classes="line need", elem_id=f"{form.task}-need")
     swap.click(None, [width, height], [width, height], js="(width, height) => [height, width]", **QUIET)
     gr.on([width.change, height.change], None, [width, height], aspect, js="(w, h) => atelier.aspect(w, h)", **QUIET)
 

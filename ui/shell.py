@@ -13,7 +13,7 @@ from pipelines import events, metadata
 from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
 
-from . import comfort, endpoints, language, presets, styles
+from . import abilities, comfort, endpoints, language, presets, styles
 from .binding import allowed, filled
 from .controls import find_card
 from .fields import MODEL_FIELDS
@@ -37,6 +37,7 @@ def build(studio: Any) -> gr.Blocks:
                 opened.select(None, js=f"() => atelier.noteTab({json.dumps([tab.name, tab.label])})", **QUIET)
         _send_to(studio, page)
         _switch_models(studio, page, model_line)
+        abilities.wire(studio, page)
         presets.wire(page, _rule)
         styles.editor(studio, page)
         comfort.help_panel(demo, page)
