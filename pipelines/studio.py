@@ -82,7 +82,7 @@ class Studio:
         self.runs = Runs(settings.data_dir / "runs", settings.data_dir / "loras")
         self.lab_shelf = Shelf(settings, self.datasets, self.collection)
         self._worker = Worker(settings, self.images, self.results, self.runs, self.collection,
-                              self.upscalers)
+                              self.upscalers, self.lab_shelf)
         self._queue = JobQueue(self._worker)
         for run in self.runs.cards():  # begun before a restart: its process still has the device
             if run.state.how == "running":

@@ -57,8 +57,8 @@ class Worker:
     """Turns jobs into events, one at a time. Holds the cache of checkpoints, of LoRAs and of autoencoders."""
 
     def __init__(self, settings: Settings, images: ImageStore, results: Results, runs: Runs,
-                 collection: Collection, upscalers: Upscalers):
-        self._upscalers = upscalers
+                 collection: Collection, upscalers: Upscalers, lab_shelf: LabShelf):
+        self._upscalers, self._lab_shelf = upscalers, lab_shelf
         self._settings, self._images, self._results, self._runs = settings, images, results, runs
         self._collection, self._card = collection, collection.card
         self._cache: Any = None

@@ -26,8 +26,6 @@ class Page:
     returning: what runs after a reload, once the remembered values are back: (function, inputs, outputs).
     opened: the tab each name stands for, whose `select` tells that it is looked at.
     choosers: buttons that choose a checkpoint: (button, input, makes its name of that).
-    opened: the tab each name stands for, whose `select` tells that it is looked at.
-    choosers: buttons that choose a checkpoint: (button, input, makes its name of that).
     senders: "send to" buttons: (button, name of the tab it sends to, inputs, picks path and infotext from them).
     """
 
@@ -39,8 +37,6 @@ class Page:
     panels: dict[str, Panel] = field(default_factory=dict)
     receivers: dict[str, Receiver] = field(default_factory=dict)
     presets: dict[str, Any] = field(default_factory=dict)
-    opened: dict[str, gr.Tab] = field(default_factory=dict)
-    choosers: list[tuple[gr.Button, gr.components.Component, Callable]] = field(default_factory=list)
     opened: dict[str, gr.Tab] = field(default_factory=dict)
     choosers: list[tuple[gr.Button, gr.components.Component, Callable]] = field(default_factory=list)
     returning: list[tuple[Callable, list, list]] = field(default_factory=list)
