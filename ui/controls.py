@@ -139,9 +139,10 @@ def with_entry(prompt: str, entry: Any) -> str:
 
 
 def _lora_choices(studio: Any) -> list[tuple[str, str]]:
-    usable = [entry for entry in studio.adapters() if not entry.fault]
-    return [("-", ""), *((f"{entry.name} ({entry.family_label or 'any'}, rank {max(entry.facts['ranks'], default='?')})",
-                          entry.name) for entry in usable)]
+    def shown(entry: Any) -> str:
+        return f"{entry.name} ({entry.family_label or 'any'}, rank {max(entry.facts['ranks'], default='?')})"
+
+    return [("-", ""), *((shown(entry), entry.name) for entry in studio.adapters() if not entry.fault)]
 
 
 def _vae(form: Form, studio: Any) -> None:

@@ -58,6 +58,6 @@ def test_only_what_a_text_names_is_read_and_what_cannot_be_used_says_why(library
         "easy": (3, 768), "Bad Hands-5": (3, 768)}
     words = {fault.partition(" ")[0]: fault for fault in faults}
     assert "No such file" in words["gone.safetensors"] and "pickles" in words["old.pt"]
-    assert words["two.safetensors"] == ("two.safetensors cannot be used with this model: its vectors have 1024 numbers, "
-                                        "and the model reads 768. Its name was read as words.")
+    assert words["two.safetensors"] == ("two.safetensors cannot be used with this model: its vectors have 1024 "
+                                        "numbers, and the model reads 768. Its name was read as words.")
     assert len(faults) == 3
