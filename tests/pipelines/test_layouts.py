@@ -59,8 +59,9 @@ def test_both_layouts_draw_the_same_picture(kind, tmp_path):
     from_file = components_of_file(file, configs, FAMILIES[card.family], PLACE)
     for part in networks_of(FAMILIES[card.family]):  # as `load` does with what it gets of either
         from_file[part] = _settled(from_file[part], part, "model", PLACE)
-    # Where a mapped weight begins in memory changes the last bit of a product; other weights differ by tens.
-    assert np.abs(draw(card, from_file) - draw(card, components)).mean() < 0.5
+    # Where a mapped weight begins in memory changes the last bit of a product, which now and then turns one step of
+    # 255; other weights differ by tens.
+    assert np.abs(draw(card, from_file) - draw(card, components)).max() <= 2
 
 
 def test_what_a_file_is_told_to_predict_changes_its_picture(tmp_path):
