@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 import torch
 
 from . import decode, memory, samplers, stock
 from .adapters import tags
+from .batches import Batch, Pace, batches
 from .control import Control
 from .denoise import Guidance, denoise
 from .errors import Cancelled, OutOfMemory
@@ -31,43 +30,8 @@ from .seamless import seamless
 from .sources import FromLatents, OpenImage, Source, source_of
 from .upscalers import Enlarge, lanczos
 
-SMOOTHING = 0.3  # weight of the newest step in the shown speed
-
 # (pipe, family, what the tags ask for) -> a context that has it attached and gives sentences for the person
 Adapters = Callable[[Any, Family, Sequence[tags.Use]], AbstractContextManager[tuple[str, ...]]]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pictures that are made at once: one prompt, one seed (and variation seed) each. first: counted from 1."""
-
-    prompt: str
-    seeds: tuple[int, ...]
-    variations: tuple[int, ...]
-    first: int
-
-    def part(self, start: int, end: int | None = None) -> Batch:
-        """Some of its pictures."""
-        return Batch(self.prompt, self.seeds[start:end], self.variations[start:end], self.first + start)
-
-
-class Pace:
-    """Smoothed speed of the steps, and the time that the rest will take."""
-
-    def __init__(self, images: int):
-        self._last, self._step_s, self.images_left = perf_counter(), 0.0, images
-
-    def tick(self, index: int, count: int, batch: int) -> tuple[float, float]:
-        """Count one step; returns (steps a second, seconds left for the whole request)."""
-        now = perf_counter()
-        took, self._last = now - self._last, now
-        self._step_s = took if not self._step_s else (1 - SMOOTHING) * self._step_s + SMOOTHING * took
-        batches_after = max(0, self.images_left - batch) / batch
-        return 1 / max(self._step_s, 1e-9), self._step_s * (count - index + count * batches_after)
-
-    def restart(self) -> None:
-        """Leave what happened since the last step (encoding, decoding) out of the next one's time."""
-        self._last = perf_counter()
 
 
 def no_adapters(pipe: Any, family: Family, uses: Sequence[tags.Use]) -> AbstractContextManager[tuple[str, ...]]:
@@ -93,13 +57,13 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
         larger = source.enlarged(getattr(pipe, family.core).device)
         yield ImageReady(larger, changed(request, batch_size=1, batch_count=1), {})
         return
+    pace = Pace(request.image_count)
     if family.stock:
-        maker = stock.Maker(request, pipe, family, source, control, Pace(request.image_count))
+        maker = stock.Maker(request, pipe, family, source, control, pace)
     else:
         memory.check_room(pipe.unet, request)
-        maker = _Maker(request, pipe, family, source, control, adapters, enlarge)
-        maker.vectors = vectors
-    waiting, pace = deque(_batches(request)), maker.pace
+        maker = _Maker(request, pipe, family, source, control, pace, adapters, enlarge, vectors)
+    waiting = deque(batches(request))
     while waiting:
         batch, made, full = waiting.popleft(), 0, False
         try:
@@ -132,27 +96,14 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
             raise OutOfMemory(memory.advice(request))
 
 
-def _batches(request: Request) -> Iterator[Batch]:
-    """Picture i has seed + i; when it is varied, seed and variation seed + i, as AUTOMATIC1111 counts."""
-    varied, number = request.variation_strength > 0, 0
-    for prompt in request.prompts:
-        for _ in range(request.batch_count):
-            numbers = range(number, number + request.batch_size)
-            seeds = tuple((request.seed + (0 if varied else i)) % 2**32 for i in numbers)
-            variations = tuple((request.variation_seed + i) % 2**32 for i in numbers) if varied else ()
-            yield Batch(prompt, seeds, variations, number + 1)
-            number += request.batch_size
-
-
 class _Maker:
     """Makes the batches of one request on one pipeline."""
 
     def __init__(self, request: Request, pipe: Any, family: Family, source: Source, control: Control,
-                 adapters: Adapters, enlarge: Enlarge):
+                 pace: Pace, adapters: Adapters, enlarge: Enlarge, vectors: Vectors | None):
         self._request, self._pipe, self._family, self._source = request, pipe, family, source
-        self._control, self._adapters, self._enlarge = control, adapters, enlarge
-        self.pace = Pace(request.image_count)
-        self.vectors: Vectors | None = None  # of embeddings, by the name that a prompt calls them by
+        self._control, self._pace = control, pace
+        self._adapters, self._enlarge, self._vectors = adapters, enlarge, vectors
         self.tight = False  # whether what a step does not need waits in host memory
         self._told: set[str] = set()  # prompts whose notices were given
 
@@ -182,7 +133,7 @@ class _Maker:
                  draws: Draws) -> Generator[Event, None, torch.Tensor | None]:
         """One pass. Returns the finished latents, or None when it was skipped."""
         pipe, family = self._pipe, self._family
-        embedder = Embedder(pipe, family, clip_skip=request.clip_skip, vectors=self.vectors)
+        embedder = Embedder(pipe, family, clip_skip=request.clip_skip, vectors=self._vectors)
         guided = request.guidance_scale > 1 and pipe.unet.config.time_cond_proj_dim is None
         prompts = plan(prompt, request.negative_prompt, request.steps, emphasis=request.emphasis)
         conditionings = Conditionings(embedder, prompts, guided=guided or prompts.composed)
@@ -194,7 +145,7 @@ class _Maker:
         with torch.inference_mode():
             start = source.start(pipe, scheduler, draws)
         previews = decode.Previews(pipe, family)
-        self.pace.restart()
+        self._pace.restart()
         with ExitStack() as moved:
             if self.tight:
                 encoders = [getattr(pipe, encoder) for _, encoder in family.text_encoders]
@@ -206,7 +157,7 @@ class _Maker:
                 if self._control.skip.is_set():
                     self._control.skip.clear()
                     return None
-                speed, seconds = self.pace.tick(step.index, step.count, len(batch.seeds))
+                speed, seconds = self._pace.tick(step.index, step.count, len(batch.seeds))
                 due = step.index < step.count and step.x0 is not None and not self.tight
                 preview = previews.draw(step.x0) if due else None
                 yield StepDone(step.index, step.count, batch.first, request.image_count, speed, seconds, preview)

@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
 from threading import Event as Flag
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
 
 from .adapters import tags
+from .batches import Batch, Pace
 from .control import Control
 from .decode import finite_or_raise
 from .errors import Cancelled
@@ -28,9 +29,6 @@ from .families import Family
 from .prompts.schedule import Sections, plan
 from .requests import Request, changed
 from .sources import Source
-
-if TYPE_CHECKING:
-    from .generate import Batch, Pace
 
 
 class Maker:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -182,9 +181,8 @@ class Worker:
                 lease.pipe.register_modules(vae=self._vaes.load(self._collection.vae(request.vae), lease))
             vectors, faults = self._vectors(request, lease)
             yield from map(Notice, faults)
-            run = partial(generate.run, vectors=vectors)
-            for event in run(request, lease.pipe, lease.family, self._images.open, job.control,
-                                      self._shelf.attached, self._upscalers.enlarge):
+            for event in generate.run(request, lease.pipe, lease.family, self._images.open, job.control,
+                                      self._shelf.attached, self._upscalers.enlarge, vectors):
                 if not isinstance(event, ImageReady):
                     yield event
                     continue

@@ -70,15 +70,11 @@ class TinySet:
         return torch.nn.functional.one_hot(torch.arange(count) % len(self.classes), len(self.classes)).float()
 
 
-def load(name: str, side: int | None = None, token: str = "") -> TinySet:
-    """A set by name ("digits", "emoji", or one class of it: "digits:3", "digits:any"), by folder, or "hub:owner/name".
+def load(name: str, side: int | None = None) -> TinySet:
+    """A set by name ("digits", "emoji", or one class of it: "digits:3", "digits:any"), or by folder.
 
-    side: pixels; None keeps the set's own (folders: 32). token: the hub's.
+    side: pixels; None keeps the set's own (folders: 32).
     """
-    if name.startswith(HUB):
-        from . import hub
-
-        return hub.data_set(name.removeprefix(HUB), side or DEFAULT_SIDE, token)
     own, _, label = name.partition(":")
     if own not in SETS:
         return folder(Path(name), side or DEFAULT_SIDE)

@@ -22,7 +22,7 @@ from ..control import Control
 from ..errors import ModelError, RequestError, StudioError
 from ..events import Notice
 from ..images.grid import grid
-from . import data, hub
+from . import data, hub, sets
 from .draw import device_of
 from .events import Trained, Update
 from .latent import PREDICTIONS
@@ -66,7 +66,7 @@ def run(request: FineTune, control: Control | None = None) -> Iterator[Event]:
     asked = request.model.removeprefix(data.HUB)
     source = Path(asked) if asked == request.model else hub.model_folder(asked)
     pipe = load(source, device_of(request.device))
-    tiny = data.load(request.data, pipe.unet.config.sample_size)
+    tiny = sets.load(request.data, pipe.unet.config.sample_size)
     yield from map(Notice, tiny.notices)
     board = _weights_and_biases(request) if request.wandb else None
     pixels = _with_channels(tiny.pixels, pipe.unet.config.in_channels)

@@ -19,7 +19,7 @@ from ..control import Control
 from ..errors import RequestError
 from ..events import Notice
 from ..requests import make
-from . import checkpoints, data, draw, latentset
+from . import checkpoints, draw, latentset, sets
 from .events import EpochDone, Started, Trained, Update
 from .latentset import Frozen
 from .learner import Learner
@@ -47,7 +47,7 @@ def run(request: Train, control: Control | None = None, parts: Frozen | None = N
         request = _resumed(request, saved["request"])
     device = draw.device_of(request.device)
     side = request.side or (LATENT_SIDE if request.recipe == "latents" else None)
-    tiny = data.load(request.data, side, request.token)
+    tiny = sets.load(request.data, side, request.token)
     yield from map(Notice, tiny.notices)
     if request.recipe == "latents":
         parts = parts or latentset.frozen(Path(request.model) if request.model else latentset.EMBEDDED)

@@ -14,7 +14,7 @@ from ...events import Event, StepDone, Tabled
 from ...generate import Pace
 from ...images.grid import grid
 from ...requests import make
-from .. import checkpoints, classifier, data, draw, guidance, scorer
+from .. import checkpoints, classifier, data, draw, guidance, scorer, sets
 from ..checkpoints import Model
 from ..guidance import Means
 from ..latent import TextDenoiser, decoder, start, walk
@@ -117,7 +117,7 @@ class OfRun(Subject):
                 raise RequestError(f"Class: the goal classifier needs one of {', '.join(model.classes)}.", "label")
             label = next(iter(weights))
             about = checkpoints.read(self._folder)["request"]
-            judge = classifier.fitted(data.load(about["data"], about["side"]), go_on=self.scene.go_on)
+            judge = classifier.fitted(sets.load(about["data"], about["side"]), go_on=self.scene.go_on)
             judge = judge.to(next(model.network.parameters()).device)
         found = scorer.find(self.scene) if request.goal == "text" else None
         return Means(scorer=found, classifier=judge, label=label,

@@ -14,7 +14,7 @@ from ...errors import RequestError
 from ...events import Event, StepDone, Tabled
 from ...generate import Pace
 from ...images.grid import grid
-from .. import checkpoints, data, draw, lora
+from .. import checkpoints, draw, lora, sets
 from ..attention import coloured
 from ..checkpoints import Model
 from ..data import TinySet
@@ -44,7 +44,7 @@ def answer(request: LabLora, scene: Scene) -> Iterator[Event | Made]:
     folder = scene.shelf.run(request.run_name)
     model = checkpoints.load_model(folder, draw.device_of(scene.device))
     about = checkpoints.read(folder)["request"]
-    tiny = data.load(about["data"], about["side"])
+    tiny = sets.load(about["data"], about["side"])
     tiny = replace(tiny, pixels=LESSONS[request.lesson](tiny.pixels))
     yield from _compare(request, scene, model, tiny, ranks)
 

@@ -13,7 +13,7 @@ from ...errors import RequestError
 from ...events import Event, StepDone, Tabled
 from ...generate import Pace
 from ...requests import make
-from .. import checkpoints, classifier, data, draw, filmstrip
+from .. import checkpoints, classifier, draw, filmstrip, sets
 from ..checkpoints import Model
 from ..pages import LabSample
 from ..requests import Drawing, Sample
@@ -54,7 +54,7 @@ def _contest(request: LabSample, scene: Scene, model: Model, enlarge: int) -> It
     place = next(model.network.parameters()).device
     if classes:
         about = checkpoints.read(scene.shelf.run(request.run_name))["request"]
-        judge = classifier.fitted(data.load(about["data"], about["side"]), go_on=scene.go_on)
+        judge = classifier.fitted(sets.load(about["data"], about["side"]), go_on=scene.go_on)
         wanted = torch.arange(request.count) % classes
         context = F.one_hot(wanted, classes).float().to(place)
     denoiser = denoiser_of(model.network, model.prediction, context, request.guidance_scale)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import RequestError
-from pipelines.lab import data, hub
+from pipelines.lab import hub, sets
 
 
 class Table:
@@ -42,6 +42,6 @@ def test_a_set_without_pictures_is_refused():
 @pytest.mark.parametrize("name", ["", "digits", "../../etc/passwd", "a/b/c", "http://x/y"])
 def test_what_is_no_name_on_the_hub_is_refused_before_anything_is_asked(name):
     with pytest.raises(RequestError, match="no name on the hub"):
-        data.load(f"hub:{name}", 16)
+        sets.load(f"hub:{name}", 16)
     with pytest.raises(RequestError, match="no name on the hub"):
         hub.model_folder(name)
