@@ -19,6 +19,7 @@ from pipelines.training.example import DRAWINGS
 from . import progress, source
 from .fields import make_control
 from .lab_look import Look, Opens, code_of, linked
+from .language import said
 from .tab import Page
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast, told
 
@@ -28,7 +29,8 @@ PICTURES = {"image": "Picture (a drawing of a fox, if you give none)", "second":
             "third": "Third picture"}
 SECRET = ("token",)  # never remembered by the browser
 COLUMNS = ["x", "value", "curve"]
-HINT = "The pictures appear here. The settings are good ones to begin with: press **Run**."
+WORDED = {"Way", "What", "Kind"}  # columns whose cells are words of ours
+HINT = "The result appears here. The settings are good ones to begin with: press **Run**."
 
 
 @dataclass
@@ -229,9 +231,9 @@ def relay(parts: Parts, job: Any, raise_failure: bool = True) -> Iterator[Any]:
                 update |= {parts.status: progress.step_line(event), parts.bar: progress.bar("running", event)}
                 if event.preview is not None and time.monotonic() - last >= PACE_S:
                     preview = save_pil_to_cache(event.preview, cache, format="webp")
-                    update |= _shown(parts, [*pictures, (preview, f"Step {event.step}")], len(pictures))
+                    update |= _shown(parts, [*pictures, (preview, said(f"Step {event.step}"))], len(pictures))
             case events.Pictured(path, caption):
-                pictures.append((save_file_to_cache(path, cache), caption))
+                pictures.append((save_file_to_cache(path, cache), said(caption)))
                 update |= _shown(parts, pictures)
             case events.Tabled(title, columns, rows):
                 update |= {parts.tables[title]: _table(parts.tables[title], columns, rows), **_no_hint(parts)}
@@ -269,7 +271,9 @@ def _no_hint(parts: Parts) -> dict:
 def _table(component: gr.components.Component, columns: tuple[str, ...], rows: tuple[tuple, ...]) -> Any:
     if isinstance(component, gr.LinePlot):
         # The types are said, because a plot that begins empty would take its numbers for names.
-        frame = pd.DataFrame(list(rows), columns=COLUMNS).astype({"x": float, "value": float, "curve": str})
+        named = [(x, value, said(str(curve))) for x, value, curve in rows]
+        frame = pd.DataFrame(named, columns=COLUMNS).astype({"x": float, "value": float, "curve": str})
         return gr.LinePlot(frame, visible=True)
-    return gr.Dataframe({"headers": list(columns), "data": [[str(cell) for cell in row] for row in rows]},
-                        visible=True)
+    data = [[said(str(cell)) if column in WORDED else str(cell) for column, cell in zip(columns, row, strict=True)]
+            for row in rows]
+    return gr.Dataframe({"headers": [said(column) for column in columns], "data": data}, visible=True)

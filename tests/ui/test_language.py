@@ -121,6 +121,12 @@ def test_choices_keep_their_values(page):
     ("LoRA: 'x' is not here. The nearest is 'fox'. It was left out.",
      "LoRA: 'x' ist nicht hier. Am nächsten liegt 'fox'. Sie wurde weggelassen."),
     ("Stopped. 2 pictures kept.", "Angehalten. 2 Bilder behalten."),
+    ("17 files · 3 hashes to come", "17 Dateien · 3 Hashes fehlen noch"), ("Kind: LoRA", "Art: LoRA"),
+    ("x: 12% of 2.1 GB, 3.2 MB/s, 9 s left", "x: 12% von 2.1 GB, 3.2 MB/s, noch 9 s"),
+    ("24 pictures, 2 mended.", "24 Bilder, 2 ausgebessert."), ("DDIM, 20 steps", "DDIM, 20 Schritte"),
+    ("Forecast: 0.25 s a step, 8 pictures at once, 1.1 of 12.4 GB; all steps take about 1 min 5 s, done at 14:32.",
+     "Vorhersage: 0.25 s je Schritt, 8 Bilder zugleich, 1.1 von 12.4 GB; alle Schritte dauern etwa 1 min 5 s, "
+     "fertig um 14:32."),
     ("no sentence of ours", "no sentence of ours"), ("", "")])
 def test_a_message_is_turned_with_what_stands_in_it(english, german):
     assert language.said(english, "de") == german

@@ -47,7 +47,7 @@ def _table(measured: list[tuple[str, Reconstruction]]) -> Tabled:
         columns.append((f"{one.psnr:.2f} dB", f"{one.ssim:.4f}", f"{values:,}",
                         f"{kept:,} ({values / kept:.0f} times fewer)"))
     names = ("PSNR", "SSIM", "Numbers in the picture", "Numbers in the latents")
-    return Tabled("What is kept", ("Measure", *(name for name, _ in measured)),
+    return Tabled("What is kept", ("What", *(name for name, _ in measured)),
                   tuple((name, *cells) for name, *cells in zip(names, *columns, strict=True)))
 
 

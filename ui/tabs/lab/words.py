@@ -18,5 +18,5 @@ LOOK = Look(
     "words", "Text", ABOUT, ("lab.text.vectors", "lab.attention.Recording.__call__", "lab.text.similarities"),
     front=("prompt", "others"), tables=("Tokens", "Passes", "Similarity"), values={
         "prompt": EXAMPLES[1]["prompt"],
-        "others": "\n".join([EXAMPLES[1]["prompt"].replace("red", "green"), EXAMPLES[2]["prompt"]])},
+        "others": "\n".join([EXAMPLES[1]["prompt"].rpartition(",")[0], EXAMPLES[2]["prompt"]])},
     opens=Opens("txt2img", "Text to image", {name: name for name in ("prompt", "steps", "guidance_scale", "seed")}))

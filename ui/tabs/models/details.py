@@ -12,6 +12,7 @@ from pipelines.checkpoints import PICKLES
 from pipelines.errors import RequestError
 
 from ...controls import with_entry
+from ...language import said
 from ...tab import Page
 from ...wiring import QUEUED, QUIET, guarded, problem
 from .shelf import Shelf
@@ -96,15 +97,15 @@ def wire(studio: Any, page: Page, shown: Details, shelf: Shelf) -> None:
         if entry is None:
             return {shown.message: "This file is no longer here. Look again."}
         usable, pickle = not entry.fault, entry.path.suffix.lower() in PICKLES
-        offer = " It can be converted: a separate program then reads nothing but its weights and writes them anew, " \
+        offer = "It can be converted: a separate program then reads nothing but its weights and writes them anew, " \
                 "beside the old file." if pickle and not studio.settings.is_public else ""
         return {shown.hint: gr.Markdown(visible=False), shown.body: gr.Column(visible=True), shown.chosen: entry.id,
                 shown.picture: pictures.path(entry), shown.title: entry.title, shown.facts: facts(entry),
-                shown.fault: gr.Textbox(f"{entry.fault}{offer}", visible=not usable),
+                shown.fault: gr.Textbox(f"{said(entry.fault)} {said(offer)}".strip(), visible=not usable),
                 shown.triggers: gr.Textbox(", ".join(entry.trigger_words), visible=bool(entry.trigger_words)),
                 shown.notes: gr.Textbox(entry.notes, visible=bool(entry.notes)), shown.message: "",
                 shown.choose: gr.Button(visible=usable and entry.kind == "checkpoint"),
-                shown.use: gr.Button(USE.get(entry.kind, ""), visible=usable and entry.kind in USE),
+                shown.use: gr.Button(said(USE.get(entry.kind, "")), visible=usable and entry.kind in USE),
                 shown.negative: gr.Button(visible=usable and entry.kind == "embedding"),
                 shown.convert: gr.Button(visible=bool(offer))}
 

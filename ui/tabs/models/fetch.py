@@ -10,6 +10,7 @@ import gradio as gr
 from pipelines.downloads import Checking, Downloaded, DownloadFailed, Downloading, Paused, Stopped
 from pipelines.errors import StudioError
 
+from ...language import said
 from ...progress import duration
 from ...wiring import QUEUED, QUIET, problem
 from .shelf import Shelf
@@ -94,7 +95,7 @@ def wire(studio: Any, fetch: Fetch, shelf: Shelf) -> None:
 
 
 def _choices(studio: Any) -> list[tuple[str, str]]:
-    return [(told(download.state), download.id) for download in reversed(studio.collection.downloads.list())]
+    return [(said(told(download.state)), download.id) for download in reversed(studio.collection.downloads.list())]
 
 
 def told(state: Any) -> str:

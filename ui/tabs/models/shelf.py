@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from ...language import said
 from ...tab import Page
 from ...wiring import QUIET
 from .words import COLUMNS, KINDS, Pictures, row, size
@@ -91,7 +92,8 @@ def wire(studio: Any, page: Page, shelf: Shelf) -> None:
         here = entries[number * ON_A_PAGE:(number + 1) * ON_A_PAGE]
         progress = library.progress
         busy = progress.scanning or progress.hashing > 0
-        lines = {shelf.status: _status(library), shelf.memory: _memory(studio), shelf.timer: gr.Timer(active=busy)}
+        lines = {shelf.status: _status(library), shelf.memory: said(_memory(studio)),
+                 shelf.timer: gr.Timer(active=busy)}
         sign = (number, view, len(entries), tuple(here))
         if sign == seen:
             return lines
@@ -102,11 +104,12 @@ def wire(studio: Any, page: Page, shelf: Shelf) -> None:
         return {**lines, shelf.timer: gr.Timer(active=True), shelf.seen: sign, shelf.number: number,
                 shelf.ids: [entry.id for entry in here],
                 shelf.tiles: gr.Gallery(tiles, visible=view == "Tiles", selected_index=None),
-                shelf.table: gr.Dataframe([row(entry) for entry in here] if view == "Table" else None,
+                shelf.table: gr.Dataframe({"headers": [said(name) for name in COLUMNS],
+                                           "data": [row(entry) for entry in here] if view == "Table" else []},
                                           visible=view == "Table"),
                 shelf.range: f"{first:,} to {first + len(here) - 1:,} of {len(entries):,}" if here else "nothing found",
                 shelf.before: gr.Button(interactive=number > 0), shelf.after: gr.Button(interactive=number < last),
-                shelf.family: gr.Dropdown([("Any", ""), *families])}
+                shelf.family: gr.Dropdown([(said("Any"), ""), *families])}
 
     def anew(*values: Any) -> dict:
         return show(None, *values[:-1], 0)

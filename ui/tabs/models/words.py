@@ -12,6 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipelines.library.preview import preview
 
+from ...language import said
+
 KINDS = {"checkpoint": "Checkpoint", "lora": "LoRA", "vae": "VAE", "embedding": "Embedding"}
 COLOURS = {"checkpoint": "#4f5d9e", "lora": "#3f7d6b", "vae": "#8a6a3a", "embedding": "#7a4f86"}
 REFUSED = "#8c4a45"
@@ -53,21 +55,21 @@ def size(size_bytes: int) -> str:
 
 def facts(entry: Any) -> str:
     """Everything that is known of an entry, a line each."""
-    said = entry.facts
+    known = entry.facts
     lines = {"Kind": KINDS[entry.kind], "Family": entry.family_label or "not told by the file",
              "Size": size(entry.size_bytes), "Format": entry.format,
              "Folder": entry.folder.removeprefix("."), "AutoV2": entry.auto_v2, "AutoV3": entry.auto_v3,
-             "Rank": " and ".join(map(str, said.get("ranks", ()))),
-             "Alpha": f"{said['alpha']:g}" if said.get("alpha") else "",
-             "Also called": said.get("alias", ""), "Vectors": said.get("vectors", ""),
-             "Layout": said.get("layout", ""),
+             "Rank": ", ".join(map(str, known.get("ranks", ()))),
+             "Alpha": f"{known['alpha']:g}" if known.get("alpha") else "",
+             "Also called": known.get("alias", ""), "Vectors": known.get("vectors", ""),
+             "Layout": known.get("layout", ""),
              "Strength": entry.preferred_weight if entry.preferred_weight is not None else ""}
     return "\n".join(f"{name}: {value}" for name, value in lines.items() if value != "")
 
 
 def row(entry: Any) -> list[str]:
     """A line of the table: COLUMNS."""
-    return [entry.name, KINDS[entry.kind], "cannot be used" if entry.fault else entry.family_label,
+    return [entry.name, said(KINDS[entry.kind]), said("cannot be used") if entry.fault else entry.family_label,
             size(entry.size_bytes), entry.auto_v2 or entry.auto_v3, entry.format, ", ".join(entry.trigger_words)[:80]]
 
 
