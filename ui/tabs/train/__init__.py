@@ -27,7 +27,8 @@ def build(studio: Any, page: Page) -> None:
             form = knobs.build(studio, page)
         with gr.Column(elem_classes="results", min_width=0):
             run = watch.build(studio)
-            made = weights.build()
+            with run["body"]:
+                made = weights.build()
     pictures.wire(studio, page, data, form)
     knobs.wire(studio, page, data, form)
     watch.wire(studio, page, data, form, run, made)

@@ -23,7 +23,7 @@ from . import knobs
 WATCH_EVERY_S = 2
 SAMPLES = 60
 STEERING = {"pause": "Pause", "stop": "Stop", "sample": "Sample now", "resume": "Resume"}
-PARTS = ("status", "plan", "chart", "gallery", "told", "answer", *STEERING, "seen")
+PARTS = ("status", "plan", "chart", "gallery", "told", "answer", *STEERING, "seen", "body")
 
 
 def build(studio: Any) -> dict[str, gr.components.Component]:
@@ -42,16 +42,17 @@ def build(studio: Any) -> dict[str, gr.components.Component]:
                         elem_id="train-status")
     plan = gr.Textbox("", label="Forecast", show_label=False, container=False, interactive=False, max_lines=2,
                       elem_classes="line", elem_id="train-plan")
-    what = gr.Radio(list(curves.CURVES), value=next(iter(curves.CURVES)), label="Curve", show_label=False,
-                    container=False, elem_id="train-what")
-    chart = gr.LinePlot(curves.frame([], what.value), x="step", y="value", color="curve", height=240, label="Curve",
-                        show_label=False, x_title="step", y_title=" ", elem_id="train-chart")
-    gallery = gr.Gallery(label="Samples, newest first: a row for each time, a column for each prompt", columns=4,
-                         height=360, object_fit="contain", buttons=[], elem_id="train-samples", interactive=False)
-    told = gr.Textbox("", label="Notices", show_label=False, container=False, interactive=False, max_lines=4,
-                      elem_classes="line", elem_id="train-notices")
+    with gr.Column(visible=bool(runs), min_width=0, elem_classes="run") as body:  # empty boxes would say nothing
+        what = gr.Radio(list(curves.CURVES), value=next(iter(curves.CURVES)), label="Curve", show_label=False,
+                        container=False, elem_id="train-what")
+        chart = gr.LinePlot(curves.frame([], what.value), x="step", y="value", color="curve", height=240,
+                            label="Curve", show_label=False, x_title="step", y_title=" ", elem_id="train-chart")
+        gallery = gr.Gallery(label="Samples, newest first: a row for each time, a column for each prompt", columns=4,
+                             height=360, object_fit="contain", buttons=[], elem_id="train-samples", interactive=False)
+        told = gr.Textbox("", label="Notices", show_label=False, container=False, interactive=False, max_lines=4,
+                          elem_classes="line", elem_id="train-notices")
     return {**buttons, "run": run, "clone": clone, "answer": answer, "status": status, "plan": plan, "what": what,
-            "chart": chart, "gallery": gallery, "told": told, "seen": gr.State([])}
+            "chart": chart, "gallery": gallery, "told": told, "seen": gr.State([]), "body": body}
 
 
 def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict) -> None:
@@ -122,7 +123,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
                 gr.Gallery(pictures, columns=max(1, prompts)), curves.notices(log),
                 gr.skip() if running else "",
                 *(gr.Button(interactive=state.can_resume if word == "resume" else running) for word in STEERING), sign,
-                gr.Dropdown(found, value=found[0] if found else None))
+                gr.Column(visible=True), gr.Dropdown(found, value=found[0] if found else None))
 
     inputs = [data["dataset"], page.model, data["trigger"], data["used"], *(form[name] for name in fields)]
     for button, only_probe in ((form["start"], False), (form["probe"], True)):
