@@ -4,6 +4,7 @@
 
 window.atelier = (() => {
   const TITLE = "Atelier";
+  const TYPED = "atelier-typed"; // {name of a control: its value}
   const PLACE = "atelier-place"; // which tab is selected and what is unfolded
   let restored = false; // until then the form holds defaults, which must not overwrite what was saved
   let awaited = 0; // answers of the server that bring back the rest: source pictures, the model's line
@@ -39,13 +40,27 @@ window.atelier = (() => {
     return typeof value === rule.kind;
   }
 
-  function save(rules, saved, values) {
-    if (!restored) return saved;
-    return Object.fromEntries(rules.map((rule, i) => [rule.name, values[i]]));
+  function typed() {
+    try {
+      const found = JSON.parse(localStorage.getItem(TYPED));
+      return found && typeof found === "object" ? found : {};
+    } catch {
+      return {};
+    }
   }
 
-  async function restore(rules, answers, saved, values) {
-    const back = rules.map((rule, i) => (saved && fits(rule, saved[rule.name]) ? saved[rule.name] : values[i]));
+  function save(names, values) {
+    if (!restored) return [];
+    try {
+      localStorage.setItem(TYPED, JSON.stringify({ ...typed(), ...Object.fromEntries(names.map((name, i) => [name, values[i]])) }));
+    } catch { /* storage is forbidden or full */ }
+    return [];
+  }
+
+  async function restore(rules, answers) {
+    const saved = typed();
+    // Nothing is said about the others: to set a value, even the one that is there, is slow on a page of hundreds.
+    const back = rules.map((rule) => (fits(rule, saved[rule.name]) ? saved[rule.name] : { __type__: "update" }));
     await returnToPlace();
     explain();
     awaited = answers;

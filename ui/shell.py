@@ -21,8 +21,7 @@ from .tab import Page, discover
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast
 
 STATUS_EVERY_S = 3
-# Fixed on purpose: with the random defaults a restart of the server would forget everything that was typed.
-STORAGE_KEY, STORAGE_SECRET = "atelier-v1", "not-a-secret-it-ships-to-the-browser"
+TOGETHER = 8  # remembered controls that one event looks at: all of them at once make each key that is typed wait
 
 
 def build(studio: Any) -> gr.Blocks:
@@ -177,16 +176,16 @@ def _sender(studio: Any, page: Page, target: str, pick: Any):
 
 def _remember(demo: gr.Blocks, page: Page) -> None:
     """Keep what was typed in the browser and bring it back, without a round trip that could overtake the typist."""
-    saved = gr.BrowserState({}, storage_key=STORAGE_KEY, secret=STORAGE_SECRET)
     page.remembered["model"] = page.model
-    controls = list(page.remembered.values())
+    names, controls = list(page.remembered), list(page.remembered.values())
+    for start in range(0, len(names), TOGETHER):
+        some = controls[start:start + TOGETHER]
+        gr.on([control.change for control in some], None, some, None, trigger_mode="multiple",
+              js=f"(...values) => atelier.save({json.dumps(names[start:start + TOGETHER])}, values)", **QUIET)
     rules = json.dumps([_rule(name, control) for name, control in page.remembered.items()]).replace("</", "<\\/")
-    gr.on([control.change for control in controls], None, [saved, *controls], saved,
-          js=f"(saved, ...values) => atelier.save({rules}, saved, values)", show_progress="hidden",
-          api_visibility="private", trigger_mode="multiple")
     answers = sum(not inspect.isgeneratorfunction(handler) for handler, _, _ in page.returning)
-    arrived = demo.load(None, [saved, *controls], [page.visitor, *controls],
-                        js=f"async (saved, ...values) => atelier.restore({rules}, {answers}, saved, values)", **QUIET)
+    arrived = demo.load(None, None, [page.visitor, *controls],
+                        js=f"async () => atelier.restore({rules}, {answers})", **QUIET)
     for handler, inputs, outputs in page.returning:
         answer = arrived.then(_or_nothing(handler), inputs, outputs, **apart(QUEUED, page.model))
         if not inspect.isgeneratorfunction(handler):

@@ -55,6 +55,13 @@ def test_the_page_has_only_events_that_stay_private(running):
         assert dependency["api_visibility"] == ("public" if dependency["api_name"] in TASKS else "private")
 
 
+def test_no_event_watches_so_many_controls_that_typing_waits_for_it(running):
+    """For each key Gradio walks its whole tree of components once for every target and every input of the event."""
+    for dependency in running.demo.config["dependencies"]:
+        if any(event == "change" for _, event in dependency["targets"]):
+            assert len(dependency["targets"]) <= 2 * shell.TOGETHER
+
+
 def test_only_quick_events_skip_the_queue_and_relays_are_not_limited(running):
     assert all(event.concurrency_limit is None for event in running.demo.fns.values()
                if event.queue and event.api_visibility == "private" and event.fn is not None)
@@ -124,4 +131,4 @@ def test_the_page_offers_the_models_own_settings(running, sd_folder):
     card = json.loads((sd_folder / "model_index.json").read_text())
     assert card["_class_name"] == "StableDiffusionPipeline"
     assert by_id["txt2img-width"]["value"] == by_id["txt2img-height"]["value"] == 64
-    assert by_id["txt2img-generate"]["value"] == "Generate"
+    assert "txt2img-generate" in by_id
