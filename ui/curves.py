@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -92,11 +93,16 @@ CURVES = {
 
 
 def samples(log: Sequence[Event], folder: Path) -> tuple[list[tuple[Path, str]], int]:
-    """(file, caption) of each sample, the newest step first, and how many prompts a step has."""
+    """(file, caption) of each sample, the newest step first, and how many prompts a step has.
+
+    A step whose samples are still being made is left out, unless it is the first: rows have to stay full.
+    """
     made = [event for event in log if isinstance(event, events.SampleSaved) and (folder / event.file).is_file()]
     made.sort(key=lambda event: -event.step)
-    pictures = [(folder / event.file, f"step {event.step}: {event.prompt}") for event in made]
-    return pictures, sum(event.step == made[0].step for event in made) if made else 0
+    counts = Counter(event.step for event in made)
+    prompts = max(counts.values(), default=0)
+    return [(folder / event.file, f"step {event.step}: {event.prompt}") for event in made
+            if counts[event.step] == prompts], prompts
 
 
 def weights(log: Sequence[Event], name: str) -> list[str]:

@@ -59,6 +59,9 @@ def test_samples_that_lie_on_disk_are_a_grid_of_steps_and_prompts(tmp_path):
     pictures, prompts = curves.samples([*log, SampleSaved(3, "3.png", "gone", 1)], tmp_path)
     assert [caption for _, caption in pictures] == ["step 2: a cat", "step 2: a dog", "step 1: a cat", "step 1: a dog"]
     assert prompts == 2
+    half = [*log, SampleSaved(4, "1-0.png", "a cat", 1)]
+    assert [caption for _, caption in curves.samples(half, tmp_path)[0]][0] == "step 2: a cat"  # no full row yet
+    assert curves.samples(half[:1], tmp_path)[1] == 1
 
 
 def test_the_result_stands_before_its_checkpoints():

@@ -67,7 +67,7 @@ def build() -> Shelf:
     tiles = gr.Gallery(label="Models", show_label=False, columns=6, allow_preview=False, object_fit="cover", buttons=[],
                        height="auto", interactive=False, type="filepath", elem_classes="shelf", elem_id="models-tiles")
     table = gr.Dataframe(headers=list(COLUMNS), datatype="str", type="array", interactive=False, visible=False,
-                         column_widths=[220, 100, 160, 80, 110, 150, 200], max_height=640, label="Models",
+                         column_widths=[190, 96, 160, 72, 108, 170, 160], max_height=640, label="Models",
                          show_label=False, elem_id="models-table", buttons=[])
     status = gr.Textbox("", label="The search for models", elem_classes="line", elem_id="models-status", **line)
     memory = gr.Textbox("", label="In memory", lines=1, max_lines=6, interactive=False, elem_id="models-memory",

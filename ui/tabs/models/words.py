@@ -70,10 +70,10 @@ def facts(entry: Any) -> str:
 def row(entry: Any) -> list[str]:
     """A line of the table: COLUMNS."""
     return [entry.name, said(KINDS[entry.kind]), said("cannot be used") if entry.fault else entry.family_label,
-            size(entry.size_bytes), entry.auto_v2 or entry.auto_v3, entry.format, ", ".join(entry.trigger_words)[:80]]
+            size(entry.size_bytes), entry.auto_v2 or entry.auto_v3, ", ".join(entry.trigger_words)[:80], entry.format]
 
 
-COLUMNS = ("Name", "Kind", "Family", "Size", "Hash", "Format", "Trigger words")
+COLUMNS = ("Name", "Kind", "Family", "Size", "Hash", "Trigger words", "Format")
 
 
 def _changed(path: Path) -> int:
