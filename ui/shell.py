@@ -27,7 +27,7 @@ TOGETHER = 8  # remembered controls that one event looks at: all of them at once
 def build(studio: Any) -> gr.Blocks:
     """Build the page for a studio. Launch it with the theme, css and head of `ui.theme`."""
     with gr.Blocks(title="Atelier", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as demo:
-        page, model_line, queue_line = _header(studio)
+        page, queue_line = _header(studio)
         with page.tabs:
             for tab in discover():
                 with gr.Tab(tab.label, id=tab.name, elem_id=f"tab-{tab.name}") as opened:
@@ -35,7 +35,7 @@ def build(studio: Any) -> gr.Blocks:
                     tab.build(studio, page)
                 opened.select(None, js=f"() => atelier.noteTab({json.dumps([tab.name, tab.label])})", **QUIET)
         _send_to(studio, page)
-        _switch_models(studio, page, model_line)
+        _switch_models(studio, page)
         abilities.wire(studio, page)
         presets.wire(page, _rule)
         styles.editor(studio, page)
@@ -47,21 +47,21 @@ def build(studio: Any) -> gr.Blocks:
     return demo
 
 
-def _header(studio: Any) -> tuple[Page, gr.Textbox, gr.Textbox]:
+def _header(studio: Any) -> tuple[Page, gr.Textbox]:
     card = studio.default_card()
     with gr.Row(elem_classes="header"):
         gr.Markdown("# Atelier", elem_classes="name")
         model = gr.Dropdown(_choices(studio), value=card.name, label="Model", show_label=False, container=False,
                             filterable=False, min_width=160, elem_classes="model", elem_id="model")
-        model_line = gr.Textbox(_about(card), label="About the model", show_label=False, container=False,
-                                interactive=False, max_lines=1, elem_classes="line model-line", elem_id="model-line")
+        about = gr.Textbox(_about(card), label="About the model", show_label=False, container=False,
+                           interactive=False, max_lines=1, elem_classes="line model-line", elem_id="model-line")
         queue_line = gr.Textbox(_queue(studio), label="Queue and device", show_label=False, container=False,
                                 interactive=False, max_lines=1, elem_id="queue-line",
                                 elem_classes="line right queue-line")
         comfort.help_button()
     comfort.guide()
     visitor = gr.Textbox("", label="visitor", visible=False)
-    return Page(visitor, model, gr.Tabs(elem_id="tabs")), model_line, queue_line
+    return Page(visitor, model, gr.Tabs(elem_id="tabs"), about), queue_line
 
 
 def _choices(studio: Any) -> list[tuple[str, str]]:
@@ -85,7 +85,7 @@ def _tell_status(studio: Any, demo: gr.Blocks, line: gr.Textbox) -> None:
     gr.Timer(STATUS_EVERY_S).tick(lambda: _queue(studio), None, line, **QUIET)
 
 
-def _switch_models(studio: Any, page: Page, line: gr.Textbox) -> None:
+def _switch_models(studio: Any, page: Page) -> None:
     """Load the picked model; fields that still hold the old model's own values move to the new one's."""
     before = gr.Textbox(page.model.value, label="model before", visible=False)
     page.remembered["model-before"] = before
@@ -125,17 +125,17 @@ def _switch_models(studio: Any, page: Page, line: gr.Textbox) -> None:
 
     boxes = [control for _, control in controls]
     page.model.input(guarded(adopt), [page.model, before, *boxes], [before, *boxes], **QUEUED)
-    page.model.input(load, page.model, line, trigger_mode="always_last", **QUEUED)
+    page.model.input(load, page.model, page.about, trigger_mode="always_last", **QUEUED)
     for button, given, name_of in page.choosers:
         def pick(value: Any, name_of: Callable = name_of) -> Any:
             return gr.Dropdown(_choices(studio), value=name_of(value))
 
         picked = button.click(guarded(pick), given, page.model, **QUEUED)
         picked.success(guarded(adopt), [page.model, before, *boxes], [before, *boxes], **QUEUED)
-        picked.success(load, page.model, line, **QUEUED)
+        picked.success(load, page.model, page.about, **QUEUED)
     # The list is read again when the picker is opened, so a model that was just added can be picked.
     page.model.focus(lambda: gr.Dropdown(choices=_choices(studio)), None, page.model, **QUIET)
-    page.returning.append((lambda name: _about(find_card(studio, name)), [page.model], [line]))
+    page.returning.append((lambda name: _about(find_card(studio, name)), [page.model], [page.about]))
 
 
 def _send_to(studio: Any, page: Page) -> None:

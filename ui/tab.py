@@ -22,6 +22,7 @@ class Page:
 
     visitor: hidden text box with this browser tab's id, filled by the page's script on load.
     model: the model picker of the header.
+    about: the line beside it, which changes when a model begins to load and when it is loaded.
     remembered: the controls whose values survive a reload, by a name that never changes.
     returning: what runs after a reload, once the remembered values are back: (function, inputs, outputs).
     opened: the tab each name stands for, whose `select` tells that it is looked at.
@@ -32,6 +33,7 @@ class Page:
     visitor: gr.Textbox
     model: gr.Dropdown
     tabs: gr.Tabs
+    about: gr.Textbox
     remembered: dict[str, gr.components.Component] = field(default_factory=dict)
     forms: dict[str, Form] = field(default_factory=dict)
     panels: dict[str, Panel] = field(default_factory=dict)

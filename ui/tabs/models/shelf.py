@@ -127,6 +127,7 @@ def wire(studio: Any, page: Page, shelf: Shelf) -> None:
     shelf.before.click(turned(-1), asked, outputs, **QUIET)
     shelf.after.click(turned(1), asked, outputs, **QUIET)
     shelf.refresh.click(look_again, asked, outputs, **QUIET)
+    page.about.change(lambda: said(_memory(studio)), None, shelf.memory, **QUIET)
     shelf.timer.tick(show, [shelf.seen, *asked], outputs, **QUIET)
 
 
