@@ -143,8 +143,8 @@ def _results(parts: Parts, look: Look) -> None:
                                 buttons=["download", "fullscreen"], elem_classes="" if look.wide else "tiles",
                                 elem_id=f"{parts.task}-pictures")
     for title, across in look.plots.items():
-        parts.tables[title] = gr.LinePlot(x="x", y="value", color="curve", title=title, height=200, visible=False,
-                                          label=title, show_label=False, x_title=across, y_title=title,
+        parts.tables[title] = gr.LinePlot(x="x", y="value", color="curve", title=title, height=240, visible=False,
+                                          label=title, show_label=False, x_title=across, y_title=" ",
                                           elem_id=f"{parts.task}-{title.split()[0].lower()}")
     for title in look.tables:
         parts.tables[title] = gr.Dataframe(label=title, interactive=False, wrap=True, visible=False, max_height=320,

@@ -57,4 +57,4 @@ def _tokens(reading: text.Reading, norms: torch.Tensor) -> Tabled:
 def _heat_maps(image: object, maps: attention.HeatMaps, pieces: Iterable[str]) -> Iterator[Made]:
     found = {word: places for word, places in attention.words_of(list(pieces)).items() if any(map(str.isalnum, word))}
     for word, places in list(found.items())[:MOST_WORDS]:
-        yield Made(word, attention.overlay(image, maps.of(places)))
+        yield Made(f'"{word}"', attention.overlay(image, maps.of(places)))

@@ -48,7 +48,7 @@ def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
             for name in names:
                 add(name)
     meaning = gr.Textbox("", label="What this means", show_label=False, container=False, interactive=False,
-                         max_lines=3, elem_classes="line", elem_id="train-forecast")
+                         max_lines=6, elem_classes="line", elem_id="train-forecast")
     with gr.Row(elem_classes="actions"):
         start = gr.Button("Start training", variant="primary", size="lg", scale=6, min_width=120,
                           elem_classes="generate", elem_id="train-start")

@@ -15,6 +15,7 @@ from pipelines.training import follow
 
 from ... import curves
 from ...controls import find_card
+from ...language import said
 from ...progress import waiting_line
 from ...tab import Page
 from ...wiring import QUEUED, QUIET, guarded, problem
@@ -71,8 +72,8 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
             except Exception as error:
                 return gr.skip(), problem(error)
             place = f" {waiting_line(job.position)}." if job.position else ""
-            said = "Trying a few steps" if only_probe else f"The run {given['name']} begins"
-            return gr.Dropdown(_runs(studio), value=given["name"]), f"{said}.{place}"
+            told = "Trying a few steps" if only_probe else f"The run {given['name']} begins"
+            return gr.Dropdown(_runs(studio), value=given["name"]), f"{told}.{place}"
         return start
 
     def asked(word: str, done: str) -> Callable:
@@ -101,8 +102,8 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         if model:
             update[page.model] = model
         gone = [word for word, found in (("pictures", dataset), ("model", model)) if not found]
-        said = f"Its {' and '.join(gone)} are not here any more; yours stay chosen." if gone else ""
-        return {**update, form["message"]: f"The settings of {name} are in the form. {said}".strip()}
+        lost = f"Its {' and '.join(gone)} are not here any more; yours stay chosen." if gone else ""
+        return {**update, form["message"]: f"The settings of {name} are in the form. {lost}".strip()}
 
     def show(name: str, what: str, seen: list) -> tuple:
         if not name:
@@ -117,9 +118,11 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
             return (gr.skip(),) * len(shown)
         cache, running = get_upload_folder(), state.how == "running"
         grid, prompts = curves.samples(log, card.folder)
-        pictures = [(save_file_to_cache(path, cache), caption) for path, caption in grid[:SAMPLES]]
+        pictures = [(save_file_to_cache(path, cache), said(caption)) for path, caption in grid[:SAMPLES]]
+        points = curves.frame(log, what)
+        points["curve"] = points["curve"].map(said)
         found = curves.weights(log, name)
-        return (curves.status_line(state, log), curves.forecast_line(state, log), curves.frame(log, what),
+        return (curves.status_line(state, log), curves.forecast_line(state, log), points,
                 gr.Gallery(pictures, columns=max(1, prompts)), curves.notices(log),
                 gr.skip() if running else "",
                 *(gr.Button(interactive=state.can_resume if word == "resume" else running) for word in STEERING), sign,
@@ -128,10 +131,10 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
     inputs = [data["dataset"], page.model, data["trigger"], data["used"], *(form[name] for name in fields)]
     for button, only_probe in ((form["start"], False), (form["probe"], True)):
         button.click(begin(only_probe), inputs, [run["run"], form["message"]], trigger_mode="once", **QUEUED)
-    for word, said in (("pause", "Pausing: it saves, and gives the device back. Resume goes on."),
+    for word, done in (("pause", "Pausing: it saves, and gives the device back. Resume goes on."),
                        ("stop", "Stopping after this step; everything is saved."),
                        ("sample", "Samples come after this step.")):
-        run[word].click(asked(word, said), run["run"], run["answer"], **QUIET)
+        run[word].click(asked(word, done), run["run"], run["answer"], **QUIET)
     run["resume"].click(resume, run["run"], run["answer"], **QUIET)
     run["clone"].click(guarded(clone), run["run"], [*(form[name] for name in fields), data["trigger"],
                                                     data["dataset"], page.model, form["message"]], **QUEUED)
