@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from gradio.context import LocalContext
 from PIL import Image
 
 from pipelines.lab.pages import PAGES
@@ -85,6 +87,17 @@ def test_run_as_the_page_stands_shows_pictures_and_all_tables(demo, look):
     for title in set((*look.plots, *look.tables)) - OTHERWISE.get(look.name, set()):
         table = last[f"lab-{look.name}-{title.split()[0].lower()}"]
         assert table.visible and table.value is not None
+
+
+def test_captions_headers_and_our_words_are_german_on_a_german_page_and_a_prompt_stays_as_it_is(demo):
+    page = LocalContext.request.set(SimpleNamespace(cookies={"atelier-language": "de"}, headers={}))
+    try:
+        memory = run(demo, "memory", "german.1")["lab-memory-memory"].value
+        words = run(demo, "words", "german.2", prompt="a style", others="")
+    finally:
+        LocalContext.request.reset(page)
+    assert memory["headers"][0] == "Weg" and memory["data"][0][0] == "wie verlangt"
+    assert [one["caption"] for one in words["lab-words-pictures"].value] == ["Das Bild", '"a"', '"style"']
 
 
 def test_the_film_can_be_taken_away_as_an_animation(demo):
