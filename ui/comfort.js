@@ -5,14 +5,10 @@
   const LANGUAGE = "atelier-language", PRESETS = "atelier-presets", GUIDE = "atelier-guide";
   const LONG_S = 10; // a run that took longer is worth a notice
 
-  // Language: Gradio asks the browser, the server reads the cookie
+  // Language: Gradio asks the browser (see language/first.js), the server reads the cookie
 
   const chosenLanguage = () => document.cookie.match(/(?:^|; )atelier-language=(\w+)/)?.[1] ?? "";
 
-  if (chosenLanguage()) {
-    Object.defineProperty(navigator, "language", { get: chosenLanguage });
-    Object.defineProperty(navigator, "languages", { get: () => [chosenLanguage()] });
-  }
   document.documentElement.lang = navigator.language;
 
   // The few words that scripts write themselves.

@@ -100,6 +100,7 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
     from starlette.middleware import Middleware
 
     from . import language, theme
+    from .language.first import First
 
     data_dir, cache_dir = settings.data_dir.resolve(), Path(get_upload_folder()).resolve()
     private = [data_dir / "share", data_dir / "config.toml", *(path.resolve() for path in settings.model_dir)]
@@ -114,7 +115,8 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
         server_name=_bracketed(settings.host), server_port=port, root_path="", share=False, inbrowser=False,
         inline=False, debug=False, quiet=True, prevent_thread_lock=True, max_threads=2 * QUEUE_SIZE,
         auth=check, auth_message=None,
-        app_kwargs={"middleware": [Middleware(Guard, files_dir=cache_dir, **guard)], "openapi_url": None},
+        app_kwargs={"middleware": [Middleware(Guard, files_dir=cache_dir, **guard), Middleware(First)],
+                    "openapi_url": None},
         allowed_paths=[str(data_dir)],  # what a handler may hand out; visitors read from the cache only (see Guard)
         blocked_paths=[str(path) for path in private if not cache_dir.is_relative_to(path)],
         max_file_size=MAX_FILE_SIZE if settings.is_public else OWN_FILE_SIZE, show_error=False,

@@ -1,0 +1,50 @@
+"""The script that a page runs before all others: Gradio puts its own `head` in only after asking for a language."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEAD = b"<head>"
+
+
+@cache
+def script() -> bytes:
+    """The script as it stands in a page."""
+    return b"<script>\n" + Path(__file__).with_name("first.js").read_bytes() + b"</script>"
+
+
+@dataclass
+class First:
+    """ASGI middleware that puts the script at the beginning of every page."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on, and hold the beginning of a page back until its length is known."""
+        held: list[Message] = []
+
+        async def put_in(message: Message) -> None:
+            if message["type"] == "http.response.start" and _is_page(message):
+                held.append(message)
+                return
+            if held:
+                start = held.pop()
+                body = message["body"].replace(HEAD, HEAD + script(), 1)
+                headers = MutableHeaders(raw=start["headers"])
+                if "content-length" in headers:
+                    longer = len(body) - len(message["body"])
+                    headers["content-length"] = str(int(headers["content-length"]) + longer)
+                await send(start)
+                message = {**message, "body": body}
+            await send(message)
+
+        await self.app(scope, receive, put_in if scope["type"] == "http" else send)
+
+
+def _is_page(message: Message) -> bool:
+    return any(name.lower() == b"content-type" and value.startswith(b"text/html") for name, value in message["headers"])
