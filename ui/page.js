@@ -60,7 +60,9 @@ window.atelier = (() => {
   async function restore(rules, answers) {
     const saved = typed();
     // Nothing is said about the others: to set a value, even the one that is there, is slow on a page of hundreds.
-    const back = rules.map((rule) => (fits(rule, saved[rule.name]) ? saved[rule.name] : { __type__: "update" }));
+    // But a number that may be left out is told to stay empty, or it would become 0.
+    const untold = (rule) => (rule.empty ? null : { __type__: "update" });
+    const back = rules.map((rule) => (fits(rule, saved[rule.name]) ? saved[rule.name] : untold(rule)));
     await returnToPlace();
     explain();
     awaited = answers;

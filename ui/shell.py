@@ -202,7 +202,7 @@ def _rule(name: str, control: gr.components.Component) -> dict[str, Any]:
     elif isinstance(control, gr.Checkbox):
         rule["kind"] = "boolean"
     elif isinstance(control, gr.Slider | gr.Number):
-        rule |= {"kind": "number", "low": control.minimum, "high": control.maximum}
+        rule |= {"kind": "number", "low": control.minimum, "high": control.maximum, "empty": control.value is None}
     else:
         rule |= {"kind": "string"}
     return rule

@@ -16,6 +16,7 @@ def open_page_of_the_lab(page, label):
 def test_a_training_run_survives_a_reload_and_can_be_drawn_from(page):
     open_tab(page, "Lab")
     open_page_of_the_lab(page, "Train")
+    page.locator("#lab-train-more .label-wrap").click()
     box(page, "lab-train-width").fill("16")
     box(page, "lab-train-samples").fill("2")
     box(page, "lab-train-minutes").fill("30")
