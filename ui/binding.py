@@ -165,16 +165,17 @@ def _paste(studio: Any, form: Form, panel: results.Panel) -> None:
 
     def read(text: str) -> dict:
         if not SETTINGS.search(text or ""):
-            return {}
+            return gr.skip()
         found = metadata.parse_any(text, allowed(studio))
         if not found.parsed.fields or set(found.parsed.fields) <= {"prompt", "negative_prompt", "clip_skip"}:
-            return {}
+            return gr.skip()
         unused = [f"Not used: {name} {value[:80]}" for name, value in found.parsed.unknown.items()]
         return {**filled(form, found.parsed), panel.status: f"Settings read{f' ({found.tool})' if found.tool else ''}.",
                 panel.notices: "\n".join([*found.parsed.notes, *unused])}
 
-    form.fields["prompt"].input(read, form.fields["prompt"], [*form.fields.values(), panel.status, panel.notices],
-                                trigger_mode="always_last", **QUIET)
+    # Not `input`: Gradio's text box says it for keys only, not for what is pasted.
+    form.fields["prompt"].change(read, form.fields["prompt"], [*form.fields.values(), panel.status, panel.notices],
+                                 trigger_mode="always_last", **QUIET)
 
 
 def _without_blanks(cls: type[Request], values: dict[str, Any]) -> dict[str, Any]:

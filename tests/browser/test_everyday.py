@@ -38,6 +38,8 @@ def settings_of(page, task, pattern):
 
 
 def test_pasted_settings_fill_the_form_and_what_was_not_used_is_listed(page):
+    box(page, "txt2img-prompt").press_sequentially("no settings")
+    expect(box(page, "txt2img-prompt-tokens")).to_have_value(re.compile("^[1-9]"))
     box(page, "txt2img-prompt").fill(SETTINGS)
     expect(box(page, "txt2img-seed")).to_have_value("77")
     for name, value in (("prompt", "a blue house"), ("negative_prompt", "red, (cat:1.2)"), ("steps", "3"),
@@ -80,8 +82,7 @@ def test_hires_fix_and_other_changes_of_a_finished_picture_keep_its_seed_and_the
 def test_each_line_of_a_file_of_prompts_becomes_a_picture(quick, tmp_path):
     (tmp_path / "prompts.txt").write_text("a house\n# a remark\na blue cat\n")
     unfold(quick, "txt2img-many")
-    quick.locator("#txt2img-many-file input[type=file], input#txt2img-many-file").first.set_input_files(
-        tmp_path / "prompts.txt")
+    quick.locator("#txt2img-many input[type=file]").set_input_files(tmp_path / "prompts.txt")
     expect(box(quick, "txt2img-many-line")).to_have_value(re.compile("^2 pictures"))
     generate(quick, "txt2img")
     made(quick, "txt2img", 2)

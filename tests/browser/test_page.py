@@ -48,7 +48,7 @@ def test_the_page_opens_fast_and_asks_nobody_outside(chromium, url):
     page = context.new_page()
     seen, begin = Seen(page), time.monotonic()
     open_page(page, url)
-    assert time.monotonic() - begin < 10  # a second on a quiet machine
+    assert time.monotonic() - begin < 30  # a few seconds on a quiet machine
     assert page.title() == "Atelier"
     context.close()
     assert (seen.errors, seen.outside) == ([], [])
