@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipelines.training.follow import RunState
 from .progress import duration
 
 POINTS = 200  # of a curve; more would only make the page slow
+COLOURS = ("#4c78a8", "#f58518", "#e45756", "#72b7b2", "#54a24b", "#eeca3b", "#b279a2", "#ff9da6", "#9d755d")
 SMOOTHING = 0.06  # weight of the newest loss in the smoothed one
 WORDS = {"new": "Not begun", "running": "Training", "finished": "Finished", "stopped": "Stopped", "paused": "Paused",
          "probed": "Forecast made", "failed": "Failed", "killed": "Broken off"}
@@ -69,6 +71,11 @@ def frame(log: Sequence[Event], what: str) -> pd.DataFrame:
         rows += [(event.step, round(event.loss, 6), "held out") for event in held[::every]]
     # The types are said, because a plot that begins empty would take its numbers for names.
     return pd.DataFrame(rows, columns=["step", "value", "curve"]).astype({"step": float, "value": float, "curve": str})
+
+
+def colours(points: pd.DataFrame) -> dict[str, str]:
+    """A colour for each curve. Given with every update: a plot takes in new curves only when its colours change."""
+    return dict(zip(dict.fromkeys(points["curve"]), cycle(COLOURS), strict=False))
 
 
 def _losses(steps: Sequence[events.StepDone]) -> dict[str, list[float]]:

@@ -16,7 +16,7 @@ from pipelines import events
 from pipelines.lab.pages import PAGES, TASK
 from pipelines.training.example import DRAWINGS
 
-from . import progress, source
+from . import curves, progress, source
 from .fields import make_control
 from .lab_look import Look, Opens, code_of, linked
 from .language import said
@@ -273,7 +273,7 @@ def _table(component: gr.components.Component, columns: tuple[str, ...], rows: t
         # The types are said, because a plot that begins empty would take its numbers for names.
         named = [(x, value, said(str(curve))) for x, value, curve in rows]
         frame = pd.DataFrame(named, columns=COLUMNS).astype({"x": float, "value": float, "curve": str})
-        return gr.LinePlot(frame, visible=True)
+        return gr.LinePlot(frame, visible=True, color_map=curves.colours(frame))
     data = [[said(str(cell)) if column in WORDED else str(cell) for column, cell in zip(columns, row, strict=True)]
             for row in rows]
     return gr.Dataframe({"headers": [said(column) for column in columns], "data": data}, visible=True)

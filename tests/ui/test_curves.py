@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from pipelines.training.events import CheckpointSaved, Ended, Forecast, HeldOut, Notice, SampleSaved, Skipped, StepDone
 from pipelines.training.follow import RunState
 from ui import curves
@@ -74,3 +76,9 @@ def test_the_result_stands_before_its_checkpoints():
 def test_skipped_updates_are_told():
     assert curves.notices([Notice(1, "a"), Skipped(2, 3)]) == \
         "a\n3 updates were left out, because their loss was no finite number."
+
+
+def test_every_curve_has_a_colour_of_its_own_and_keeps_it_when_others_come():
+    few, more = (pd.DataFrame({"curve": names}) for names in (["a", "a", "b"], ["a", "b", "c"]))
+    assert len(set(curves.colours(more).values())) == 3
+    assert curves.colours(more).items() >= curves.colours(few).items() and list(curves.colours(few)) == ["a", "b"]

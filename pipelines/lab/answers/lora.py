@@ -81,9 +81,9 @@ def _compare(request: LabLora, scene: Scene, model: Model, tiny: TinySet, ranks:
         labels.append(f"rank {rank}")
         counts.append((str(rank), f"{size.trained:,}", f"{size.share:.1%}", f"{losses_end(curve):.3f}",
                        f"{float((merged - adapted).abs().max()):.1e}", f"{float((adapted - base).abs().mean()):.2f}"))
-        yield Tabled("Loss", ("update", "loss", "rank"), tuple(curve))
         yield Tabled("Ranks", ("Rank", "Trained numbers", "Of the model", "Loss at the end",
                                "Merged against adapted, at most", "Adapted against base, mean"), tuple(counts))
+    yield Tabled("Loss", ("update", "loss", "rank"), tuple(curve))
     yield Made("Base and adapted, the same noise in each column", grid(rows, columns=SHOWN, row_labels=labels))
     yield Made("Size of the change by layer, as a share of the weight", heat_map(changes))
     yield _norm_table(changes)

@@ -122,7 +122,8 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         points = curves.frame(log, what)
         points["curve"] = points["curve"].map(said)
         found = curves.weights(log, name)
-        return (curves.status_line(state, log), curves.forecast_line(state, log), points,
+        return (curves.status_line(state, log), curves.forecast_line(state, log),
+                gr.LinePlot(points, color_map=curves.colours(points)),
                 gr.Gallery(pictures, columns=max(1, prompts)), curves.notices(log),
                 gr.skip() if running else "",
                 *(gr.Button(interactive=state.can_resume if word == "resume" else running) for word in STEERING), sign,
