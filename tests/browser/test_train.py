@@ -1,0 +1,63 @@
+"""Training from the first click to a picture drawn with the LoRA, as somebody new would do it."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from . import drive
+
+RUN_MS = 180_000  # a process of its own is started, and imports torch
+
+
+def said(page: Page, elem_id: str, pattern: str, timeout: int = RUN_MS) -> None:
+    expect(drive.box(page, elem_id)).to_have_value(re.compile(pattern), timeout=timeout)
+
+
+def fill(page: Page, elem_id: str, text: str) -> None:
+    field = drive.box(page, elem_id)
+    field.fill(text)
+    field.blur()
+
+
+def steps(page: Page, number: str) -> None:
+    """Unfold what is folded after every visit, and say how long."""
+    page.locator("#train-more-steps .label-wrap").click()
+    fill(page, "train-steps", number)
+
+
+def test_the_example_becomes_a_lora_that_text_to_image_uses_and_a_reload_finds_the_run_again(page):
+    drive.open_tab(page, "Train")
+    said(page, "train-verdict", r"^24 pictures\.")
+    expect(page.locator("#train-pictures .thumbnail-item")).to_have_count(24)
+    expect(page.locator("#train-pause")).to_be_disabled()
+    steps(page, "3")
+    fill(page, "train-name", "ink test")
+    said(page, "train-forecast", r"3 steps of")
+    page.locator("#train-start").click()
+    said(page, "train-status", r"^(Training|Finished)")
+    page.reload(wait_until="domcontentloaded")
+    drive.settled(page)
+    drive.open_tab(page, "Train")
+    said(page, "train-run", "ink test")
+    said(page, "train-status", r"^Finished: step 3 of 3")
+    said(page, "train-plan", r"^Forecast: .* s a step")
+    expect(page.locator("#train-samples .thumbnail-item").first).to_be_visible()
+    said(page, "train-weights", "ink test")
+    expect(page.locator("#train-resume")).to_be_disabled()
+
+    page.locator("#train-use").click()
+    expect(page.get_by_role("tab", name="Text to image", exact=True)).to_have_attribute("aria-selected", "true")
+    expect(drive.box(page, "txt2img-prompt")).to_have_value(re.compile(r"<lora:ink test:1>"))
+    drive.generate(page, "txt2img")
+    drive.status(page, "txt2img", r"pictures? in ")
+    expect(drive.box(page, "txt2img-infotext")).to_have_value(re.compile("Lora hashes: \"?ink test"))
+
+    drive.open_tab(page, "Train")
+    fill(page, "train-name", "another")
+    steps(page, "9")
+    page.locator("#train-clone").click()
+    said(page, "train-message", "The settings of ink test are in the form")
+    expect(drive.box(page, "train-name")).to_have_value("ink test")
+    expect(drive.box(page, "train-steps")).to_have_value("3")
