@@ -202,7 +202,8 @@ def test_a_reload_on_a_phone_comes_back_to_a_tab_from_the_menu(visit):
 
 def test_a_damaged_store_falls_back_to_defaults(chromium, url):
     context = chromium.new_context()
-    context.add_init_script("localStorage.setItem('atelier-typed', 'broken'); localStorage.setItem('atelier-place', '[')")
+    for key, value in {"atelier-typed": "broken", "atelier-place": "["}.items():
+        context.add_init_script(f"localStorage.setItem('{key}', '{value}')")
     page = context.new_page()
     open_page(page, url)
     expect(box(page, "txt2img-steps")).to_have_value(re.compile(r"^\d+$"))
