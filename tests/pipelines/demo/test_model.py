@@ -112,3 +112,26 @@ def test_matching_recognises_the_drawings_themselves():
         picture.paste(cell, (12, 4), cell)
         match = references.match(np.asarray(picture), i)
         assert match.concepts[0] == i and match.style == s and list(COLOURS)[match.colour] == "purple"
+
+
+def test_the_image_tower_knows_the_drawings_of_the_vocabulary():
+    import torch
+
+    from pipelines.demo.tower import Scorer
+
+    names = list(json.loads(VOCABULARY.read_text())["concepts"])
+    columns, side = 8, 32           # of references.png: things in a row, each in four styles
+    sheet = Image.open(MODEL_DIR.parent / "references.png").convert("RGBA")
+    scorer = Scorer.load()
+    texts = torch.cat([scorer.text_features(f"a {name}") for name in names])
+    hits = 0
+    for i in range(60):
+        x, y = i % columns * 4 * side, i // columns * side
+        ground = Image.new("RGBA", (side, side), (55, 105, 220))
+        ground.alpha_composite(sheet.crop((x, y, x + side, y + side)))
+        pixels = torch.from_numpy(np.asarray(ground.convert("RGB").resize((64, 64)))).permute(2, 0, 1)[None] / 127.5 - 1
+        features = scorer.image_features(pixels)
+        assert features.norm().item() == pytest.approx(1, abs=1e-4)
+        hits += int((features @ texts.T).argmax()) == i
+    assert hits >= 30               # by chance it would be one in 200
+    assert (MODEL_DIR.parent / "tower.safetensors").stat().st_size < 6e6
