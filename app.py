@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -58,11 +59,14 @@ def run(settings: Settings) -> None:
 
     make_folder(settings.data_dir / "cache")
     limit_decoders()
+    gc.disable()  # a page is a million objects that all stay: looking through them again and again finds nothing
     studio = Studio(settings)
     try:
         running = launch(shell.build(studio), settings)
         try:
             announce(running)
+            gc.freeze()
+            gc.enable()
             studio.warm_up()
             stopped = threading.Event()
             while not stopped.wait(1):  # without a limit, Ctrl-C would not be noticed on Windows
