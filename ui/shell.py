@@ -135,7 +135,13 @@ def _switch_models(studio: Any, page: Page) -> None:
         picked.success(load, page.model, page.about, **QUEUED)
     # The list is read again when the picker is opened, so a model that was just added can be picked.
     page.model.focus(lambda: gr.Dropdown(choices=_choices(studio)), None, page.model, **QUIET)
-    page.returning.append((lambda name: _about(find_card(studio, name)), [page.model], [page.about]))
+
+    def bring_back(name: str) -> tuple[Any, str]:
+        """The model of the last visit; the picker may not have heard of it yet, so its list comes along."""
+        card = find_card(studio, name)
+        return gr.Dropdown(choices=_choices(studio), value=card.name), _about(card)
+
+    page.returning.append((bring_back, [before], [page.model, page.about]))
 
 
 def _send_to(studio: Any, page: Page) -> None:

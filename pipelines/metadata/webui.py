@@ -18,6 +18,7 @@ _SDNEXT_VALUES = {
     "Mask invert": {"True": "Inpaint not masked", "1": "Inpaint not masked", "False": "Inpaint masked",
                     "0": "Inpaint masked"},
     "Mask area": {"True": "Only masked", "1": "Only masked", "False": "Whole picture", "0": "Whole picture"}}
+_OWN_VAE = {"Default (model)", "Automatic", "None"}  # the checkpoint's, as Fooocus and AUTOMATIC1111 call it
 _MAX_LORAS = 50
 _SDNEXT_KEYS = {"Mask invert": "Mask mode", "Mask area": "Inpaint area"}
 
@@ -38,6 +39,8 @@ def read(texts: Texts) -> Draft | None:
         draft.tool = "ComfyUI"
     else:
         draft.tool = "Forge" if version.startswith(("f0", "f1", "f2", "neo", "classic")) else "AUTOMATIC1111"
+    if draft.pairs.get("VAE") in _OWN_VAE:
+        del draft.pairs["VAE"]
     rename(draft)
     return draft
 

@@ -56,7 +56,7 @@ def test_a_grid_says_what_it_makes_and_ends_with_its_labelled_sheet(quick):
     unfold(quick, "txt2img-grid")
     for axis, field, values in (("x", "Steps", "1-2"), ("y", "Seed", "7, 8")):
         quick.locator(f"#txt2img-grid-{axis} input").click()
-        quick.get_by_role("option", name=field, exact=True).click()
+        quick.locator(f"#txt2img-grid-{axis}").get_by_role("option", name=field, exact=True).click()
         box(quick, f"txt2img-grid-{axis}-values").fill(values)
     expect(box(quick, "txt2img-grid-line")).to_have_value(re.compile(r"^4 pictures \(2 x 2 on 1 sheet\)"))
     generate(quick, "txt2img")

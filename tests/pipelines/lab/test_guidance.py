@@ -174,7 +174,7 @@ def test_a_request_becomes_the_guidance_it_describes():
 @pytest.mark.parametrize("goal", ["text", "classifier", "reference"])
 def test_a_goal_without_its_means_is_refused_by_name(goal):
     with pytest.raises(RequestError, match="Goal: this goal needs a"):
-        guidance.asked(make(Guide, goal=goal), linear_denoiser, guidance.Means())
+        guidance.asked(make(Guide, goal=goal, prompt="red"), linear_denoiser, guidance.Means())
 
 
 @pytest.fixture(scope="module")

@@ -139,7 +139,7 @@ def test_a_second_autoencoder_is_measured_beside_the_models_own(studio, image, s
 
 def test_a_prompt_has_tokens_neighbours_and_a_map_for_every_word(studio):
     pictures, tables = answer(studio, "words", **QUICK, others="a blue dog\na red cat")
-    assert list(pictures) == ["The picture", "a", "red", "cat"]
+    assert list(pictures) == ["The picture", '"a"', '"red"', '"cat"']
     assert [row[3] for row in tables["Tokens"]] == ["start", "text", "text", "text", "end", "padding"]
     assert tables["Tokens"][-1][0] == "5 to 76"
     assert [row[0] for row in tables["Similarity"]] == ["1. a red cat", "2. a blue dog"]
