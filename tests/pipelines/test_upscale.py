@@ -123,6 +123,7 @@ def test_the_step_across_the_borders_of_tiles_is_as_everywhere_else(demo):
 def test_a_large_picture_goes_through_the_autoencoder_in_windows_without_a_seam(sd, monkeypatch):
     request = make(Upscale, **{**BASE, "strength": 0.2}, scale=4.0)
     whole, = pictures(sd, request, {"a": smooth()}, task="img2img")
+    # a limit low enough for pictures that a test can afford
     monkeypatch.setattr("pipelines.memory.VAE_ROOM_BYTES", 1000)
     monkeypatch.setattr("pipelines.memory.VAE_WINDOW_PX", 128)
     parts, = pictures(sd, request, {"a": smooth()}, task="img2img")
@@ -200,6 +201,7 @@ def test_a_second_pass_beyond_main_memory_is_refused_before_it_takes_the_machine
 
     from pipelines.errors import OutOfMemory
 
+    # a machine with little memory
     monkeypatch.setattr("pipelines.device.host_free_bytes", lambda: 200_000_000)
     request = make(Txt2Img, prompt="a", seed=1, steps=4, sampler="Euler", schedule="Automatic", guidance_scale=5.0,
                    width=1024, height=1024, hires_scale=4.0)
@@ -226,6 +228,7 @@ def test_files_of_learned_upscalers_are_found_by_name_and_no_others(tmp_path):
 
 
 def test_without_the_package_a_learned_upscaler_is_a_sentence(studio, monkeypatch):
+    # a machine without the package, whatever is installed here
     monkeypatch.setattr("pipelines.upscalers.PACKAGE", "no_such_package")
     file = studio.settings.data_dir / "upscalers" / "sharp.safetensors"
     file.parent.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...batches import Pace
 from ...errors import RequestError
 from ...events import Event, StepDone, Tabled
-from ...generate import Pace
 from ...images.grid import grid
 from ...requests import make
 from .. import checkpoints, classifier, data, draw, guidance, scorer, sets
@@ -31,28 +32,31 @@ POINTS = 60
 
 
 @dataclass
-class Subject:
+class Subject(ABC):
     """What is steered: a plain denoiser, what the goals need, and how to walk and show."""
 
     scene: Scene
     request: LabGuide
 
+    @abstractmethod
     def denoiser(self) -> Denoiser:
-        raise NotImplementedError
+        """What draws without any guidance."""
 
+    @abstractmethod
     def means(self) -> Means:
-        raise NotImplementedError
+        """What the goals need."""
 
+    @abstractmethod
     def walk(self, denoiser: Denoiser) -> Iterator[tuple[int, int, Tensor]]:
         """(step, steps, predicted x0)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pixels(self, x0: Tensor) -> Tensor:
         """(b, c, h, w) in -1..1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def schedule(self) -> Schedule:
-        raise NotImplementedError
+        """How the noise goes down."""
 
     @property
     def seeds(self) -> list[int]:

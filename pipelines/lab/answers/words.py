@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from ... import decode
+from ...batches import Pace
 from ...events import Event, Notice, StepDone, Tabled
-from ...generate import Pace
 from .. import attention, autoencoder, text
 from ..pages import Words
 from ..scene import Made, Scene

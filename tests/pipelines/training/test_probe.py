@@ -37,6 +37,7 @@ def test_samples_and_measurements_are_part_of_the_forecast(make_loop):
 def test_too_little_memory_for_a_batch_cuts_it_and_for_one_picture_turns_checkpointing_on(make_loop, monkeypatch):
     loop = make_loop(batch_size=4, steps=2)
     need = 10_000_000
+    # how much a device has and a step takes, which no test can choose; what follows from it is real
     monkeypatch.setattr(Peak, "bytes", property(lambda peak: need, lambda peak, value: None), raising=False)
     monkeypatch.setattr(Peak, "before", property(lambda peak: 0, lambda peak, value: None), raising=False)
     monkeypatch.setattr(device, "free_bytes", lambda place: 2.5 * need)
