@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from . import data, folder
 from .config import Config
@@ -147,9 +147,7 @@ def load(config: Config, cache: Path, concepts: list[data.Concept]) -> tuple[Cli
     return model, tokens
 
 
-@torch.no_grad()
-def encode(text: CLIPTextModel, tokens: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """What stock pipelines give the UNet: (b, 77, width), padded with end tokens and with no mask over them."""
-    ids = tokens(captions, padding="max_length", max_length=tokens.model_max_length, truncation=True,
-                 return_tensors="pt").input_ids
-    return text(input_ids=ids.to(next(text.parameters()).device)).last_hidden_state
+def ids(tokens: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """What stock pipelines give the text encoder: (b, 77), padded with end tokens and with no mask over them."""
+    return tokens(captions, padding="max_length", max_length=tokens.model_max_length, truncation=True,
+                  return_tensors="pt").input_ids

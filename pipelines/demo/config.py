@@ -41,6 +41,7 @@ class Config:
     batch: int = 64
     lr: float = 1e-3
     ema: float = 0.999
+    text_pace: float = 0.1           # learning rate of the text encoder beside the UNet, in the UNet's; 0 freezes it
     empty_captions: float = 0.10     # so that classifier-free guidance has an unconditional model
     seed: int = 0
 
@@ -80,6 +81,7 @@ class Config:
         need(0 <= self.empty_captions < 1, "empty_captions", "between 0 and 1")
         need(self.batch > 0, "batch", "at least 1")
         need(0 < self.lr < 1, "lr", "between 0 and 1")
+        need(0 <= self.text_pace <= 1, "text_pace", "between 0 and 1")
         need(0 <= self.ema < 1, "ema", "between 0 and 1")
         for field in ("variants", "vae_layers", "merges", "text_layers", "unet_layers"):
             need(getattr(self, field) >= 1, field, "at least 1")

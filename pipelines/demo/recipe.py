@@ -35,6 +35,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     budget.add_argument("--steps", type=int, help="the same in steps; a resumed run is then exactly the unbroken one")
     parser.add_argument("--concepts", type=int, help="how many concepts to teach")
     parser.add_argument("--batch", type=int, help="pictures a step")
+    parser.add_argument("--text-pace", type=float, help="the text encoder's share of the UNet's learning rate")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1,
                         help="threads that share out a batch (CPU only; default: one a core)")
     parser.add_argument("--threads", type=int, default=1, help="threads inside each operation")
@@ -45,7 +46,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    changes = {k: v for k in ("concepts", "batch") if (v := getattr(args, k)) is not None}
+    changes = {k: v for k in ("concepts", "batch", "text_pace") if (v := getattr(args, k)) is not None}
     try:
         config = dataclasses.replace(Config(), **changes).check()
         run(args, config)

@@ -82,21 +82,26 @@ class Trainer:
     """Trains the parameters of `model` that require gradients, keeps their average, and saves both.
 
     path: state file. key: text that names what the state depends on; a state under another key is refused.
-    minutes or steps: the budget over all runs together, those before a kill included. batch: pictures a step, shared
-    out among `workers`: threads that each hold a twin of the model and meet once a step. For small models on a busy
-    CPU that is much faster than many threads in each operation, which meet a thousand times a step.
+    minutes or steps: the budget over all runs together, those before a kill included. pace: gives each parameter, by
+    name, its share of the learning rate. batch: pictures a step, shared out among `workers`: threads that each hold a
+    twin of the model and meet once a step. For small models on a busy CPU that is much faster than many threads in
+    each operation, which meet a thousand times a step.
     """
 
     def __init__(self, path: Path, model: nn.Module, key: str, *, batch: int, lr: float, ema: float, seed: int = 0,
-                 workers: int = 1,
+                 workers: int = 1, pace: Callable[[str], float] = lambda name: 1.0,
                  minutes: float | None = None, steps: int | None = None, warmup: int = 200,
                  weight_decay: float = 0.01, save_every_s: float = 120, log: Callable = print):
         self.path, self.model, self.key, self.lr, self.ema_decay, self.seed = path, model, key, lr, ema, seed
         self.minutes, self.steps, self.warmup, self.save_every_s, self.log = minutes, steps, warmup, save_every_s, log
         self.averaged = copy.deepcopy(model).requires_grad_(False).eval()
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr, betas=(0.9, 0.99), weight_decay=weight_decay,
-                                           fused=True)
+        paces: dict[float, list[nn.Parameter]] = {}
+        for name, p in model.named_parameters():
+            if p.requires_grad:
+                paces.setdefault(pace(name), []).append(p)
+        self.parameters = [p for group in paces.values() for p in group]
+        self.optimizer = torch.optim.AdamW([{"params": group, "pace": share} for share, group in paces.items()],
+                                           lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
         self.batch, self.workers = batch, workers
         self.step, self.elapsed_s = 0, 0.0
         if (state := load_state(path, log)) is not None:
@@ -104,7 +109,7 @@ class Trainer:
                 raise ValueError(f"{path}: made with other sizes or data; move it away, or go back to its config")
             model.load_state_dict(state["model"])
             self.averaged.load_state_dict(state["averaged"])
-            if len(state["optimizer"]["param_groups"][0]["params"]) == len(self.parameters):
+            if sum(len(g["params"]) for g in state["optimizer"]["param_groups"]) == len(self.parameters):
                 self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.elapsed_s = state["step"], state["elapsed_s"]
             log(f"{path.stem}: resumed at step {self.step}, {self.elapsed_s / 60:.1f} minutes")
@@ -137,7 +142,7 @@ class Trainer:
         while self.progress < 1:
             began = time.monotonic()
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(self.lr, self.step, self.progress, self.warmup)
+                group["lr"] = group["pace"] * learning_rate(self.lr, self.step, self.progress, self.warmup)
             loss = sum(pool.map(work, range(self.workers)))
             for other in twins[1:]:
                 for ours, theirs in zip(self.model.parameters(), other.parameters(), strict=False):

@@ -1,4 +1,6 @@
-"""The denoiser: learns to predict v in the autoencoder's latents, given the frozen text encoder's states.
+"""The denoiser: learns to predict v in the autoencoder's latents, given the text encoder's states.
+
+The text encoder, taught by contrast before (clip.py), goes on learning at a small share of the pace (config.text_pace).
 
 v-prediction: Salimans & Ho 2022 (arXiv:2202.00512), appendix D. Classifier-free guidance: Ho & Salimans 2022.
 """
@@ -13,7 +15,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import CLIPTextModel
 
 from . import clip, data, folder, tower, vae
 from .config import Config
@@ -56,24 +59,22 @@ def training_times(count: int, generator: torch.Generator, device: torch.device)
     return torch.cat([even(anywhere), middle.sigmoid()])
 
 
-class TextStates:
-    """Remembers the text encoder's output, (77, width) bfloat16 each, so that a caption is encoded only once."""
+class Denoiser(nn.Module):
+    """The UNet, and the text encoder that it listens to."""
 
-    def __init__(self, text, tokens):
-        self.text, self.tokens, self.known = text, tokens, {}
+    def __init__(self, config: Config, text: CLIPTextModel):
+        super().__init__()
+        self.unet = folder.unet(config)
+        self.text = text.requires_grad_(config.text_pace > 0)
 
-    def __call__(self, captions: list[str]) -> Tensor:
-        """(b, 77, width) bfloat16."""
-        new = list(dict.fromkeys(c for c in captions if c not in self.known))
-        if new:
-            for caption, states in zip(new, clip.encode(self.text, self.tokens, new).bfloat16(), strict=False):
-                self.known[caption] = states
-        return torch.stack([self.known[c] for c in captions])
+    def forward(self, x_t: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+        """x_t: (b, 4, h, w). t: (b,). ids: (b, 77) -> v, (b, 4, h, w)."""
+        return self.unet(x_t, t, self.text(input_ids=ids).last_hidden_state).sample
 
 
 def key(config: Config) -> str:
     return json.dumps([config.unet_channels, config.unet_attention, config.unet_layers, config.unet_heads,
-                       config.unet_groups, config.text_width, config.latent_px])
+                       config.unet_groups, config.text_width, config.text_layers, config.text_heads, config.latent_px])
 
 
 def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data.Concept], *, log=print,
@@ -83,7 +84,6 @@ def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data
     frozen = vae.freeze(config, cache, drawings, concepts, log)
     latents = frozen["latents"].to(device)
     text_model, tokens = clip.load(config, cache, concepts)
-    states = TextStates(text_model.text.to(device), tokens)
     taught = data.taught(concepts, config.concepts)
     left_out = data.held_out_pairs(taught, config.held_out)
     pairs = [(i, s) for i, c in enumerate(taught) for s, style in enumerate(data.STYLES)
@@ -93,10 +93,10 @@ def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data
     times = len(alphas_cumprod)
 
     torch.manual_seed(config.seed)
-    model = folder.unet(config).to(device, memory_format=torch.channels_last)
+    model = Denoiser(config, text_model.text).to(device, memory_format=torch.channels_last)
     if device.type == "cpu":        # plain attention: its backward is twice as fast there as the fused one's
-        model.set_attn_processor(AttnProcessor())
-    log(f"unet: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {len(taught)} concepts, "
+        model.unet.set_attn_processor(AttnProcessor())
+    log(f"unet: {sum(p.numel() for p in model.unet.parameters()) / 1e6:.1f} M parameters, {len(taught)} concepts, "
         f"{len(left_out)} pairs held out")
 
     def loss_of(model, draw: Draw, b: int) -> Tensor:
@@ -112,14 +112,14 @@ def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data
         noise = torch.randn(x0.shape, generator=draw.torch, device=device)
         x_t, v = v_target(x0, noise, alphas_cumprod[t])
         with autocast(device):
-            out = model(x_t.contiguous(memory_format=torch.channels_last), t, states(captions)).sample
+            out = model(x_t.contiguous(memory_format=torch.channels_last), t, clip.ids(tokens, captions).to(device))
         return (loss_weight(alphas_cumprod[t]) * (out.float() - v).square().mean((1, 2, 3))).mean()
 
     def report() -> str:
         names = [n for n in WATCHED if any(c.name == n for c in taught)] or [c.name for c in taught[:8]]
         prompts = [data.full_caption(n, data.STYLES[i % 4], colours[i % 10]) for i, n in enumerate(names)]
-        parts = {"unet": trainer.averaged, "vae": vae.load(config, cache).to(device),
-                 "text_encoder": text_model.text, "scheduler": folder.scheduler()}
+        parts = {"unet": trainer.averaged.unet, "vae": vae.load(config, cache).to(device),
+                 "text_encoder": trainer.averaged.text, "scheduler": folder.scheduler()}
         pipe = StableDiffusionPipeline(**parts, tokenizer=tokens, safety_checker=None, feature_extractor=None,
                                        requires_safety_checker=False)
         pipe.set_progress_bar_config(disable=True)
@@ -132,7 +132,8 @@ def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data
         return f"samples in {path.name}"
 
     trainer = Trainer(cache / "unet.state", model, key(config), batch=config.batch, lr=config.lr,
-                      ema=config.ema, seed=config.seed, warmup=300, log=log, **budget)
+                      ema=config.ema, seed=config.seed, warmup=300, log=log,
+                      pace=lambda name: config.text_pace if name.startswith("text.") else 1.0, **budget)
     return trainer.run(loss_of, report, 1000)
 
 
@@ -145,10 +146,10 @@ def export(config: Config, cache: Path, drawings: np.ndarray, concepts: list[dat
     state = load_state(cache / "unet.state")
     if state is None or state["key"] != key(config):
         raise ValueError("no UNet of these sizes in the cache: run --stage unet first")
-    model = folder.unet(config)
-    model.load_state_dict(state["averaged"])
     text_model, _ = clip.load(config, cache, concepts)
-    folder.write_folder(out, {"vae": vae.load(config, cache), "unet": model, "text_encoder": text_model.text,
+    model = Denoiser(config, text_model.text)
+    model.load_state_dict(state["averaged"])
+    folder.write_folder(out, {"vae": vae.load(config, cache), "unet": model.unet, "text_encoder": model.text,
                               "scheduler": folder.scheduler()}, cache / "tokenizer")
     tower.write(out.parent / "tower.safetensors", text_model.image, text_model.text_projection)
     taught = data.taught(concepts, config.concepts)
