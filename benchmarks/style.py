@@ -83,11 +83,11 @@ def quoted(pair: str) -> str:
 @contextmanager
 def embedded(lora: Path, weight: float = 1.0) -> Iterator[tuple[Draw, object]]:
     """Gives a function that draws with the embedded model, and a context in which it draws with the LoRA."""
-    from pipelines import generate
     from pipelines.adapters import read as adapters
     from pipelines.adapters.apply import applied
-    from pipelines.cache import build
     from pipelines.events import ImageReady
+    from pipelines.generation import generate
+    from pipelines.models.cache import build
     from pipelines.requests import Txt2Img, make
     from pipelines.training import base as bases
     from pipelines.training.request import TrainLora

@@ -22,8 +22,8 @@ CGROUP_FILES = (  # (limit, use) of a container's memory: cgroup v2, then v1
 class Placement:
     """Where a checkpoint's weights go. device: "cpu", "mps", "cuda" or "cuda:1". dtypes: torch's names.
 
-    offload: "none", or "model" or "group" where weights wait in host memory (pipelines/offload.py). weights: "8-bit"
-    or "4-bit" for those of what denoises, "" for dtype.
+    offload: "none", or "model" or "group" where weights wait in host memory (pipelines/models/offload.py). weights:
+    "8-bit" or "4-bit" for those of what denoises, "" for dtype.
     """
 
     device: str

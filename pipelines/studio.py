@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import abilities, device, estimate, forecast, merging, models, samplers
+from . import abilities, device, forecast, merging
 from .adapters import find
-from .collection import Collection
 from .datasets import Datasets
 from .downloads import Download
 from .errors import RequestError, StudioError
 from .events import Record
 from .families import FAMILIES
+from .generation import samplers
+from .generation.upscalers import Upscalers
 from .images import geometry
 from .images.store import ImageStore, StoredImage
 from .jobs import Job, JobQueue
@@ -28,7 +29,9 @@ from .library import LibraryEntry
 from .library.embeddings import named
 from .matrix import Matrix, check
 from .merging import MergeLora
-from .models import ModelCard
+from .models import catalogue, estimate
+from .models.catalogue import ModelCard
+from .models.collection import Collection
 from .prompts.marks import Mark, marks
 from .prompts.styles import Style, Styles, styled
 from .prompts.tokens import Tokens, count
@@ -51,7 +54,6 @@ from .runs import Runs, TrainRun
 from .series import Series, vary
 from .settings import Settings
 from .training.request import TrainLora
-from .upscalers import Upscalers
 from .worker import LoadModel, Resident, Worker
 
 TRAIN = "train"
@@ -137,7 +139,7 @@ class Studio:
             return Tokens(0, 0, text, "")
         known = {entry.name: entry.facts["vectors"] for entry in named(self.collection.library.entries(), [text])
                  if not entry.fault}
-        return count(text, models.tokenizer_folder(self.card(model), self.settings.data_dir), names=known)
+        return count(text, catalogue.tokenizer_folder(self.card(model), self.settings.data_dir), names=known)
 
     def marks(self, text: str) -> tuple[Mark, ...]:
         """What a prompt gets wrong: brackets without a partner, names that nothing here answers to."""

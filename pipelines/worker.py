@@ -12,11 +12,11 @@ from typing import Any
 
 from PIL import Image
 
-from . import estimate, metadata, models
+from . import metadata
 from .adapters import find, tags
-from .collection import Collection
 from .errors import StudioError
 from .events import Event, ImageReady, Loading, Notice, Saved, StepDone
+from .generation.upscalers import Upscalers
 from .images.grid import grid
 from .images.store import ImageStore
 from .jobs import Job
@@ -24,13 +24,14 @@ from .lab.pages import LabJob
 from .lab.shelf import Shelf as LabShelf
 from .matrix import Matrix
 from .merging import MergeLora, merge_into
-from .models import ModelCard
+from .models import catalogue, estimate
+from .models.catalogue import ModelCard
+from .models.collection import Collection
 from .requests import Request, pipeline_of
 from .results import Made, Results
 from .runs import Runs, TrainRun
 from .series import Series
 from .settings import Settings
-from .upscalers import Upscalers
 
 SHOWN_HASH = 12  # digits that tell pictures apart: the same settings make another result of another picture
 THUMBNAIL_SIDE = 512  # px; pictures on a sheet are shrunk to this
@@ -171,7 +172,7 @@ class Worker:
 
     def _pictures(self, job: Job, request: Request, keep: Callable[[Image.Image, Request], None]) -> Iterator[Event]:
         """Make and save the pictures of a request; `keep` is given each."""
-        from . import generate
+        from .generation import generate
 
         card = self._card(request.model)
         yield from self._loading(card)
@@ -210,7 +211,7 @@ class Worker:
                                            is_grid=True))
 
     def _infotext(self, request: Request, extra: dict[str, Any] | None = None) -> str:
-        short = models.short_hash(self._card(request.model), self._settings.data_dir / "hashes.json")
+        short = catalogue.short_hash(self._card(request.model), self._settings.data_dir / "hashes.json")
         pictures = {f"{name.capitalize()} hash": getattr(request, name, None) for name in ("image", "mask")}
         given = {key: value[:SHOWN_HASH] if value else None for key, value in pictures.items()}
         return metadata.infotext(request, extra={"Model hash": short, "Lora hashes": self._lora_hashes(request),
@@ -230,9 +231,10 @@ class Worker:
     def _open(self) -> None:
         if self._cache is not None:
             return
-        from . import cache, device
+        from . import device
         from .adapters.shelf import Shelf
-        from .vaes import Vaes
+        from .models import cache
+        from .models.vaes import Vaes
 
         settings = self._settings
         host = device.budget_bytes("cpu", settings.host_budget_gb)
@@ -243,7 +245,8 @@ class Worker:
         self._cache = cache.PipelineCache(self._load, cache.Budget(own, host))
 
     def _load(self, card: ModelCard) -> tuple[dict[str, Any], Any, int]:
-        from . import device, loading
+        from . import device
+        from .models import loading
 
         placement = estimate.placement_for(card, self._settings, self._device_bytes)
         components = loading.load(card, placement, offline=self._settings.offline)

@@ -14,8 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate", "torchvision")
 VALUES = ("requests", "events", "errors", "settings", "metadata", "jobs")
-PRIMITIVES = ("device", "samplers", "images", "families", "models", "prompts")
-LIFETIME = ("cache", "jobs", "studio")
+PRIMITIVES = ("device", "generation.samplers", "images", "families", "models.headers", "models.checkpoints",
+              "models.catalogue", "prompts")
+LIFETIME = ("models.cache", "jobs", "studio")
 
 
 @dataclass(frozen=True)
@@ -105,18 +106,18 @@ def test_values_import_only_values(imports):
 
 def test_primitives_import_neither_work_nor_what_has_a_lifetime(imports):
     modules = [f"pipelines.{name}" for name in PRIMITIVES]
-    above = [f"pipelines.{name}" for name in ("generate", *LIFETIME)]
+    above = [f"pipelines.{name}" for name in ("generation.generate", *LIFETIME)]
     assert not [str(one) for one in imports if one.inside(*modules) and one.of(*above)]
 
 
 def test_work_does_not_know_the_cache_the_queue_or_the_studio(imports):
     above = [f"pipelines.{name}" for name in LIFETIME]
-    assert not [str(one) for one in imports if one.inside("pipelines.generate") and one.of(*above)]
+    assert not [str(one) for one in imports if one.inside("pipelines.generation") and one.of(*above)]
 
 
 def test_cache_and_queue_import_neither_work_nor_studio(imports):
-    assert not [str(one) for one in imports if one.inside("pipelines.cache", "pipelines.jobs")
-                and one.of("pipelines.generate", "pipelines.studio")]
+    assert not [str(one) for one in imports if one.inside("pipelines.models.cache", "pipelines.jobs")
+                and one.of("pipelines.generation.generate", "pipelines.studio")]
 
 
 def test_only_the_application_and_the_engine_itself_build_the_studio(imports):
@@ -136,7 +137,7 @@ def test_a_tab_never_imports_a_tab_nor_a_family_a_family(imports, package):
 
 def test_nothing_heavy_is_imported_with_the_package(imports):
     early = [one for one in imports if not one.deferred]
-    reached, waiting = set(), {"pipelines", "pipelines.studio", "pipelines.models", "pipelines.device"}
+    reached, waiting = set(), {"pipelines", "pipelines.studio", "pipelines.models.catalogue", "pipelines.device"}
     known = {name_of(path) for path in sources()}
     while waiting:
         module = waiting.pop()

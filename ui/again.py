@@ -9,8 +9,8 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.generation.samplers import SAMPLERS, schedules_for
 from pipelines.requests import MAX_SEED, MAX_SIDE, Request, Txt2Img, Upscale, extra_of
-from pipelines.samplers import SAMPLERS, schedules_for
 
 HIRES_SCALE = 2.0
 MORE_STEPS = 1.5

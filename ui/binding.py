@@ -10,10 +10,10 @@ from typing import Any
 import gradio as gr
 
 from pipelines import metadata
-from pipelines.collection import LISTED
 from pipelines.errors import RequestError
+from pipelines.generation.samplers import SAMPLERS, SCHEDULES
+from pipelines.models.collection import LISTED
 from pipelines.requests import HIRES_UPSCALERS, LANCZOS, Img2Img, Request, Txt2Img, Upscale, extra_of, make
-from pipelines.samplers import SAMPLERS, SCHEDULES
 
 from . import again, progress, results
 from .axes import Axes

@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 import gradio as gr
 from pydantic.fields import FieldInfo
 
+from pipelines.generation.samplers import SAMPLERS, SCHEDULES
 from pipelines.requests import HIRES_UPSCALERS, LANCZOS, extra_of
-from pipelines.samplers import SAMPLERS, SCHEDULES
 
 SLIDER_POSITIONS = 4096  # a range with more is typed, not dragged
 # The fields that a model has its own values for, as `studio.defaults` names them.

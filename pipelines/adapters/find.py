@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from ..errors import ModelError
-from ..headers import read_header
 from ..library.entry import LibraryEntry
+from ..models.headers import read_header
 
 SHOWN_NAME = 40
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..families import Family
-from ..headers import read_header
+from ..models.headers import read_header
 from . import names
 from .parts import LowRank
 from .read import PEFT_METADATA

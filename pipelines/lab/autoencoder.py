@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..decode import to_image
 from ..errors import RequestError
+from ..generation.decode import to_image
 from ..images.convert import flatten
 
 GRAIN = 8  # pixels of a side under one latent

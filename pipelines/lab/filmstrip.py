@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import decode, samplers
 from ..errors import RequestError
 from ..families import Family
+from ..generation import decode, samplers
 from ..images.grid import grid
 from . import data
 from .latent import LatentState, TextDenoiser, start, walk

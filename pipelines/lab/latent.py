@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import samplers
 from ..families import Family
+from ..generation import samplers
 from ..prompts.embed import embed
 from .sampling import Denoiser, Level
 from .schedules import View, view

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..decode import to_image
 from ..errors import ModelError
+from ..generation.decode import to_image
 from .data import TinySet
 
 EMBEDDED = Path(__file__).parents[1] / "demo" / "model"

@@ -14,8 +14,8 @@ from pydantic import field_validator
 from pydantic_core import PydanticCustomError
 
 from ..errors import RequestError
+from ..generation.samplers import SAMPLERS
 from ..requests import MAX_PROMPT, param
-from ..samplers import SAMPLERS
 from ..settings import Settings
 from .requests import HUB_ID, Drawing, Guide, LabRequest, ScheduleName, Training, Tuning
 

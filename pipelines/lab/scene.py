@@ -8,12 +8,12 @@ from typing import Any
 
 from PIL import Image
 
-from .. import samplers
 from ..control import Control
 from ..errors import Cancelled, RequestError
 from ..families import Family
+from ..generation import samplers
 from ..images.convert import flatten
-from ..models import EMBEDDED_NAME
+from ..models.catalogue import EMBEDDED_NAME
 from .latent import LatentState, TextDenoiser, start, walk
 from .latentset import Frozen
 from .shelf import Shelf

@@ -11,10 +11,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ..collection import Collection
 from ..datasets import Datasets
 from ..errors import RequestError
 from ..library import LibraryEntry
+from ..models.collection import Collection
 from ..settings import Settings
 from .pages import BUNDLED_MODEL, BUNDLED_RUN, CHECKPOINT, NEW, NO_FILE, NO_OTHER
 from .requests import LabRequest

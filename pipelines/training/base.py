@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from .. import device, loading, models, settings
-from ..checkpoints import ModelCard
+from .. import device, settings
 from ..device import Placement
 from ..errors import RequestError
 from ..families import FAMILIES, Family
+from ..models import catalogue, loading
+from ..models.checkpoints import ModelCard
 from .request import TrainLora
 
 
@@ -72,8 +73,8 @@ def find_card(model: str) -> ModelCard:
     """Look up what a config calls its model, with the app's own settings for where models lie."""
     here = settings.load([], os.environ)
     if model == "demo":
-        return models.lookup(models.find(here.model_copy(update={"model": None}))[0], models.EMBEDDED_NAME)
-    return models.find(here.model_copy(update={"model": model}))[0][0]
+        return catalogue.lookup(catalogue.find(here.model_copy(update={"model": None}))[0], catalogue.EMBEDDED_NAME)
+    return catalogue.find(here.model_copy(update={"model": model}))[0][0]
 
 
 def load(card: ModelCard, config: TrainLora) -> Base:

@@ -18,7 +18,7 @@ from PIL import Image
 from ..adapters.merge import merge
 from ..adapters.parts import LowRank
 from ..adapters.write import About, write_diffusers, write_kohya, write_sidecars
-from ..cache import build
+from ..models.cache import build
 from .base import Base
 from .examples import Example
 from .request import TrainLora

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from .. import memory
 from ..errors import OutOfMemory, StudioError
+from ..generation import memory
 from . import objective, optimizers
 from .base import Base
 from .events import CheckpointSaved, Event, HeldOut, Notice, Skipped, StepDone

@@ -17,9 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import device, memory, models, settings
-from ..checkpoints import ModelCard
+from .. import device, settings
 from ..errors import RequestError, StudioError
+from ..generation import memory
+from ..models import catalogue
+from ..models.checkpoints import ModelCard
 from ..prompts.tokens import count
 from ..requests import make
 from . import archive, presets, team
@@ -136,7 +138,7 @@ class _Run:
 
     def _pictures(self, card: ModelCard) -> tuple[Picture, ...]:
         config, here = self._config, settings.load([], os.environ)
-        tokenizer = models.tokenizer_folder(card, here.data_dir)
+        tokenizer = catalogue.tokenizer_folder(card, here.data_dir)
         resolution = config.resolution or card.native_size
 
         def look(data: str, name: str) -> tuple[Picture, ...]:
@@ -163,7 +165,7 @@ class _Run:
         own = sum(not one.is_prior for one in trained)
         facts = [{"file": one.name, "sha256": one.digest, "verdict": one.verdict, "reasons": list(one.reasons),
                   "prior": one.is_prior} for one in pictures]
-        fingerprint = models.short_hash(card, self._folder.path / "hashes.json")
+        fingerprint = catalogue.short_hash(card, self._folder.path / "hashes.json")
         known = self._folder.manifest()
         if known is None:
             concrete = presets.resolve(config, pictures=own, native_size=card.native_size,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .. import generate, memory, metadata
-from ..cache import build
+from .. import metadata
 from ..errors import StudioError
 from ..events import ImageReady
+from ..generation import generate, memory
+from ..models.cache import build
 from ..requests import Txt2Img, make
 from .base import Base
 from .events import Event, Notice, SampleSaved

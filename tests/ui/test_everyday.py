@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipelines import metadata
+from pipelines.generation.samplers import SAMPLERS, check
 from pipelines.requests import Img2Img, Txt2Img, Upscale, make
-from pipelines.samplers import SAMPLERS, check
 from ui import again
 from ui.binding import filled
 from ui.tab import Form

@@ -35,7 +35,7 @@ def answer(request: Autoencoder, scene: Scene) -> Iterator[Event | Made]:
 
 
 def _other(name: str, scene: Scene) -> Any:
-    from ... import loading
+    from ...models import loading
 
     return loading.load_vae(scene.shelf.vae(name), scene.placement, dict(scene.pipe.vae.config))
 

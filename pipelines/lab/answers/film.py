@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...batches import Pace
 from ...events import Event, StepDone
+from ...generation.batches import Pace
 from .. import filmstrip
 from ..filmstrip import Frame, Strip
 from ..pages import Film

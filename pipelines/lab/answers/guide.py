@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...batches import Pace
 from ...errors import RequestError
 from ...events import Event, StepDone, Tabled
+from ...generation.batches import Pace
 from ...images.grid import grid
 from ...requests import make
 from .. import checkpoints, classifier, data, draw, guidance, scorer, sets

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ...batches import Pace
 from ...errors import RequestError
 from ...events import Event, StepDone, Tabled
+from ...generation.batches import Pace
 from ...images.grid import grid
 from .. import checkpoints, draw, lora, sets
 from ..attention import coloured

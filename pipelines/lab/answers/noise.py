@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ... import decode, samplers
 from ...events import Event, Tabled
+from ...generation import decode, samplers
 from .. import autoencoder, schedules
 from ..pages import Noise
 from ..scene import Made, Scene

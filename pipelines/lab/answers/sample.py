@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ...batches import Pace
 from ...errors import RequestError
 from ...events import Event, StepDone, Tabled
+from ...generation.batches import Pace
 from ...requests import make
 from .. import checkpoints, classifier, draw, filmstrip, sets
 from ..checkpoints import Model

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from ... import decode
-from ...batches import Pace
 from ...events import Event, Notice, StepDone, Tabled
+from ...generation import decode
+from ...generation.batches import Pace
 from .. import attention, autoencoder, text
 from ..pages import Words
 from ..scene import Made, Scene

@@ -168,9 +168,9 @@ def test_low_precision_models_take_adapters_in_their_own_format(sd_folder, dtype
 
 
 def test_runs_with_other_adapters_in_between_draw_the_same_picture(sd_folder):
-    from pipelines import generate
     from pipelines.events import ImageReady
     from pipelines.families import FAMILIES
+    from pipelines.generation import generate
     from pipelines.requests import Txt2Img, make
 
     pipe = pipe_of(sd_folder)

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipelines import samplers
 from pipelines.errors import RequestError
 from pipelines.families import FAMILIES
+from pipelines.generation import samplers
 from pipelines.lab import guidance, latent, schedules
 from pipelines.lab.guidance import guided
 from pipelines.lab.requests import Guide

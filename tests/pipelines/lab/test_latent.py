@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines import samplers
-from pipelines.decode import decode
 from pipelines.errors import RequestError
 from pipelines.families import FAMILIES
+from pipelines.generation import samplers
+from pipelines.generation.decode import decode
 from pipelines.lab import filmstrip, latent, schedules
 from pipelines.lab.sampling import ddim, last
 

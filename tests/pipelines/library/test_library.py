@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.errors import ModelError
 from pipelines.library.library import FILE_NAME, hashes_of
-from pipelines.models import find
+from pipelines.models.catalogue import find
 from tests.pipelines.library.files import checkpoint, embedding, lora, vae
 
 

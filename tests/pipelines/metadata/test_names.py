@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines import samplers
+from pipelines.generation import samplers
 from pipelines.metadata import parse_any
 from pipelines.metadata.fields import Draft
 from pipelines.metadata.names import _FOLLOWS, _SAMPLERS, _SCHEDULES, rename

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from pipelines.generation.samplers import SAMPLERS, SCHEDULES
 from pipelines.metadata import infotext, parse, read
 from pipelines.requests import TASKS, Txt2Img, extra_of, make
-from pipelines.samplers import SAMPLERS, SCHEDULES
 
 from .odd import ODD
 

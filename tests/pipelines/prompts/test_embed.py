@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines.cache import build
 from pipelines.errors import RequestError
 from pipelines.families import FAMILIES
+from pipelines.models.cache import build
 from pipelines.prompts.chunks import MAX_CHUNKS
 from pipelines.prompts.schedule import plan
 
@@ -276,8 +276,8 @@ def drawn(model, prompt, **changes):
     """The picture as an array, and the text the U-Net was told at each call."""
     import numpy as np
 
-    from pipelines import generate
     from pipelines.events import ImageReady, Notice
+    from pipelines.generation import generate
     from pipelines.requests import Txt2Img, make
 
     family, pipe = model

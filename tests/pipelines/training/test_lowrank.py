@@ -8,7 +8,7 @@ from torch import nn
 
 from pipelines.adapters import read as adapters
 from pipelines.adapters.parts import change
-from pipelines.cache import build
+from pipelines.models.cache import build
 from pipelines.prompts.embed import embed
 from pipelines.training import base as bases
 from pipelines.training import export, text

@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from pipelines.adapters import read as adapters
 from pipelines.adapters.apply import applied
-from pipelines.cache import build
+from pipelines.models.cache import build
 from pipelines.training import base as bases
 from pipelines.training import follow
 from pipelines.training.__main__ import main
@@ -105,7 +105,7 @@ def test_sdxl_and_velocity_models_are_trained_as_they_are(make_config, tmp_path,
 
 
 def test_a_full_fine_tune_makes_a_model_that_loads(make_config, tmp_path):
-    from pipelines.checkpoints import read_folder
+    from pipelines.models.checkpoints import read_folder
 
     config = make_config(method="full", steps=2, learning_rate=1e-4)
     ended, _ = run_in(tmp_path / "run", config)

@@ -1,0 +1,59 @@
+"""Which pictures of a request are made at once, and how fast that goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import perf_counter
+
+from ..requests import Request
+
+SMOOTHING = 0.3  # weight of the newest step in the shown speed
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures that are made at once: one prompt, one seed (and variation seed) each. first: counted from 1."""
+
+    prompt: str
+    seeds: tuple[int, ...]
+    variations: tuple[int, ...]
+    first: int
+
+    def part(self, start: int, end: int | None = None) -> Batch:
+        """Some of its pictures."""
+        return Batch(self.prompt, self.seeds[start:end], self.variations[start:end], self.first + start)
+
+
+class Pace:
+    """Smoothed speed of the steps, and the time that the rest will take."""
+
+    def __init__(self, images: int):
+        self._last, self._step_s, self.images_left = perf_counter(), 0.0, images
+
+    def tick(self, index: int, count: int, batch: int) -> tuple[float, float]:
+        """Count one step; returns (steps a second, seconds left for the whole request)."""
+        now = perf_counter()
+        took, self._last = now - self._last, now
+        self._step_s = took if not self._step_s else (1 - SMOOTHING) * self._step_s + SMOOTHING * took
+        batches_after = max(0, self.images_left - batch) / batch
+        return 1 / max(self._step_s, 1e-9), self._step_s * (count - index + count * batches_after)
+
+    def restart(self) -> None:
+        """Leave what happened since the last step (encoding, decoding) out of the next one's time."""
+        self._last = perf_counter()
+
+
+def batches(request: Request) -> Iterator[Batch]:
+    """The batches of a request.
+
+    Picture i has seed + i; when it is varied, seed and variation seed + i, as AUTOMATIC1111 counts.
+    """
+    varied, number = request.variation_strength > 0, 0
+    for prompt in request.prompts:
+        for _ in range(request.batch_count):
+            numbers = range(number, number + request.batch_size)
+            seeds = tuple((request.seed + (0 if varied else i)) % 2**32 for i in numbers)
+            variations = tuple((request.variation_seed + i) % 2**32 for i in numbers) if varied else ()
+            yield Batch(prompt, seeds, variations, number + 1)
+            number += request.batch_size

@@ -1,0 +1,191 @@
+"""From a concrete request and a leased pipeline to finished pictures: one road for every task.
+
+`run` is a generator of events. The stock pipelines are the oracle: the same components, scheduler and generators give
+the same picture. Read on in sources.py (where the denoising starts) and denoise.py (its loop).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any
+
+import torch
+
+from ..adapters import tags
+from ..control import Control
+from ..errors import Cancelled, OutOfMemory
+from ..events import Event, ImageReady, Notice, StepDone
+from ..families import Family
+from ..models.offload import device_of
+from ..prompts.embed import Conditionings, Embedder, Vectors
+from ..prompts.schedule import plan
+from ..requests import Request, Txt2Img, changed
+from . import decode, memory, samplers, stock
+from .batches import Batch, Pace, batches
+from .denoise import Guidance, denoise
+from .noise import Draws
+from .seamless import seamless
+from .sources import FromLatents, OpenImage, Source, source_of
+from .upscalers import Enlarge, lanczos
+
+# (pipe, family, what the tags ask for) -> a context that has it attached and gives sentences for the person
+Adapters = Callable[[Any, Family, Sequence[tags.Use]], AbstractContextManager[tuple[str, ...]]]
+
+
+def no_adapters(pipe: Any, family: Family, uses: Sequence[tags.Use]) -> AbstractContextManager[tuple[str, ...]]:
+    """Leave the tags of a prompt without effect, and say so."""
+    return nullcontext((f"There are no LoRAs here, so {', '.join(use.name for use in uses)} had no effect.",))
+
+
+def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, control: Control | None = None,
+        adapters: Adapters = no_adapters, enlarge: Enlarge = lanczos,
+        vectors: Vectors | None = None) -> Iterator[Event]:
+    """Make the pictures of a concrete request (no field is None, seed >= 0).
+
+    Yields StepDone, Notice and ImageReady. Picture i uses seed + i with a CPU generator of its own. adapters: attaches
+    what a prompt's tags ask for while its pictures are made, and gives sentences about it. vectors: embeddings that
+    stand for their bare name in prompts. enlarge: brings pictures to a larger size by the upscaler that is named.
+    Raises RequestError, ModelError, OutOfMemory, and Cancelled when stopped. Out of memory splits the batch, then moves
+    what is not needed to the host, and only then gives up.
+    """
+    control = control or Control()
+    source = source_of(request, open_image, enlarge, family.grain)
+    yield from map(Notice, source.notices)
+    if not getattr(request, "redraw", True):
+        larger = source.enlarged(getattr(pipe, family.core).device)
+        yield ImageReady(larger, changed(request, batch_size=1, batch_count=1), {})
+        return
+    pace = Pace(request.image_count)
+    if family.stock:
+        maker = stock.Maker(request, pipe, family, source, control, pace)
+    else:
+        memory.check_room(pipe.unet, request)
+        maker = _Maker(request, pipe, family, source, control, pace, adapters, enlarge, vectors)
+    waiting = deque(batches(request))
+    while waiting:
+        batch, made, full = waiting.popleft(), 0, False
+        try:
+            for event in maker.batch(batch):
+                made += isinstance(event, ImageReady)
+                yield event
+        except Exception as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            full = True
+        if not full:
+            pace.images_left -= len(batch.seeds)
+            if control.leave.is_set():
+                raise Cancelled("The page was away, so the rest was left out.")
+            continue
+        memory.free()  # outside the except block: its traceback would keep the tensors
+        left = batch.part(made)
+        pace.images_left -= made
+        if not left.seeds:
+            continue
+        if len(left.seeds) > 1:
+            half = (len(left.seeds) + 1) // 2
+            waiting.extendleft([left.part(half), left.part(0, half)])
+            yield Notice(f"Not enough memory for {len(left.seeds)} pictures at once; going on with {half}.")
+        elif not maker.tight and device_of(pipe.unet).type != "cpu":
+            maker.tight = True
+            waiting.appendleft(left)
+            yield Notice("Not enough memory; the text encoder and decoder wait in host memory meanwhile.")
+        else:
+            raise OutOfMemory(memory.advice(request))
+
+
+class _Maker:
+    """Makes the batches of one request on one pipeline."""
+
+    def __init__(self, request: Request, pipe: Any, family: Family, source: Source, control: Control,
+                 pace: Pace, adapters: Adapters, enlarge: Enlarge, vectors: Vectors | None):
+        self._request, self._pipe, self._family, self._source = request, pipe, family, source
+        self._control, self._pace = control, pace
+        self._adapters, self._enlarge, self._vectors = adapters, enlarge, vectors
+        self.tight = False  # whether what a step does not need waits in host memory
+        self._told: set[str] = set()  # prompts whose notices were given
+
+    def batch(self, batch: Batch) -> Iterator[Event]:
+        """Denoise and decode one batch; twice for hires fix."""
+        request, pipe = self._request, self._pipe
+        prompt, uses = tags.extract(batch.prompt)
+        tiles = {axis: request.tiling in (axis, "both") for axis in "xy"}
+        with ExitStack() as undone:
+            undone.enter_context(seamless(pipe.unet, pipe.vae, **tiles))
+            if uses:
+                lines = undone.enter_context(self._adapters(pipe, self._family, uses))
+                yield from map(Notice, lines if batch.prompt not in self._told else ())
+                self._told.add(batch.prompt)
+            draws = Draws(*(tuple(torch.Generator("cpu").manual_seed(seed) for seed in seeds)
+                            for seeds in (batch.seeds, batch.variations)), strength=request.variation_strength)
+            latents = yield from self._denoise(batch, prompt, request, self._source, draws)
+            source = self._source
+            if latents is not None and getattr(request, "hires_scale", 1) > 1:
+                second, prompt = _second_pass(request, prompt)
+                source = FromLatents(request, latents, lambda one: decode.decode(pipe, one)[0], self._enlarge)
+                latents = yield from self._denoise(batch, prompt, second, source, draws)
+            if latents is not None:
+                yield from self._finish(batch, source, latents)
+
+    def _denoise(self, batch: Batch, prompt: str, request: Request, source: Source,
+                 draws: Draws) -> Generator[Event, None, torch.Tensor | None]:
+        """One pass. Returns the finished latents, or None when it was skipped."""
+        pipe, family = self._pipe, self._family
+        embedder = Embedder(pipe, family, clip_skip=request.clip_skip, vectors=self._vectors)
+        guided = request.guidance_scale > 1 and pipe.unet.config.time_cond_proj_dim is None
+        prompts = plan(prompt, request.negative_prompt, request.steps, emphasis=request.emphasis)
+        conditionings = Conditionings(embedder, prompts, guided=guided or prompts.composed)
+        if prompt not in self._told:
+            self._told.add(prompt)
+            yield from map(Notice, conditionings.notices)
+        scheduler = samplers.make(request.sampler, request.schedule, dict(pipe.scheduler.config), request.steps,
+                                  device_of(pipe.unet))
+        with torch.inference_mode():
+            start = source.start(pipe, scheduler, draws)
+        previews = decode.Previews(pipe, family)
+        self._pace.restart()
+        with ExitStack() as moved:
+            if self.tight:
+                encoders = [getattr(pipe, encoder) for _, encoder in family.text_encoders]
+                moved.enter_context(memory.aside(pipe.vae, *encoders))
+            for step in denoise(pipe, family, request.sampler, scheduler, start, conditionings, Guidance.of(request),
+                                draws.generators, _sampler_options(request)):
+                if self._control.stop.is_set():
+                    raise Cancelled("Stopped.")
+                if self._control.skip.is_set():
+                    self._control.skip.clear()
+                    return None
+                speed, seconds = self._pace.tick(step.index, step.count, len(batch.seeds))
+                due = step.index < step.count and step.x0 is not None and not self.tight
+                preview = previews.draw(step.x0) if due else None
+                yield StepDone(step.index, step.count, batch.first, request.image_count, speed, seconds, preview)
+        decode.finite_or_raise(step.latents)
+        return step.latents
+
+    def _finish(self, batch: Batch, source: Source, latents: torch.Tensor) -> Iterator[Event]:
+        """Decode one by one, so that each is ready as soon as possible and fits in memory."""
+        for i, one in enumerate(latents.split(1)):
+            image, notices = decode.decode(self._pipe, one)
+            yield from map(Notice, notices)
+            varied = {"variation_seed": batch.variations[i]} if batch.variations else {}
+            alone = changed(self._request, prompt=batch.prompt, seed=batch.seeds[i], batch_size=1, batch_count=1,
+                            prompt_lines=False, **varied)
+            yield ImageReady(source.finish(image), alone, {})
+
+
+def _second_pass(request: Txt2Img, prompt: str) -> tuple[Txt2Img, str]:
+    """The request and the prompt of hires fix's second pass: what is left empty is as in the first."""
+    second = changed(request, steps=request.hires_steps or request.steps,
+                     sampler=request.hires_sampler or request.sampler,
+                     schedule=request.hires_schedule or request.schedule,
+                     guidance_scale=request.hires_guidance_scale or request.guidance_scale,
+                     negative_prompt=request.hires_negative_prompt or request.negative_prompt)
+    return second, tags.extract(request.hires_prompt)[0] or prompt
+
+
+def _sampler_options(request: Request) -> dict[str, float]:
+    """What the request says to samplers that know it."""
+    options = {"s_churn": request.s_churn, "s_noise": request.s_noise, "eta": request.eta}
+    return {name: value for name, value in options.items() if value not in (None, Request.model_fields[name].default)}

@@ -1,0 +1,111 @@
+"""Ways to enlarge a picture: Lanczos always, and learned networks where files of them and the package for them are.
+
+A learned upscaler is a safetensors file in the data folder's `upscalers`, or in one of the folders below a model
+folder in which other programs keep them. Its name is all that a request or a page ever says. The package (spandrel)
+brings torchvision, which breaks some installations of torch, so it is an extra and imported only when it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..errors import ModelError, RequestError
+from ..requests import HIRES_UPSCALERS, LANCZOS
+from ..settings import Settings
+
+FOLDERS = ("upscalers", "upscale_models", "ESRGAN", "RealESRGAN", "SwinIR", "DAT", "HAT")  # ours, ComfyUI's, others'
+PACKAGE = "spandrel"
+MAX_BYTES = 2 * 2**30
+MAX_PASSES = 3  # of a network over its own answer
+TILE_PX, OVERLAP = 512, 1 / 8
+SHOWN_NAME = 40
+
+# (picture, upscaler, size, device) -> the picture at that size
+Enlarge = Callable[[Image.Image, str, tuple[int, int], Any], Image.Image]
+
+
+def lanczos(image: Image.Image, name: str, size: tuple[int, int], device: Any) -> Image.Image:
+    """Enlarge without a network."""
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+class Upscalers:
+    """The upscalers that lie on this machine."""
+
+    def __init__(self, settings: Settings):
+        roots = [settings.data_dir, *settings.model_dir, settings.data_dir / "models"]
+        self._folders = [base / name for root in roots for base in (root, root / "models") for name in FOLDERS]
+
+    def names(self) -> tuple[str, ...]:
+        """What can be chosen to enlarge pixels, the learned ones after Lanczos, as they lie on the disk now."""
+        return LANCZOS, *sorted(self._files(), key=str.casefold)
+
+    def check(self, name: str, field: str, title: str) -> None:
+        """Raise RequestError for an upscaler that cannot be used here."""
+        if name in HIRES_UPSCALERS:
+            return
+        files = self._files()
+        if name not in files:
+            known = [*HIRES_UPSCALERS, *files] if field == "hires_upscaler" else [LANCZOS, *files]
+            nearest = get_close_matches(name[:200], known, n=1, cutoff=0)[0]
+            raise RequestError(f"{title}: {name[:SHOWN_NAME]!r} is not here. The nearest is {nearest!r}.", field)
+        if find_spec(PACKAGE) is None:
+            raise RequestError(f"{title}: {name[:SHOWN_NAME]} is a learned one and needs the package {PACKAGE}, which "
+                               "is not installed. requirements-upscalers.txt says how; Lanczos works without.", field)
+
+    def enlarge(self, image: Image.Image, name: str, size: tuple[int, int], device: Any) -> Image.Image:
+        """Bring a picture to a size. Raises ModelError for a file that is no upscaler, and RequestError as `check`."""
+        if name != LANCZOS:
+            self.check(name, "upscaler", "Upscaler")
+            image = _learned(self._files()[name], image.convert("RGB"), size, device)
+        return lanczos(image, name, size, device)
+
+    def _files(self) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for folder in self._folders:
+            for file in _weights(folder):
+                found.setdefault(file.stem[:200], file)
+        return found
+
+
+def _weights(folder: Path) -> Iterator[Path]:
+    """The safetensors files in a folder; links that lead out of it are left out."""
+    try:
+        files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+        root = folder.resolve()
+        yield from (file for file in files if file.resolve().is_relative_to(root)
+                    and file.is_file() and file.stat().st_size <= MAX_BYTES)
+    except OSError:  # a folder that may not be read holds nothing for us
+        return
+
+
+def _learned(file: Path, image: Image.Image, size: tuple[int, int], device: Any) -> Image.Image:
+    """Run the network over the picture, in windows, until it is at least as large as asked."""
+    import numpy as np
+    import torch
+    from spandrel import ImageModelDescriptor, ModelLoader
+
+    from .windows import by_windows, cover
+
+    try:
+        model = ModelLoader(device).load_from_file(file)
+    except Exception as error:  # the package raises many kinds for a file it does not know
+        raise ModelError(f"Upscaler: {file.stem[:SHOWN_NAME]} is of no kind that can be used.") from error
+    in_colour = isinstance(model, ImageModelDescriptor) and (model.input_channels, model.output_channels) == (3, 3)
+    if not in_colour or model.scale < 2:
+        raise ModelError(f"Upscaler: {file.stem[:SHOWN_NAME]} does not enlarge colour pictures.")
+    model.eval()
+    pixels = torch.from_numpy(np.asarray(image, np.float32) / 255).permute(2, 0, 1)[None].to(device)
+    with torch.inference_mode():
+        for _ in range(MAX_PASSES):
+            if pixels.shape[-1] >= size[0] and pixels.shape[-2] >= size[1]:
+                break
+            parts = cover(*pixels.shape[-2:], TILE_PX, TILE_PX, OVERLAP)
+            pixels = by_windows(pixels, parts, model, model.scale).clamp(0, 1)
+    return Image.fromarray((pixels[0].permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8))

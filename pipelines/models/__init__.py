@@ -1,0 +1,1 @@
+"""Models on disk and in memory: told apart, listed, loaded, kept, and made to fit."""

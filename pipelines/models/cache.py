@@ -1,0 +1,192 @@
+"""Checkpoints in memory: loaded once, leased to a job, forgotten when room is needed."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock, RLock
+from typing import Any
+
+from ..device import Placement
+from ..families import FAMILIES, Family
+from . import twins
+from .catalogue import ModelCard
+from .offload import offloaded
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Loaded:
+    """A checkpoint's components. parked: they wait in host memory. lock: held by the one lease there may be."""
+
+    card: ModelCard
+    placement: Placement
+    components: dict[str, Any]
+    size_bytes: int
+    parked: bool = False
+    lock: Lock = field(default_factory=Lock)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A pipeline for one task, on components that others use as well: change nothing that you do not change back."""
+
+    pipe: Any
+    family: Family
+    placement: Placement
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all checkpoints together may take. On a CPU the device is the host, and device_bytes is what counts."""
+
+    device_bytes: int
+    host_bytes: int
+
+
+class PipelineCache:
+    """Loads checkpoints and lends them.
+
+    The least recently used leaves the device first; it is parked in host memory while there is room, from where it
+    comes back with a copy, and then dropped. The one in use stays, even when it alone is over the budget. Parts that
+    checkpoints have in common are held once.
+    load: (card) -> (components, placement, bytes). move: puts components on a device.
+    """
+
+    def __init__(self, load: Callable[[ModelCard], tuple[dict[str, Any], Placement, int]], budget: Budget,
+                 move: Callable[[dict[str, Any], str], None] | None = None):
+        self._load, self._budget, self._move = load, budget, move or place
+        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._loading: dict[str, Lock] = {}
+        self._lock = RLock()
+
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """Names of the checkpoints in memory, least recently used first."""
+        return tuple(name for name, _, _ in self.placed)
+
+    @property
+    def placed(self) -> tuple[tuple[str, bool, int], ...]:
+        """(name, whether it is parked, bytes) of each checkpoint in memory, least recently used first."""
+        with self._lock:
+            return tuple((entry.card.name, entry.parked, entry.size_bytes) for entry in self._loaded.values())
+
+    def holds(self, card: ModelCard) -> bool:
+        """Whether a lease of this very file would need no loading."""
+        return card.fingerprint in self._loaded
+
+    def vacate(self) -> None:
+        """Leave the device to another process: park or drop every idle checkpoint that lies on a card."""
+        with self._lock:
+            for key, entry in list(self._loaded.items()):
+                if entry.placement.home != "cpu" and not entry.parked and not entry.lock.locked():
+                    self._leave(key, entry)
+
+    @contextmanager
+    def lease(self, card: ModelCard, task: str) -> Iterator[Lease]:
+        """Lend a pipeline for `task`: "txt2img", "img2img" or "inpaint".
+
+        The pipeline is new, its modules are the cached ones, and its scheduler is a fresh copy, so that nothing a
+        job sets on either stays. Raises ModelError when the checkpoint cannot be loaded.
+        """
+        with self._held(card) as entry:
+            pipe = build(entry.card.family, task, entry.components)
+            with offloaded(pipe, entry.placement):
+                yield Lease(pipe, FAMILIES[entry.card.family], entry.placement)
+
+    @contextmanager
+    def _held(self, card: ModelCard) -> Iterator[Loaded]:
+        key = card.fingerprint
+        while True:
+            entry = self._entry(card)
+            with entry.lock:
+                if self._loaded.get(key) is not entry:
+                    continue  # it was dropped between finding and locking it
+                with self._lock:
+                    self._loaded.move_to_end(key)
+                    if entry.parked:
+                        entry.parked = False
+                        self._make_room(0)
+                        self._move(entry.components, entry.placement.home)
+                yield entry
+                return
+
+    def _entry(self, card: ModelCard) -> Loaded:
+        key = card.fingerprint
+        with self._lock:
+            if key in self._loaded:
+                return self._loaded[key]
+            loading = self._loading.setdefault(key, Lock())
+        with loading:  # two jobs that want the same checkpoint load it once
+            with self._lock:
+                if key in self._loaded:
+                    return self._loaded[key]
+                self._make_room(card.size_bytes)
+            components, placement, size = self._load(card)
+            with self._lock:
+                self._loading.pop(key, None)
+                saved = twins.adopt(components, [entry.components for entry in self._loaded.values()
+                                                 if not entry.parked and not entry.lock.locked()])
+                self._make_room(size - saved)
+                return self._loaded.setdefault(key, Loaded(card, placement, components, size))
+
+    def _make_room(self, wanted: int) -> None:
+        """Park or drop what is idle, oldest first, until `wanted` bytes fit on the device."""
+        for key, entry in list(self._loaded.items()):
+            if self._used(parked=False) + wanted <= self._budget.device_bytes:
+                return
+            if not entry.parked and not entry.lock.locked():
+                self._leave(key, entry)
+
+    def _leave(self, key: str, entry: Loaded) -> None:
+        if entry.placement.home != "cpu" and self._host_has_room(entry.size_bytes):
+            log.info("parking %s in host memory", entry.card.name)
+            entry.parked = True
+            needed = {id(part) for other in self._loaded.values() if not other.parked
+                      for part in other.components.values()}
+            self._move({name: part for name, part in entry.components.items() if id(part) not in needed}, "cpu")
+        else:
+            log.info("unloading %s to make room", entry.card.name)
+            del self._loaded[key]
+
+    def _host_has_room(self, wanted: int) -> bool:
+        for key, entry in list(self._loaded.items()):
+            if self._used(parked=True) + wanted <= self._budget.host_bytes:
+                break
+            if entry.parked and not entry.lock.locked():
+                log.info("unloading %s from host memory", entry.card.name)
+                del self._loaded[key]
+        return self._used(parked=True) + wanted <= self._budget.host_bytes
+
+    def _used(self, *, parked: bool) -> int:
+        entries = [entry for entry in self._loaded.values() if entry.parked == parked]
+        return sum(entry.size_bytes for entry in entries) - twins.bytes_saved(entry.components for entry in entries)
+
+
+def place(components: dict[str, Any], device: str) -> None:
+    """Move the modules among components."""
+    for part in components.values():
+        if hasattr(part, "parameters"):
+            part.to(device)
+
+
+def build(family: str, task: str, components: dict[str, Any]) -> Any:
+    """Make a pipeline of the task's class around components, without copying or casting any of them.
+
+    Never from_pipe: it casts the shared modules and shares the scheduler object.
+    """
+    import diffusers
+
+    cls = getattr(diffusers, FAMILIES[family].pipelines[task])
+    known = inspect.signature(cls).parameters
+    fresh = {name: type(part).from_config(part.config) for name, part in components.items()
+             if hasattr(part, "set_timesteps")}
+    parts = {**components, **fresh, "requires_safety_checker": False}
+    for name in ("safety_checker", "feature_extractor", "image_encoder"):
+        parts.setdefault(name, None)
+    return cls(**{name: part for name, part in parts.items() if name in known})

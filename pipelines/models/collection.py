@@ -1,0 +1,116 @@
+"""What can be chosen: the checkpoints, LoRAs, autoencoders and embeddings of this machine, kept fresh. No torch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from ..adapters import find
+from ..downloads import Downloads
+from ..downloads.network import HOSTS
+from ..errors import ModelError, RequestError, StudioError
+from ..library import Library, LibraryEntry, places
+from ..library.convert import convert
+from ..library.places import Place
+from ..settings import Settings
+from . import catalogue
+from .catalogue import ModelCard
+
+log = logging.getLogger(__name__)
+
+LISTED = ".safetensors"  # an ending that other programs write into names
+
+
+class Collection:
+    """Holds the library and the downloads. The checkpoints are known at once, the rest after the first `refresh`."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._cards, self.faults = catalogue.find(settings)
+        embedded = Place(catalogue.EMBEDDED, catalogue.EMBEDDED.parent, catalogue.EMBEDDED_NAME)
+        self.library = Library(settings.data_dir, lambda: (embedded, *places(settings)), changed=self._find_again)
+        tokens = {"huggingface.co": settings.hf_token, "civitai.com": settings.civitai_token}
+        self.downloads = Downloads(settings.data_dir, public=settings.is_public, offline=settings.offline,
+                                   hosts=settings.download_hosts or HOSTS, arrived=self.library.refresh,
+                                   tokens={host: token for host, token in tokens.items() if token})
+
+    def close(self) -> None:
+        """Pause the downloads and end the library's thread."""
+        self.downloads.close()
+        self.library.close()
+
+    # Checkpoints
+
+    def cards(self) -> tuple[ModelCard, ...]:
+        """The checkpoints that can be chosen, the default first."""
+        return self._cards
+
+    def card(self, name: str | None) -> ModelCard:
+        """Look a checkpoint up by name or title, None being the default. Raises ModelError for an unknown one."""
+        return catalogue.lookup(self._cards, name) if name else self._cards[0]
+
+    def _find_again(self) -> None:
+        asked = self._cards[0] if self._settings.model else None
+        try:
+            self._cards, self.faults = catalogue.find(self._settings, entries=self.library.entries(), asked=asked)
+        except ModelError as fault:  # all are gone: what is in memory still works
+            log.warning("no model is left: %s", fault)
+
+    # The others
+
+    def loras(self, wanted: Sequence[str] = ()) -> tuple[LibraryEntry, ...]:
+        """The LoRAs that tags can name. When one of `wanted` is not among them, the folders are looked through now."""
+        self.library.freshen()
+        if not all(find.named(self.library.entries(kind="lora"), name) for name in wanted):
+            self._look()
+        return self.library.entries(kind="lora")
+
+    def embeddings(self) -> tuple[LibraryEntry, ...]:
+        """The embeddings that a prompt can name."""
+        self.library.freshen()
+        return self.library.entries(kind="embedding")
+
+    def vaes(self) -> tuple[LibraryEntry, ...]:
+        """The autoencoders that can take the place of a model's own."""
+        return tuple(entry for entry in self.library.entries(kind="vae") if not entry.fault)
+
+    def vae(self, name: str) -> LibraryEntry:
+        """Look an autoencoder up. Raises RequestError for one that is not here or cannot be used."""
+        name = name.removesuffix(LISTED)
+        for look in (self.library.freshen, self._look):
+            look()
+            try:
+                entry = self.library.get("vae", name)
+                break
+            except ModelError as error:
+                fault = error
+        else:
+            raise RequestError(str(fault).replace("Vae:", "VAE:", 1), "vae")
+        if entry.fault:
+            raise RequestError(f"VAE: {entry.fault}", "vae")
+        return entry
+
+    def _look(self) -> None:
+        self.library.refresh()
+        self.library.wait_for_scan()
+
+    # What only the owner may do
+
+    def convert(self, id: str) -> str:
+        """Write a pickle anew as safetensors, in a process of its own; the new file's name.
+
+        Raises StudioError where others can reach the page, RequestError for what is no pickle, ModelError when it
+        cannot be converted.
+        """
+        self.refuse_guests()
+        entry = self.library.by_id(id)
+        if entry is None:
+            raise RequestError("Convert: this file is no longer here.", "id")
+        made = convert(entry.path)
+        self.library.refresh()
+        return made.name
+
+    def refuse_guests(self) -> None:
+        """Raise StudioError when others than the owner can reach this page."""
+        if self._settings.is_public:
+            raise StudioError("Only the owner can do this, and others can reach this page.")

@@ -1,0 +1,96 @@
+"""How much memory a request will take, before anything is loaded. Imports no torch.
+
+Weights are counted from the files' headers. What drawing takes beside them is measured: benchmarks/activations.py
+prints the numbers of the families below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .. import device
+from ..device import Placement
+from ..errors import ModelError
+from ..families import FAMILIES
+from ..requests import Request, Upscale
+from ..settings import Settings
+from .checkpoints import ModelCard
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "8-bit": 1, "4-bit": 0.5}
+RUNTIME_BYTES = 0.6e9  # what a CUDA context and its libraries take; a CPU process has had them since it began
+DECODE_MOST_BYTES = 6e9  # larger pictures are decoded in windows
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a run takes on the device. largest: of the component with the most weights. work: beside weights."""
+
+    weights: int
+    largest: int
+    work: int
+
+    def on_device(self, offload: str) -> int:
+        """With everything on the device, with one component at a time there ("model"), or with a layer ("group")."""
+        resident = {"none": self.weights, "model": self.largest, "group": min(self.largest, 1e9)}[offload]
+        return int(resident + self.work)
+
+
+def need(card: ModelCard, placement: Placement, width: int, height: int, batch_size: int = 1,
+         guided: bool = True) -> Need:
+    """Estimate a run of a model at a size. guided: whether each step sees the negative prompt as well."""
+    family = FAMILIES[card.family]
+    sizes = {part: count * _item_bytes(part, placement, family.core)
+             for part, count in (card.parameters or {family.core: card.size_bytes / 2}).items()}
+    item = ITEM_BYTES[placement.dtype] / 2  # the families' numbers are of half precision
+    pixels = width * height
+    if family.stock:
+        batch_size = 1
+    told = family.stock is not None and not family.stock.negative  # guidance is told to the model: one row
+    rows = batch_size * (2 if guided and not told else 1)
+    step = family.step_bytes * pixels * rows * item
+    decode = min(family.decode_bytes * pixels * ITEM_BYTES[placement.vae_dtype] / 2, DECODE_MOST_BYTES)
+    runtime = 0 if placement.device == "cpu" else RUNTIME_BYTES
+    return Need(int(sum(sizes.values())), int(max(sizes.values())), int(max(step, decode) + runtime))
+
+
+def of_request(card: ModelCard, placement: Placement, request: Request) -> Need:
+    """Estimate a concrete request; a hires pass counts with its final size, an upscaled picture with its tile."""
+    width, height = getattr(request, "final_size", (request.width, request.height))
+    if isinstance(request, Upscale):
+        width = height = request.tile
+    return need(card, placement, width, height, request.batch_size, request.guidance_scale > 1)
+
+
+def placement_for(card: ModelCard, settings: Settings, free_bytes: int) -> Placement:
+    """Choose where and how a model will lie. free_bytes: on the device. Raises RequestError and ModelError."""
+    family = FAMILIES[card.family]
+    if settings.quantize == "4-bit":
+        raise ModelError("4-bit weights need a package that is not installed here and that this version does not use "
+                         "yet. Take --quantize 8-bit, or none.")
+    placement = device.choose(settings.device, settings.dtype, unet_parameters=card.unet_parameters,
+                              half_vae=family.half_vae, wide=family.stock is not None)
+    placement = replace(placement, weights="8-bit" if settings.quantize == "8-bit" else "")
+    if not placement.device.startswith("cuda"):  # elsewhere the device's memory is the host's
+        return placement
+    usual = need(card, placement, card.native_size, card.native_size)
+    auto = settings.offload == "auto"
+    return replace(placement, offload=offload_for(usual, free_bytes) if auto else settings.offload)
+
+
+def offload_for(needed: Need, free_bytes: int) -> str:
+    """The mode that fits with the fewest transfers: "none", "model" or "group"."""
+    return next((mode for mode in ("none", "model") if needed.on_device(mode) <= free_bytes), "group")
+
+
+def sentence(needed: Need, offload: str, free_bytes: int) -> str:
+    """Say it for a person: "Needs about 5.1 of 8 GB"."""
+    asked, free = needed.on_device(offload) / 1e9, free_bytes / 1e9
+    words = f"Needs about {asked:.1f} of {free:.0f} GB" if free >= 10 else f"Needs about {asked:.1f} of {free:.1f} GB"
+    moved = {"none": "", "model": ", with parts waiting in main memory", "group": ", layer by layer: slow"}[offload]
+    return words + moved + (": too much" if asked > free else "")
+
+
+def _item_bytes(part: str, placement: Placement, core: str) -> float:
+    if part == core and placement.weights:
+        return ITEM_BYTES[placement.weights]
+    return ITEM_BYTES[placement.vae_dtype if part == "vae" else placement.dtype]

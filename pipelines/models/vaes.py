@@ -1,0 +1,38 @@
+"""Autoencoders that take the place of a checkpoint's own for a job; the last few are kept in memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from ..library import LibraryEntry
+from .cache import Lease
+from .loading import load_vae
+
+KEPT = 2  # of at most some 340 MB each
+
+
+class Vaes:
+    """Loads autoencoders. Used by the worker's thread alone."""
+
+    def __init__(self) -> None:
+        self._loaded: OrderedDict[tuple, Any] = OrderedDict()
+
+    def load(self, entry: LibraryEntry, lease: Lease) -> Any:
+        """The autoencoder on the lease's device, to be put into its pipeline. Raises ModelError naming file and reason.
+
+        The leased pipeline is new for each job, so what is put into it is not seen by the next one.
+        """
+        own = lease.pipe.vae.config
+        key = (entry.path, entry.size_bytes, entry.modified_s, lease.placement.device, lease.placement.vae_dtype,
+               own["scaling_factor"])
+        if key not in self._loaded:
+            self._loaded[key] = load_vae(entry, lease.placement, own)
+            while len(self._loaded) > KEPT:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(key)
+        return self._loaded[key]
+
+    def clear(self) -> None:
+        """Leave the memory to somebody else."""
+        self._loaded.clear()

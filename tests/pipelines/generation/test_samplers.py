@@ -1,0 +1,93 @@
+"""Every sampler with every schedule it offers, on the real diffusers schedulers."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from pipelines.errors import RequestError
+from pipelines.generation import samplers
+
+CONFIG = dict(num_train_timesteps=1000, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012,
+              steps_offset=1, set_alpha_to_one=True, skip_prk_steps=True, clip_sample=False,
+              timestep_spacing="leading")
+PAIRS = [(name, schedule) for name in samplers.SAMPLERS for schedule in samplers.schedules_for(name)]
+
+
+def walk(name, schedule, prediction_type, x0, latents, steps=8):
+    """Denoise with a model that always means x0, given through NoiseLevel.output."""
+    import torch
+
+    scheduler = samplers.make(name, schedule, {**CONFIG, "prediction_type": prediction_type}, steps, "cpu")
+    latents = latents * scheduler.init_noise_sigma
+    generators = [torch.Generator().manual_seed(5)]
+    kwargs = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    for i, t in enumerate(scheduler.timesteps):
+        level = samplers.noise_level(name, scheduler, t, i)
+        scheduler.scale_model_input(latents, t)
+        output = level.output(x0, latents)
+        torch.testing.assert_close(level.x0(output, latents), x0, atol=2e-4, rtol=1e-3)
+        latents = scheduler.step(output, t, latents, **kwargs, return_dict=False)[0]
+    return latents
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize(("name", "schedule"), PAIRS)
+def test_a_perfect_model_leads_every_sampler_to_its_picture(name, schedule, prediction_type):
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    x0, noise = (torch.randn(1, 4, 8, 8, generator=generator) for _ in range(2))
+    end = walk(name, schedule, prediction_type, x0, noise)
+    # DEIS and PLMS end one noise level before 0.
+    torch.testing.assert_close(end, x0, atol=0.2 if name in ("DEIS", "PLMS") else 2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_schedules_space_the_steps_differently(name):
+    spacings = {}
+    for schedule in samplers.schedules_for(name):
+        if schedule != "Automatic":
+            scheduler = samplers.make(name, schedule, CONFIG, 7, "cpu")
+            levels = scheduler.sigmas if hasattr(scheduler, "sigmas") else scheduler.timesteps
+            spacings[schedule] = tuple(round(float(level), 3) for level in levels)
+    assert len(set(spacings.values())) == len(spacings)
+
+
+@pytest.mark.parametrize("schedule", ["Karras", "Exponential", "Beta"])
+def test_euler_a_takes_the_sigmas_of_euler(schedule):
+    ancestral = samplers.make("Euler a", schedule, CONFIG, 9, "cpu")
+    plain = samplers.make("Euler", schedule, CONFIG, 9, "cpu")
+    assert ancestral.sigmas.tolist() == plain.sigmas.tolist()
+    assert ancestral.timesteps.tolist() == plain.timesteps.tolist()
+
+
+def test_each_run_gets_a_scheduler_of_its_own():
+    first, second = (samplers.make("DPM++ 2M", "Karras", CONFIG, steps, "cpu") for steps in (5, 9))
+    assert len(first.timesteps) == 5 and len(second.timesteps) == 9
+
+
+@pytest.mark.parametrize("name", ["DDIM", "DDPM", "LCM"])
+def test_latents_are_never_clipped_even_when_the_checkpoint_does_not_say_so(name):
+    config = {key: value for key, value in CONFIG.items() if key != "clip_sample"}
+    assert samplers.make(name, "Automatic", config, 5, "cpu").config.clip_sample is False
+
+
+def test_unknown_sampler_is_refused_by_name():
+    with pytest.raises(RequestError, match="'Euler b' is unknown. Known are Euler a") as caught:
+        samplers.check("Euler b")
+    assert caught.value.field == "sampler"
+
+
+def test_schedule_that_does_not_fit_is_refused_with_those_that_do():
+    with pytest.raises(RequestError, match="'Karras' does not go with the sampler DDIM. Possible are Automatic"):
+        samplers.check("DDIM", "Karras")
+
+
+def test_the_table_is_read_without_torch():
+    import subprocess
+    import sys
+
+    code = "import sys, pipelines.generation.samplers; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

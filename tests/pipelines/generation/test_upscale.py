@@ -1,0 +1,242 @@
+"""Upscaling: windows that cover, blends without a seam, sizes to the pixel, and what is refused in words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.control import Control
+from pipelines.errors import Cancelled, RequestError
+from pipelines.events import ImageReady, StepDone
+from pipelines.models.catalogue import EMBEDDED
+from pipelines.requests import Img2Img, Txt2Img, Upscale, changed, make
+from pipelines.settings import load
+from pipelines.studio import Studio
+from tests.pipelines.generation.test_generate import components, events, pictures, same
+
+BASE = dict(prompt="a red cat", sampler="DPM++ 2M", schedule="Automatic", steps=4, guidance_scale=5.0, seed=7,
+            image="a", strength=0.5, tile=64)
+
+
+@pytest.fixture(scope="module")
+def sd(sd_folder):
+    return "sd15", components(sd_folder)
+
+
+@pytest.fixture(scope="module")
+def demo():
+    """The embedded model: what it draws into a tile depends on what it sees there."""
+    return "sd15", components(EMBEDDED)
+
+
+@pytest.fixture
+def studio(tmp_path, sd_folder):
+    studio = Studio(load(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)], {}))
+    yield studio
+    studio.close()
+
+
+def smooth(size=(64, 64)):
+    """A picture without an edge of its own, so that every step that is seen was made."""
+    y, x = np.mgrid[:size[1], :size[0]].astype(float)
+    return Image.fromarray(np.stack([x * 200 / size[0], y * 200 / size[1], 128 + 0 * x], -1).astype(np.uint8))
+
+
+# Windows
+
+@pytest.mark.parametrize(("height", "width", "tile", "overlap"), [
+    (8, 8, 8, 0.25), (5, 30, 8, 0.25), (64, 23, 8, 0.5), (17, 16, 8, 0.0), (9, 100, 8, 0.1)])
+def test_windows_of_one_size_cover_everything_with_the_overlap_asked_for(height, width, tile, overlap):
+    from pipelines.generation.windows import cover
+
+    windows = cover(height, width, tile, tile, overlap)
+    seen = np.zeros((height, width), int)
+    for each in windows:
+        seen[each.top:each.bottom, each.left:each.right] += 1
+    assert seen.min() == 1 and seen.shape == (height, width)
+    assert {(each.bottom - each.top, each.right - each.left) for each in windows} == {(min(tile, height),
+                                                                                       min(tile, width))}
+    columns = sorted({(each.left, each.right) for each in windows})
+    for (_, end), (start, _) in zip(columns, columns[1:], strict=False):
+        assert end - start >= round(tile * overlap)
+
+
+def test_a_blend_of_what_was_there_is_what_was_there():
+    import torch
+
+    from pipelines.generation.windows import by_windows, cover
+
+    x = torch.rand(2, 3, 21, 34)
+    windows = cover(21, 34, 8, 8, 0.25)
+    assert torch.allclose(by_windows(x, windows, lambda part: part), x, atol=1e-6)
+    doubled = by_windows(x, windows, lambda part: part.repeat_interleave(2, -1).repeat_interleave(2, -2), 2)
+    assert torch.allclose(doubled[..., ::2, ::2], x, atol=1e-6)
+
+
+def test_what_windows_disagree_about_becomes_a_slope_and_not_a_step():
+    import torch
+
+    from pipelines.generation.windows import by_windows, cover
+
+    def largest_step(overlap):
+        windows = cover(16, 64, 16, 16, overlap)
+        levels = iter(range(len(windows)))
+        whole = by_windows(torch.zeros(1, 1, 16, 64), windows, lambda part: part + next(levels) % 2)
+        return float(whole.diff(dim=-1).abs().max())
+
+    assert largest_step(0.0) == 1.0
+    assert largest_step(0.25) < 0.4 and largest_step(0.5) < 0.25
+
+
+# Drawing
+
+def test_with_one_tile_it_is_image_to_image(sd):
+    image = smooth()
+    ours = pictures(sd, make(Upscale, **BASE, scale=1.0), {"a": image}, task="img2img")
+    shared = {name: value for name, value in BASE.items() if name != "tile"}
+    theirs = pictures(sd, make(Img2Img, **shared, width=64, height=64), {"a": image}, task="img2img")
+    assert same(ours[0], theirs[0])
+
+
+def step_at_borders(image, tile, overlap):
+    """Mean step between the two columns at a border of a tile, as a multiple of the mean step elsewhere."""
+    from pipelines.generation.windows import cover
+
+    pixels = np.asarray(image, float)
+    steps = np.abs(np.diff(pixels, axis=1)).mean((0, 2))
+    windows = cover(image.height // 8, image.width // 8, tile // 8, tile // 8, overlap)
+    borders = {side * 8 for each in windows for side in (each.left, each.right)} - {0, image.width}
+    at = np.zeros(len(steps), bool)
+    at[[border - 1 for border in borders]] = True
+    grid = np.arange(len(steps)) % 8 == 7  # the decoder itself has a step between latents: compare like with like
+    return steps[at].mean() / steps[grid & ~at].mean()
+
+
+def test_the_step_across_the_borders_of_tiles_is_as_everywhere_else(demo):
+    request = make(Upscale, **{**BASE, "sampler": "Euler", "prompt": "a red apple, noto style, white background",
+                               "strength": 0.4, "steps": 6, "tile": 128}, scale=2.0)
+    made, = pictures(demo, request, {"a": smooth((128, 96))}, task="img2img")
+    assert step_at_borders(made, 128, request.overlap) < 1.2
+
+
+def test_a_large_picture_goes_through_the_autoencoder_in_windows_without_a_seam(sd, monkeypatch):
+    request = make(Upscale, **{**BASE, "strength": 0.2}, scale=4.0)
+    whole, = pictures(sd, request, {"a": smooth()}, task="img2img")
+    # a limit low enough for pictures that a test can afford
+    monkeypatch.setattr("pipelines.generation.memory.VAE_ROOM_BYTES", 1000)
+    monkeypatch.setattr("pipelines.generation.memory.VAE_WINDOW_PX", 128)
+    parts, = pictures(sd, request, {"a": smooth()}, task="img2img")
+    assert not same(whole, parts)
+    assert step_at_borders(parts, 128, 0.25) < 1.15
+
+
+@pytest.mark.parametrize(("size", "scale", "result"), [((33, 70), 2.0, (66, 140)), ((101, 65), 1.5, (152, 98))])
+def test_the_result_has_the_size_asked_for_to_the_pixel(sd, size, scale, result):
+    made, = pictures(sd, make(Upscale, **BASE, scale=scale), {"a": smooth(size)}, task="img2img")
+    assert made.size == result
+
+
+def test_transparency_is_enlarged_with_the_picture(sd):
+    image = smooth()
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    made, = pictures(sd, make(Upscale, **BASE), {"a": image}, task="img2img")
+    assert made.mode == "RGBA"
+    assert same(made.getchannel("A"), image.getchannel("A").resize((128, 128), Image.Resampling.LANCZOS))
+
+
+def test_without_new_detail_it_is_only_enlarged(sd):
+    seen = events(sd, make(Upscale, **BASE, redraw=False), {"a": smooth()}, task="img2img")
+    ready, = seen
+    assert isinstance(ready, ImageReady)
+    assert same(ready.image, smooth().resize((128, 128), Image.Resampling.LANCZOS))
+
+
+def test_stop_ends_within_one_tile(sd):
+    from pipelines.families import FAMILIES
+    from pipelines.generation import generate
+    from pipelines.models.cache import build
+
+    control = Control()
+    run = generate.run(make(Upscale, **BASE, scale=3.0), build("sd15", "img2img", sd[1]), FAMILIES["sd15"],
+                       {"a": smooth()}.__getitem__, control)
+    first = next(event for event in run if isinstance(event, StepDone))
+    assert (first.step, first.steps) == (1, 2 * 16)
+    control.stop.set()
+    with pytest.raises(Cancelled):
+        next(run)
+
+
+# Asking
+
+def test_an_upscaled_picture_is_saved_with_what_makes_it_again(studio):
+    image = studio.images.add(smooth())
+    asked = make(Upscale, prompt="a cat", image=image.id, steps=2, width=160)
+    record, = studio.submit(asked).wait(60).records
+    assert (record.width, record.height, record.task) == (160, 160, "upscale")
+    assert "Upscale by: 2.5" in record.infotext and "Tile size: 64" in record.infotext
+    resolved = studio.resolve(asked)
+    assert studio.resolve(resolved) == resolved and resolved.scale == 2.5
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"image": ""}, "Picture: none was given"), ({"scale": 9.0}, "Scale: 9 is not possible"),
+    ({"width": 32}, "Scale: 0.5 is not possible for a picture of 64x64 px. It must be from 1 to 8"),
+    ({"upscaler": "4x-UltraSharp"}, "Upscaler: '4x-UltraSharp' is not here. The nearest is"),
+    ({"upscaler": "../../secret"}, "is not here"), ({"tile": 100}, "multiple of 8")])
+def test_what_cannot_be_upscaled_is_refused_in_words(studio, values, message):
+    image = studio.images.add(smooth())
+    with pytest.raises(RequestError, match=message):
+        studio.submit(make(Upscale, **{"image": image.id, **values}))
+
+
+def test_a_result_beyond_the_limits_is_refused_before_anything_is_made(studio):
+    wide = studio.images.add(smooth((4096, 512)))
+    with pytest.raises(RequestError, match="Scale: 4 is not possible for a picture of 4096x512 px. .* 1 to 2.$"):
+        studio.submit(make(Upscale, image=wide.id, scale=4.0))
+
+
+def test_a_second_pass_beyond_main_memory_is_refused_before_it_takes_the_machine_down(sd, monkeypatch):
+    from time import perf_counter
+
+    from pipelines.errors import OutOfMemory
+
+    # a machine with little memory
+    monkeypatch.setattr("pipelines.device.host_free_bytes", lambda: 200_000_000)
+    request = make(Txt2Img, prompt="a", seed=1, steps=4, sampler="Euler", schedule="Automatic", guidance_scale=5.0,
+                   width=1024, height=1024, hires_scale=4.0)
+    begin = perf_counter()
+    with pytest.raises(OutOfMemory, match="4096x4096 px, which is hires scale 4. Try 2.8. About .* GB would be needed"):
+        events(sd, request)
+    assert perf_counter() - begin < 1
+    assert pictures(sd, make(Upscale, **BASE), {"a": smooth()}, task="img2img")  # tiles need little, however large
+
+
+# Learned upscalers
+
+def test_files_of_learned_upscalers_are_found_by_name_and_no_others(tmp_path):
+    from pipelines.generation.upscalers import Upscalers
+
+    models = tmp_path / "models"
+    for name in ("data/upscalers/ours.safetensors", "models/ESRGAN/theirs.safetensors", "models/ESRGAN/pickle.pth",
+                 "models/loras/lora.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (models / "ESRGAN" / "linked.safetensors").symlink_to(models / "loras" / "lora.safetensors")
+    found = Upscalers(load(["--data-dir", str(tmp_path / "data"), "--model-dir", str(models)], {}))
+    assert found.names() == ("Lanczos", "ours", "theirs")
+
+
+def test_without_the_package_a_learned_upscaler_is_a_sentence(studio, monkeypatch):
+    # a machine without the package, whatever is installed here
+    monkeypatch.setattr("pipelines.generation.upscalers.PACKAGE", "no_such_package")
+    file = studio.settings.data_dir / "upscalers" / "sharp.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"x")
+    image = studio.images.add(smooth())
+    with pytest.raises(RequestError, match="sharp is a learned one and needs the package no_such_package"):
+        studio.submit(make(Upscale, image=image.id, upscaler="sharp"))
+    text = make(Txt2Img, prompt="a", hires_scale=2.0, hires_upscaler="sharp")
+    with pytest.raises(RequestError, match="Hires upscaler: sharp is a learned one"):
+        studio.submit(text)
+    assert studio.resolve(changed(text, hires_scale=1.0))  # without a second pass it does not matter

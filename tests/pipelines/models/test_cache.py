@@ -1,0 +1,181 @@
+"""One copy of the weights for all tasks, leases that leave no trace, and room made oldest first."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from pipelines.device import Placement
+from pipelines.models.cache import Budget, PipelineCache
+from pipelines.models.checkpoints import read_folder
+from pipelines.models.loading import bytes_of, load
+
+CPU = Placement("cpu", "float32", "float32")
+ROOM = Budget(10**12, 10**12)
+
+
+def loader(log=None, placement=CPU):
+    def read(card):
+        if log is not None:
+            log.append(card.name)
+        parts = load(card, CPU, offline=True)
+        return parts, placement, bytes_of(parts)
+
+    return read
+
+
+@pytest.fixture
+def cards(tmp_path):
+    from tests.tiny import tiny_sd
+
+    return [read_folder(tiny_sd(tmp_path / name, seed=i), name) for i, name in enumerate("abc")]
+
+
+def pointers(pipe):
+    return {(name, key): tensor.data_ptr() for name in ("unet", "vae", "text_encoder")
+            for key, tensor in getattr(pipe, name).state_dict().items()}
+
+
+@pytest.mark.parametrize("folder", ["sd_folder", "sdxl_folder"])
+def test_the_three_tasks_share_one_copy_of_the_weights(folder, request):
+    cache = PipelineCache(loader(), ROOM)
+    card = read_folder(request.getfixturevalue(folder), "m")
+    seen, classes, schedulers = [], set(), []
+    for task in ("txt2img", "img2img", "inpaint"):
+        with cache.lease(card, task) as lease:
+            seen.append(pointers(lease.pipe))
+            classes.add(type(lease.pipe).__name__)
+            schedulers.append(lease.pipe.scheduler)
+    assert seen[0] == seen[1] == seen[2] and len(classes) == 3
+    assert len({id(scheduler) for scheduler in schedulers}) == 3
+
+
+def test_a_scheduler_changed_in_one_lease_is_fresh_in_the_next(cards):
+    cache = PipelineCache(loader(), ROOM)
+    with cache.lease(cards[0], "txt2img") as lease:
+        lease.pipe.scheduler.set_timesteps(7)
+    with cache.lease(cards[0], "txt2img") as lease:
+        assert lease.pipe.scheduler.num_inference_steps is None
+
+
+def test_a_checkpoint_is_loaded_once_even_when_two_ask_at_once(cards):
+    log: list[str] = []
+    cache = PipelineCache(loader(log), ROOM)
+
+    def use():
+        with cache.lease(cards[0], "txt2img"):
+            pass
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert log == ["a"]
+
+
+def test_the_least_recently_used_goes_first(cards):
+    log: list[str] = []
+    size = loader()(cards[0])[2]
+    cache = PipelineCache(loader(log), Budget(int(2.5 * size), 0))
+    for i in (0, 1, 0, 2, 0):
+        with cache.lease(cards[i], "txt2img"):
+            pass
+    assert log == ["a", "b", "c"] and cache.resident == ("c", "a")
+
+
+def test_what_leaves_a_card_is_parked_on_the_host_and_comes_back_without_loading(cards):
+    log: list[str] = []
+    moves: list[str] = []
+    size = loader()(cards[0])[2]
+    card = Placement("cuda", "float32", "float32")  # only its name matters: moving is recorded instead
+    cache = PipelineCache(loader(log, card), Budget(int(1.5 * size), int(1.5 * size)),
+                          move=lambda parts, device: moves.append(device))
+    for i in (0, 1, 0):
+        with cache.lease(cards[i], "txt2img"):
+            pass
+    assert log == ["a", "b"] and moves == ["cpu", "cpu", "cuda"]
+    with cache.lease(cards[2], "txt2img"):  # now b, older on the host than a, has to go
+        pass
+    assert cache.resident == ("a", "c")
+
+
+def test_one_that_is_larger_than_the_budget_still_runs(cards):
+    cache = PipelineCache(loader(), Budget(1, 0))
+    for card in cards[:2]:
+        with cache.lease(card, "txt2img") as lease:
+            assert lease.pipe.unet is not None
+    assert cache.resident == ("b",)
+
+
+def test_a_failed_load_leaves_the_others_usable(cards):
+    from pipelines.errors import ModelError
+
+    def read(card):
+        if card.name == "b":
+            raise ModelError("b is damaged")
+        return loader()(card)
+
+    cache = PipelineCache(read, ROOM)
+    with cache.lease(cards[0], "txt2img"):
+        pass
+    for _ in range(2):
+        with pytest.raises(ModelError, match="b is damaged"), cache.lease(cards[1], "txt2img"):
+            pass
+    assert cache.resident == ("a",)
+
+
+def test_a_card_is_left_to_another_process_when_asked(cards):
+    moves: list[str] = []
+    cache = PipelineCache(loader(placement=Placement("cuda", "float32", "float32")), ROOM,
+                          move=lambda parts, device: moves.append(device))
+    with cache.lease(cards[0], "txt2img"):
+        cache.vacate()  # in use: stays
+    cache.vacate()
+    assert moves == ["cpu"] and cache.holds(cards[0])
+    with cache.lease(cards[0], "txt2img"):
+        assert moves == ["cpu", "cuda"]
+
+
+def test_equal_parts_of_two_checkpoints_are_held_once_and_counted_once(tmp_path, sd_folder):
+    import shutil
+
+    from tests.tiny import tiny_sd
+
+    other = tiny_sd(tmp_path / "other", seed=7)
+    shutil.copytree(sd_folder / "vae", other / "vae", dirs_exist_ok=True)
+    found = [read_folder(sd_folder, "first"), read_folder(other, "second"),
+             read_folder(tiny_sd(tmp_path / "third", seed=8), "third")]
+    vae_bytes = sum(tensor.nbytes for tensor in loader()(found[0])[0]["vae"].state_dict().values())
+    # There is room for the third only because the autoencoder of the two others is there once.
+    cache = PipelineCache(loader(), Budget(sum(loader()(card)[2] for card in found) - vae_bytes // 2, 0))
+    parts = []
+    for card in found:
+        with cache.lease(card, "txt2img") as lease:
+            parts.append(lease.pipe)
+    assert parts[0].vae is parts[1].vae and parts[2].vae is not parts[0].vae
+    assert len({id(pipe.text_encoder) for pipe in parts}) == len({id(pipe.unet) for pipe in parts}) == 3
+    assert cache.resident == ("first", "second", "third")
+
+
+def test_a_part_that_another_checkpoint_still_uses_on_the_card_is_not_parked(tmp_path, sd_folder):
+    import shutil
+
+    from tests.tiny import tiny_sd
+
+    other = tiny_sd(tmp_path / "other", seed=7)
+    shutil.copytree(sd_folder / "vae", other / "vae", dirs_exist_ok=True)
+    moved: list[tuple[str, tuple[str, ...]]] = []
+    cache = PipelineCache(loader(placement=Placement("cuda", "float32", "float32")), ROOM,
+                          move=lambda parts, device: moved.append((device, tuple(sorted(
+                              name for name, part in parts.items() if hasattr(part, "parameters"))))))
+    cards = read_folder(sd_folder, "first"), read_folder(other, "second")
+    for card in cards:
+        with cache.lease(card, "txt2img"):
+            pass
+    with cache.lease(cards[1], "txt2img"):
+        cache.vacate()  # the second is in use, and with it the autoencoder of both
+    assert moved == [("cpu", ("text_encoder", "unet"))]
+    cache.vacate()
+    assert moved[1] == ("cpu", ("text_encoder", "unet", "vae"))

@@ -1,0 +1,320 @@
+"""Models are found by what they contain, named safely, and never executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.errors import ModelError
+from pipelines.models.catalogue import EMBEDDED_NAME, find, lookup, short_hash, tokenizer_folder
+from pipelines.models.headers import read_header, small_tensor
+from pipelines.models.hub import wanted_files
+from pipelines.settings import Settings
+
+UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.text_model."
+SD2_BIAS = UNET + "output_blocks.11.1.transformer_blocks.0.norm1.bias"
+
+
+def write_file(path: Path, shapes: dict[str, tuple[int, ...]], values: dict[str, np.ndarray] | None = None) -> Path:
+    """A real safetensors file of zeros, or of the `values` given."""
+    from safetensors.numpy import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    zeros = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
+    save_file({**zeros, **(values or {})}, path)
+    return path
+
+
+def single_file(text_width: int, in_channels: int = 4, block: int = 1) -> dict[str, tuple[int, ...]]:
+    return {UNET + "input_blocks.0.0.weight": (8, in_channels, 3, 3), VAE + "decoder.conv_in.weight": (8, 4, 3, 3),
+            f"{UNET}input_blocks.{block}.1.transformer_blocks.0.attn2.to_k.weight": (8, text_width),
+            TEXT + "embeddings.position_embedding.weight": (77, text_width)}
+
+
+@pytest.fixture
+def models(tmp_path) -> Path:
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def search(tmp_path, models, sd_folder):
+    """find() in tmp_path/models, with a tiny model in the embedded one's place."""
+    def search(**changes):
+        return find(Settings(data_dir=tmp_path / "data", model_dir=(models,), offline=True, **changes), sd_folder)
+    return search
+
+
+def test_the_embedded_model_comes_first_and_the_rest_is_found_at_any_depth(search, models, sdxl_folder):
+    shutil.copytree(sdxl_folder, models / "Stable-diffusion" / "big one")
+    write_file(models / "checkpoints" / "old" / "realism.safetensors", single_file(768))
+    write_file(models / "painter.safetensors", single_file(768, in_channels=9))
+    cards, faults = search()
+    assert not faults
+    assert cards[0].name == EMBEDDED_NAME
+    found = {card.name: (card.family, card.kind, card.native_size, card.tasks) for card in cards[1:]}
+    assert found == {"big one": ("sdxl", "folder", 64, ("txt2img", "img2img", "inpaint")),
+                     "realism": ("sd15", "file", 512, ("txt2img", "img2img", "inpaint")),
+                     "painter": ("sd15", "file", 512, ("inpaint",))}
+
+
+def test_a_v_prediction_file_is_told_from_its_weights(search, models):
+    spread = {SD2_BIAS: np.tile(np.float16([0.2, -0.2]), 160)}
+    write_file(models / "v.safetensors", single_file(1024), spread)
+    write_file(models / "noise.safetensors", single_file(1024), {SD2_BIAS: np.full(320, 0.01, np.float16)})
+    write_file(models / "xl-v.safetensors", {**single_file(2048, block=4), "v_pred": (1,), "ztsnr": (1,)})
+    cards = {card.name: card for card in search()[0]}
+    assert (cards["v"].native_size, cards["v"].scheduler) == (768, {"prediction_type": "v_prediction"})
+    assert (cards["noise"].native_size, cards["noise"].scheduler) == (512, {})
+    assert cards["xl-v"].scheduler["prediction_type"] == "v_prediction"
+    assert cards["xl-v"].scheduler["rescale_betas_zero_snr"]
+
+
+@pytest.mark.parametrize("dtype", ["F16", "F32", "BF16"])
+def test_a_small_tensor_is_read_in_every_float_format(tmp_path, dtype):
+    import torch
+    from safetensors.torch import save_file
+
+    values = torch.tensor([[0.5, -2.0], [1.25, 0.0]])
+    save_file({"x": values.to({"F16": torch.float16, "F32": torch.float32, "BF16": torch.bfloat16}[dtype])},
+              tmp_path / "x.safetensors")
+    assert small_tensor(read_header(tmp_path / "x.safetensors"), "x").tolist() == values.tolist()
+
+
+def test_a_model_says_what_it_likes_and_nonsense_is_left_out(search, models, sd_folder):
+    liked = {"title": "A title", "note": "n" * 900, "steps": 12, "guidance_scale": 5, "sampler": "Euler a",
+             "schedule": "Automatic", "examples": [{"prompt": "a cat"}, "no table"], "path": "/etc/passwd"}
+    wrong = {"title": ["x"], "steps": 10**9, "guidance_scale": True, "examples": "x"}
+    for name, said in (("liked", liked), ("wrong", wrong)):
+        shutil.copytree(sd_folder, models / name)
+        (models / name / "atelier.json").write_text(json.dumps(said))
+    cards = {card.name: card for card in search()[0]}
+    card = cards["liked"]
+    assert (card.title, card.steps, card.guidance_scale, card.sampler, card.schedule, card.examples) == (
+        "A title", 12, 5.0, "Euler a", "Automatic", ({"prompt": "a cat"},))
+    assert len(card.note) == 500
+    assert (cards["wrong"].title, cards["wrong"].steps, cards["wrong"].guidance_scale) == ("wrong", 20, 7.0)
+
+
+def test_what_is_no_checkpoint_is_passed_over_in_silence(search, models):
+    write_file(models / "Lora" / "style.safetensors", {"lora_unet_x.lora_down.weight": (4, 8)})
+    write_file(models / "VAE" / "vae.safetensors", {"decoder.conv_in.weight": (8, 4, 3, 3)})
+    (models / "notes.txt").write_text("hello")
+    cards, faults = search()
+    assert (len(cards), faults) == (1, ())
+
+
+def damaged(path: Path, header: bytes, length: int | None = None, data: bytes = b"") -> None:
+    path.write_bytes((len(header) if length is None else length).to_bytes(8, "little") + header + data)
+
+
+@pytest.mark.parametrize(("write", "words"), [
+    (lambda path: path.write_bytes(b""), "does not begin"),
+    (lambda path: path.write_bytes(b"x" * 5000), "does not begin"),
+    (lambda path: damaged(path, b"{}", length=2**60), "does not begin"),
+    (lambda path: damaged(path, b"[" * 100_000), "not readable"),
+    (lambda path: damaged(path, b"[]"), "not a table"),
+    (lambda path: damaged(path, b'{"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}'), "cut short"),
+    (lambda path: damaged(path, b'{"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 8]}}'), "16 bytes.*takes 8"),
+    (lambda path: damaged(path, b'{"a": {"dtype": "F32", "shape": [-4], "data_offsets": [0, 8]}}'), "damaged"),
+    (lambda path: damaged(path, b'{"a": {"dtype": "F32", "shape": [' + b"9," * 9000 + b'9], "data_offsets": [0, 8]}}'),
+     "damaged"),
+    (lambda path: damaged(path, b'{"a": 3}'), "damaged"),
+    (lambda path: damaged(path, b'{"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}, '
+                                b'"b": {"dtype": "U8", "shape": [4], "data_offsets": [2, 6]}}', data=b"123456"),
+     "same bytes"),
+    (lambda path: write_file(path, {UNET + "x.weight": (4, 4)}), "not supported.*1 tensors under model"),
+    (lambda path: write_file(path, {k: v for k, v in single_file(768).items() if VAE not in k}), "no autoencoder"),
+    (lambda path: write_file(path, {k: v for k, v in single_file(768).items() if TEXT not in k}), "no text encoder"),
+])
+def test_a_damaged_or_partial_file_is_a_fault_and_no_obstacle(search, models, write, words):
+    write(models / "broken.safetensors")
+    cards, (fault,) = search()
+    assert [card.name for card in cards] == [EMBEDDED_NAME]
+    with pytest.raises(ModelError, match=words):
+        raise fault
+    assert str(models) not in str(fault)
+
+
+class Trap:
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_a_pickle_is_refused_and_never_opened(search, models, sd_folder, tmp_path):
+    mark = tmp_path / "executed"
+    (models / "evil.ckpt").write_bytes(pickle.dumps(Trap(mark)))
+    shutil.copytree(sd_folder, models / "folder", ignore=shutil.ignore_patterns("*.safetensors"))
+    (models / "folder" / "unet" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Trap(mark)))
+    _, faults = search()
+    assert len(faults) == 2
+    assert all("Only .safetensors" in str(fault) for fault in faults)
+    with pytest.raises(ModelError, match="evil.ckpt.*pickle"):
+        search(model=str(models / "evil.ckpt"))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("entry", [["evil", "Unet"], ["diffusers.evil", "Unet"], ["os", "system"], "evil", None,
+                                   ["diffusers", "a.b"], ["diffusers", ["x"]]])
+def test_code_that_a_folder_brings_is_never_imported(search, models, sd_folder, tmp_path, entry):
+    folder = shutil.copytree(sd_folder, models / "evil model")
+    for place in (folder, folder / "unet"):
+        (place / "evil.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "unet": entry}))
+    cards, (fault,) = search()
+    assert len(cards) == 1
+    assert "evil model cannot be used: its unet is" in str(fault)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_custom_pipeline_is_refused(search, models, sd_folder):
+    folder = shutil.copytree(sd_folder, models / "custom")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": ["pipeline", "Mine"]}))
+    assert "not supported" in str(search()[1][0])
+
+
+def test_links_out_of_the_model_folder_are_left_out(search, models, tmp_path, sd_folder):
+    outside = write_file(tmp_path / "secret.safetensors", single_file(768))
+    (models / "link.safetensors").symlink_to(outside)
+    (models / "link folder").symlink_to(sd_folder)
+    folder = shutil.copytree(sd_folder, models / "half")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.unlink()
+    weights.symlink_to(sd_folder / "unet" / weights.name)
+    (models / "inside.safetensors").symlink_to(write_file(models / "deep" / "real.safetensors", single_file(768)))
+    cards, faults = search()
+    assert {card.name for card in cards[1:]} == {"real", "inside"}
+    assert not faults
+
+
+def test_two_models_of_one_name_stay_apart_and_line_breaks_do_not_survive(search, models):
+    for place in ("a", "b"):
+        write_file(models / place / "same.safetensors", single_file(768))
+    write_file(models / "two\nlines.safetensors", single_file(768))
+    names = [card.name for card in search()[0]]
+    assert names[1:] == ["two lines", "same", "b/same.safetensors"]
+    assert len({name.casefold() for name in names}) == len(names)
+
+
+def test_the_model_asked_for_comes_first(search, models, tmp_path, sdxl_folder):
+    write_file(models / "one.safetensors", single_file(768))
+    assert search(model="ONE")[0][0].name == "one"
+    assert search(model=str(models / "one.safetensors"))[0][0].name == "one"
+    elsewhere = shutil.copytree(sdxl_folder, tmp_path / "elsewhere")
+    cards, _ = search(model=str(elsewhere))
+    assert [card.name for card in cards] == ["elsewhere", EMBEDDED_NAME, "one"]
+
+
+@pytest.mark.parametrize(("model", "words"), [
+    ("no-such-model", "no-such-model.*nearest"), ("someone/something", "someone/something.*offline nothing is fetched"),
+    ("no/such/folder", "'no/such/folder' is not here")])
+def test_a_model_that_cannot_be_had_is_named_in_plain_words(search, model, words):
+    with pytest.raises(ModelError, match=words):
+        search(model=model)
+
+
+def test_a_hub_model_in_the_cache_is_used_offline(sd_folder, tmp_path):
+    snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / "0123456789abcdef"
+    shutil.copytree(sd_folder, snapshot)
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text(snapshot.name)
+    code = ("from pathlib import Path; from pipelines.models.catalogue import find; "
+            "from pipelines.settings import Settings; "
+            f"card = find(Settings(data_dir=Path('{tmp_path}'), offline=True, model='some/model'))[0][0]; "
+            "print(card.name, card.kind, card.family, card.path.name)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub")})
+    assert done.stdout.split() == ["some/model", "hub", "sd15", snapshot.name], done.stderr
+
+
+def test_of_a_repository_only_one_set_of_weights_and_no_pickle_is_fetched():
+    names = ["README.md", "model_index.json", "v1.ckpt", "v1.safetensors", "safety_checker/model.safetensors",
+             "unet/config.json", "unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.safetensors",
+             "unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.non_ema.safetensors",
+             "vae/config.json", "vae/diffusion_pytorch_model.fp16.safetensors", "tokenizer/vocab.json",
+             "tokenizer/merges.txt", "unet/extra/evil.py"]
+    parts = ("unet", "vae", "tokenizer")
+    rest = ["tokenizer/merges.txt", "tokenizer/vocab.json", "unet/config.json", "vae/config.json",
+            "vae/diffusion_pytorch_model.fp16.safetensors", "model_index.json"]
+    assert sorted(wanted_files(names, parts, half=False)) == sorted(
+        [*rest, "unet/diffusion_pytorch_model.safetensors"])
+    assert sorted(wanted_files(names, parts, half=True)) == sorted(
+        [*rest, "unet/diffusion_pytorch_model.fp16.safetensors"])
+
+
+def test_a_model_is_looked_up_by_name_or_title_and_never_as_a_path(search, models, sd_folder):
+    shutil.copytree(sd_folder, models / "mine")
+    (models / "mine" / "atelier.json").write_text('{"title": "My model"}')
+    cards, _ = search()
+    assert lookup(cards, "mine") is lookup(cards, "MY MODEL") is cards[1]
+    for name in ("../mine", str(models / "mine"), "mine\0", "C:\\mine", "\\\\host\\mine", "%2e%2e/mine", "CON", ""):
+        with pytest.raises(ModelError, match="is not here. The nearest is"):
+            lookup(cards, name)
+    with pytest.raises(ModelError) as caught:
+        lookup(cards, "m" * 5000)
+    assert len(str(caught.value)) < 120
+
+
+def test_the_hash_is_that_of_the_file_and_is_read_once(search, models, tmp_path):
+    import hashlib
+
+    file = write_file(models / "one.safetensors", single_file(768))
+    cache = tmp_path / "data" / "hashes.json"
+    cache.parent.mkdir()
+    cache.write_text("{damaged")
+    card = search()[0][1]
+    assert short_hash(card, cache) == hashlib.sha256(file.read_bytes()).hexdigest()[:10]
+    kept = file.stat()
+    file.write_bytes(b"y" * kept.st_size)  # another content under the same size and time: only a cache can know it
+    os.utime(file, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    assert short_hash(card, cache) == list(json.loads(cache.read_text()).values())[0]
+    os.utime(file, ns=(kept.st_atime_ns, kept.st_mtime_ns + 1))
+    assert short_hash(card, cache) == hashlib.sha256(b"y" * kept.st_size).hexdigest()[:10]
+
+
+def test_the_hash_of_a_folder_is_that_of_its_unet(search, sd_folder, tmp_path):
+    import hashlib
+
+    unet = (sd_folder / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+    assert short_hash(search()[0][0], tmp_path / "hashes.json") == hashlib.sha256(unet).hexdigest()[:10]
+
+
+def test_the_fingerprint_changes_with_the_file(search, models):
+    file = write_file(models / "one.safetensors", single_file(768))
+    first = search()[0][1].fingerprint
+    assert search()[0][1].fingerprint == first
+    os.utime(file, ns=(1, 1))
+    assert search()[0][1].fingerprint != first
+
+
+def test_a_single_file_borrows_clips_tokenizer(search, models, tmp_path, sd_folder):
+    write_file(models / "one.safetensors", single_file(768))
+    embedded, file = search()[0]
+    assert tokenizer_folder(embedded, tmp_path) == sd_folder / "tokenizer"
+    folder = tokenizer_folder(file, tmp_path)
+    assert len(json.loads((folder / "vocab.json").read_text())) == 49408
+    assert tokenizer_folder(file, tmp_path) == folder
+
+
+def test_without_any_model_the_reason_is_said(tmp_path):
+    with pytest.raises(ModelError, match="model_index.json is missing"):
+        find(Settings(data_dir=tmp_path), tmp_path / "absent")
+
+
+def test_finding_models_imports_no_torch():
+    code = ("import sys; from pathlib import Path; from pipelines.models.catalogue import find; from pipelines.settings "
+            "import Settings; find(Settings(data_dir=Path('/nonexistent'))); "
+            "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
