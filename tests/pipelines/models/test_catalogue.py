@@ -314,7 +314,7 @@ def test_without_any_model_the_reason_is_said(tmp_path):
 
 
 def test_finding_models_imports_no_torch():
-    code = ("import sys; from pathlib import Path; from pipelines.models.catalogue import find; from pipelines.settings "
-            "import Settings; find(Settings(data_dir=Path('/nonexistent'))); "
+    code = ("import sys; from pathlib import Path; from pipelines.models.catalogue import find; "
+            "from pipelines.settings import Settings; find(Settings(data_dir=Path('/nonexistent'))); "
             "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
