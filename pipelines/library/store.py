@@ -103,7 +103,7 @@ class Store:
 def _reader() -> str:
     """A name for the code that reads files: what another version of it found is not believed."""
     here = Path(__file__).parents[1]
-    sources = [here / "headers.py", here / "checkpoints.py", here / "adapters" / "keys.py",
+    sources = [here / "models" / "headers.py", here / "models" / "checkpoints.py", here / "adapters" / "keys.py",
                *sorted((here / "families").glob("*.py")), *sorted((here / "library").glob("*.py"))]
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
 
