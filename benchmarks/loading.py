@@ -101,9 +101,9 @@ def _ours(folder: Path, dtype: str) -> dict[str, float]:
     import torch
     import transformers
 
+    from pipelines.checkpoints.card import read_folder
     from pipelines.device import Placement
     from pipelines.models import loading
-    from pipelines.models.checkpoints import read_folder
 
     _import_classes(diffusers, transformers)
     card = read_folder(folder, "random")

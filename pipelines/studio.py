@@ -25,12 +25,12 @@ from .images.store import ImageStore, StoredImage
 from .jobs import Job, JobQueue
 from .lab import pages as lab_pages
 from .lab.shelf import Shelf
-from .library import LibraryEntry
+from .library import LibraryEntry, catalogue
+from .library.catalogue import ModelCard
 from .library.embeddings import named
 from .matrix import Matrix, check
 from .merging import MergeLora
-from .models import catalogue, estimate
-from .models.catalogue import ModelCard
+from .models import estimate
 from .models.collection import Collection
 from .prompts.marks import Mark, marks
 from .prompts.styles import Style, Styles, styled

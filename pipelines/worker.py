@@ -22,10 +22,11 @@ from .images.store import ImageStore
 from .jobs import Job
 from .lab.pages import LabJob
 from .lab.shelf import Shelf as LabShelf
+from .library import catalogue
+from .library.catalogue import ModelCard
 from .matrix import Matrix
 from .merging import MergeLora, merge_into
-from .models import catalogue, estimate
-from .models.catalogue import ModelCard
+from .models import estimate
 from .models.collection import Collection
 from .requests import Request, pipeline_of
 from .results import Made, Results

@@ -14,8 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate", "torchvision")
 VALUES = ("requests", "events", "errors", "settings", "metadata", "jobs")
-PRIMITIVES = ("device", "generation.samplers", "images", "families", "models.headers", "models.checkpoints",
-              "models.catalogue", "prompts")
+PRIMITIVES = ("device", "generation.samplers", "images", "families", "checkpoints", "prompts")
 LIFETIME = ("models.cache", "jobs", "studio")
 
 
@@ -137,7 +136,7 @@ def test_a_tab_never_imports_a_tab_nor_a_family_a_family(imports, package):
 
 def test_nothing_heavy_is_imported_with_the_package(imports):
     early = [one for one in imports if not one.deferred]
-    reached, waiting = set(), {"pipelines", "pipelines.studio", "pipelines.models.catalogue", "pipelines.device"}
+    reached, waiting = set(), {"pipelines", "pipelines.studio", "pipelines.library.catalogue", "pipelines.device"}
     known = {name_of(path) for path in sources()}
     while waiting:
         module = waiting.pop()

@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from ..checkpoints.headers import read_header
 from ..errors import ModelError
 from ..library.entry import LibraryEntry
-from ..models.headers import read_header
 
 SHOWN_NAME = 40
 

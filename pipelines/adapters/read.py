@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checkpoints.card import refuse_pickle
+from ..checkpoints.headers import Header, read_header
 from ..errors import ModelError
 from ..families import Family
-from ..models.checkpoints import refuse_pickle
-from ..models.headers import Header, read_header
 from . import keys, names
 from .parts import Full, Hadamard, Kronecker, LowRank, Part
 

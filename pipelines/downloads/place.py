@@ -7,11 +7,11 @@ import os
 import re
 from pathlib import Path
 
+from ..checkpoints.card import read_folder
 from ..errors import ModelError
 from ..library.places import Place
 from ..library.recognise import recognise
 from ..library.walk import walk
-from ..models.checkpoints import read_folder
 from .sources import Plan
 
 FOLDERS = {"checkpoint": "models/checkpoints", "lora": "loras", "vae": "models/vae", "embedding": "models/embeddings"}

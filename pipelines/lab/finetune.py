@@ -33,11 +33,13 @@ from .schedules import Schedule
 
 CARD = """---
 library_name: diffusers
-tags: [diffusers, unconditional-image-generation, diffusion-models-class]
+pipeline_tag: unconditional-image-generation
+tags: [diffusers, unconditional-image-generation]
 ---
 # {title}
 
 An unconditional diffusion model, fine-tuned for {epochs} epochs on {pictures} pictures of {side} px with Atelier.
+It began as {begun}.
 
     from diffusers import DDPMPipeline
     image = DDPMPipeline.from_pretrained("{title}")().images[0]
@@ -64,7 +66,7 @@ def run(request: FineTune, control: Control | None = None) -> Iterator[Event]:
     if request.push_to and not request.token.strip():
         raise RequestError("Token: pushing to the hub needs an access token with the right to write.", "token")
     asked = request.model.removeprefix(data.HUB)
-    source = Path(asked) if asked == request.model else hub.model_folder(asked)
+    source = Path(asked) if asked == request.model else hub.model_folder(asked, request.token.strip())
     pipe = load(source, device_of(request.device))
     tiny = sets.load(request.data, pipe.unet.config.sample_size)
     yield from map(Notice, tiny.notices)
@@ -80,7 +82,8 @@ def run(request: FineTune, control: Control | None = None) -> Iterator[Event]:
     if board is not None:
         board.finish()
     yield _sampled("after", pipe, request)
-    save(pipe, folder, pictures=len(tiny), epochs=request.epochs)
+    save(pipe, folder, title=request.push_to or folder.name, begun=asked if source != Path(asked) else source.name,
+         pictures=len(tiny), epochs=request.epochs)
     yield from map(Notice, advice(losses, request))
     if request.push_to:
         yield Notice(f"Uploaded to {push(folder, request.push_to, request.token)}.")
@@ -118,12 +121,12 @@ def schedule_of(pipe: Any) -> Schedule:
     return Schedule("the model's own", abar.sqrt(), (1 - abar).sqrt())
 
 
-def save(pipe: Any, folder: Path, *, pictures: int, epochs: int) -> None:
-    """Write the pipeline and its model card whole or not at all."""
+def save(pipe: Any, folder: Path, *, title: str, begun: str, pictures: int, epochs: int) -> None:
+    """Write the pipeline and its model card whole or not at all. begun: the model that it was before."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     pipe.save_pretrained(part)
-    card = CARD.format(title=folder.name, epochs=epochs, pictures=pictures, side=pipe.unet.config.sample_size)
+    card = CARD.format(title=title, begun=begun, epochs=epochs, pictures=pictures, side=pipe.unet.config.sample_size)
     (part / "README.md").write_text(card, "utf-8")
     if folder.exists():
         folder.rmdir()

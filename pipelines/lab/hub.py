@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ import torch
 from ..errors import ModelError, RequestError, StudioError
 from .data import MAX_PICTURES, TinySet, pixels_of, square
 from .requests import HUB_ID
+from .shelf import UNCONDITIONAL
 
-MODEL_FILES = ("*.json", "unet/*.safetensors", "unet/*.json", "scheduler/*.json")
+# Some of the oldest models have their weights beside the index instead of in a folder.
+MODEL_FILES = ("*.json", "unet/*.safetensors", "diffusion_pytorch_model*.safetensors")
 IMAGE_COLUMNS, LABEL_COLUMNS, TEXT_COLUMNS = ("image", "img", "picture"), ("label", "labels"), ("text", "caption")
+SHOWN = 40  # letters of a foreign word
 
 
 def data_set(name: str, side: int, token: str = "") -> TinySet:
@@ -30,8 +34,8 @@ def data_set(name: str, side: int, token: str = "") -> TinySet:
     try:
         loaded = datasets.load_dataset(name, split="train", token=token or None)
     except Exception as error:  # the network's and the hub's errors are of many kinds
-        raise StudioError(f"Data: {name} cannot be fetched from the hub. Is the name right, and the network there?"
-                          ) from error
+        raise StudioError(f"Data: {name} cannot be fetched from the hub. Is the name right, the network there, and a "
+                          "token given if it is private?") from error
     return from_table(loaded, name, side)
 
 
@@ -52,18 +56,22 @@ def from_table(table: Any, name: str, side: int) -> TinySet:
     return TinySet(name, pixels_of(tiles), torch.tensor(numbers), classes, captions=captions)
 
 
-def model_folder(name: str) -> Path:
-    """Download a DDPMPipeline, its safetensors weights only. Raises ModelError when it cannot be had."""
+def model_folder(name: str, token: str = "") -> Path:
+    """Download a DDPMPipeline, its safetensors weights only. Raises ModelError when it cannot be had or is another."""
     _check(name, "Model", "model")
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import hf_hub_download, snapshot_download
 
+    asked = {"repo_id": name, "token": token or None}
     try:
-        return Path(snapshot_download(name, allow_patterns=list(MODEL_FILES)))
+        kind = json.loads(Path(hf_hub_download(filename="model_index.json", **asked)).read_text("utf-8"))["_class_name"]
+        if kind in UNCONDITIONAL:  # else nothing large is fetched in vain
+            return Path(snapshot_download(allow_patterns=list(MODEL_FILES), **asked))
     except Exception as error:  # the network's and the hub's errors are of many kinds
-        raise ModelError(f"Model: {name} cannot be fetched from the hub. Is the name right, and the network there?"
-                         ) from error
+        raise ModelError(f"Model: {name} cannot be fetched from the hub. Is the name right, the network there, and a "
+                         "token given if it is private?") from error
+    raise ModelError(f"Model: {name} is a {str(kind)[:SHOWN]}. Here a DDPMPipeline is needed.")
 
 
 def _check(name: str, title: str, field: str) -> None:
     if not re.fullmatch(HUB_ID, name):
-        raise RequestError(f"{title}: {name[:40]!r} is no name on the hub. It is owner/name.", field)
+        raise RequestError(f"{title}: {name[:SHOWN]!r} is no name on the hub. It is owner/name.", field)

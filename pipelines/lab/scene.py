@@ -13,7 +13,7 @@ from ..errors import Cancelled, RequestError
 from ..families import Family
 from ..generation import samplers
 from ..images.convert import flatten
-from ..models.catalogue import EMBEDDED_NAME
+from ..library.catalogue import EMBEDDED_NAME
 from .latent import LatentState, TextDenoiser, start, walk
 from .latentset import Frozen
 from .shelf import Shelf

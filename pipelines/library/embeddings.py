@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..checkpoints.card import refuse_pickle
+from ..checkpoints.headers import read_header
 from ..errors import ModelError
-from ..models.checkpoints import refuse_pickle
-from ..models.headers import read_header
 from .entry import LibraryEntry
 from .recognise import embedding_sides
 

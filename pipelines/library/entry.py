@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.card import ModelCard
 from ..families import FAMILIES
-from ..models.checkpoints import ModelCard
 from .recognise import card_of
 from .scan import Found
 

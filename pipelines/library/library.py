@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import Condition, Thread
 from time import monotonic
 
+from ..checkpoints.card import weight_files
 from ..errors import ModelError
-from ..models.checkpoints import weight_files
 from .entry import AUTO_V2, AUTO_V3, LibraryEntry, entry_of, file_stamp, search
 from .places import Place
 from .scan import Found, scan

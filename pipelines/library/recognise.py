@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters import keys
+from ..checkpoints.card import PICKLES, VAE_PREFIX, ModelCard, read_file, read_folder, read_json, refuse_pickle
+from ..checkpoints.headers import Header, raw_header, read_header, small_tensor
 from ..errors import ModelError
 from ..families.family import UNET_PREFIX
-from ..models.checkpoints import PICKLES, VAE_PREFIX, ModelCard, read_file, read_folder, read_json, refuse_pickle
-from ..models.headers import Header, raw_header, read_header, small_tensor
 from . import sidecars
 from .sidecars import Said
 from .walk import Item

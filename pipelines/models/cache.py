@@ -13,8 +13,8 @@ from typing import Any
 
 from ..device import Placement
 from ..families import FAMILIES, Family
+from ..library.catalogue import ModelCard
 from . import twins
-from .catalogue import ModelCard
 from .offload import offloaded
 
 log = logging.getLogger(__name__)

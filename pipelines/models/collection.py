@@ -9,12 +9,11 @@ from ..adapters import find
 from ..downloads import Downloads
 from ..downloads.network import HOSTS
 from ..errors import ModelError, RequestError, StudioError
-from ..library import Library, LibraryEntry, places
+from ..library import Library, LibraryEntry, catalogue, places
+from ..library.catalogue import ModelCard
 from ..library.convert import convert
 from ..library.places import Place
 from ..settings import Settings
-from . import catalogue
-from .catalogue import ModelCard
 
 log = logging.getLogger(__name__)
 

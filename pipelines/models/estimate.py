@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .. import device
+from ..checkpoints.card import ModelCard
 from ..device import Placement
 from ..errors import ModelError
 from ..families import FAMILIES
 from ..requests import Request, Upscale
 from ..settings import Settings
-from .checkpoints import ModelCard
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "8-bit": 1, "4-bit": 0.5}
 RUNTIME_BYTES = 0.6e9  # what a CUDA context and its libraries take; a CPU process has had them since it began

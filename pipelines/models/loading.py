@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.card import ModelCard, networks_of, parts_here, parts_of, read_json, weight_files
+from ..checkpoints.headers import Header, read_header
+from ..checkpoints.hub import hub_folder
 from ..device import Placement
 from ..errors import ModelError, StudioError
 from ..families import FAMILIES, Family
 from ..families.clip import CONFIGS, write_vocabulary
 from ..library.entry import LibraryEntry
 from ..library.recognise import vae_layout
-from .checkpoints import ModelCard, networks_of, parts_here, parts_of, read_json, weight_files
-from .headers import Header, read_header
-from .hub import hub_folder
 from .offload import by_layers, in_eight_bits
 
 

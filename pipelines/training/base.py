@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from .. import device, settings
+from ..checkpoints.card import ModelCard
 from ..device import Placement
 from ..errors import RequestError
 from ..families import FAMILIES, Family
-from ..models import catalogue, loading
-from ..models.checkpoints import ModelCard
+from ..library import catalogue
+from ..models import loading
 from .request import TrainLora
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import device, settings
+from ..checkpoints.card import ModelCard
 from ..errors import RequestError, StudioError
 from ..generation import memory
-from ..models import catalogue
-from ..models.checkpoints import ModelCard
+from ..library import catalogue
 from ..prompts.tokens import count
 from ..requests import make
 from . import archive, presets, team

@@ -11,10 +11,10 @@ from safetensors import safe_open
 from pipelines.adapters.apply import applied
 from pipelines.adapters.merge import merge
 from pipelines.adapters.read import Adapter
+from pipelines.checkpoints.card import read_folder
 from pipelines.device import Placement
 from pipelines.errors import ModelError
 from pipelines.models import loading
-from pipelines.models.checkpoints import read_folder
 from tests.pipelines.adapters.conftest import CLASSES
 from tests.pipelines.adapters.made import Kinds, parts_for, picture, pipe_of, state
 

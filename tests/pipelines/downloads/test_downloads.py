@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.checkpoints.card import read_folder
 from pipelines.downloads import Checking, Downloaded, DownloadFailed, Downloading, Paused, Stopped
 from pipelines.downloads import fetch as fetching
 from pipelines.downloads.downloads import STAGING
@@ -17,7 +18,6 @@ from pipelines.downloads.network import Broken
 from pipelines.downloads.place import plain_name, plain_path
 from pipelines.downloads.sources import RemoteFile
 from pipelines.errors import ModelError, RequestError
-from pipelines.models.checkpoints import read_folder
 from tests.pipelines.library.files import checkpoint, embedding, lora, vae, write
 
 

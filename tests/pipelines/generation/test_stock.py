@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.checkpoints.card import read_folder
 from pipelines.control import Control
 from pipelines.device import Placement
 from pipelines.errors import Cancelled, ModelError
 from pipelines.events import ImageReady, Notice, StepDone
 from pipelines.families import FAMILIES, Facts
 from pipelines.models.cache import build
-from pipelines.models.checkpoints import read_folder
 from pipelines.models.loading import load
 from pipelines.requests import TASKS, make
 from tests.tiny_families import BUILDERS, SIDE, write_tiny

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from pipelines.errors import ModelError
+from pipelines.library.catalogue import find
 from pipelines.library.library import FILE_NAME, hashes_of
-from pipelines.models.catalogue import find
 from tests.pipelines.library.files import checkpoint, embedding, lora, vae
 
 

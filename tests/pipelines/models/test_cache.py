@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
+from pipelines.checkpoints.card import read_folder
 from pipelines.device import Placement
 from pipelines.models.cache import Budget, PipelineCache
-from pipelines.models.checkpoints import read_folder
 from pipelines.models.loading import bytes_of, load
 
 CPU = Placement("cpu", "float32", "float32")

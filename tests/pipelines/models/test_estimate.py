@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from benchmarks import activations
+from pipelines.checkpoints.card import ModelCard, read_folder
 from pipelines.device import Placement
 from pipelines.errors import ModelError
 from pipelines.events import ImageReady
 from pipelines.families import FAMILIES
 from pipelines.models import estimate
 from pipelines.models.cache import build
-from pipelines.models.checkpoints import ModelCard, read_folder
 from pipelines.models.estimate import Need, need, offload_for, placement_for, sentence
 from pipelines.models.loading import bytes_of, load
 from pipelines.models.offload import by_layers, offloaded

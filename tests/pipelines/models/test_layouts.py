@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.checkpoints.card import networks_of, read_file, read_folder
 from pipelines.device import Placement
 from pipelines.events import ImageReady
 from pipelines.families import FAMILIES
 from pipelines.models.cache import build
-from pipelines.models.checkpoints import networks_of, read_file, read_folder
 from pipelines.models.loading import _settled, components_of_file, load
 from pipelines.requests import TASKS, make
 from tests.original_layout import original

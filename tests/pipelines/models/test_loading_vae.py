@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.checkpoints.card import read_folder
 from pipelines.device import Placement
 from pipelines.errors import ModelError
 from pipelines.library import Library
 from pipelines.library.places import Place
-from pipelines.models.checkpoints import read_folder
 from pipelines.models.loading import load, load_vae
 from tests import original_layout
 

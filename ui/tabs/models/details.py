@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.checkpoints.card import PICKLES
 from pipelines.errors import RequestError
-from pipelines.models.checkpoints import PICKLES
 
 from ...controls import with_entry
 from ...language import said

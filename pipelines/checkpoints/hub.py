@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ModelError
 from ..families import FAMILIES
-from .checkpoints import ModelCard, parts_of, read_configs, read_folder
+from .card import ModelCard, parts_of, read_configs, read_folder
 
 HUB_ID = r"[\w.-]{1,96}/[\w.-]{1,96}"
 CONFIGS = ("model_index.json", "unet/config.json", "transformer/config.json", "vae/config.json")

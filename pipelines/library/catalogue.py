@@ -14,17 +14,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.card import ModelCard, read_file, read_folder, refuse_pickle, weight_files
+from ..checkpoints.hub import HUB_ID, hub_card
 from ..errors import ModelError
 from ..families import FAMILIES
 from ..families.clip import write_vocabulary
-from ..library.entry import LibraryEntry, entry_of
-from ..library.library import FILE_NAME as LIBRARY
-from ..library.places import places
-from ..library.scan import plain, scan
-from ..library.store import Store
 from ..settings import Settings
-from .checkpoints import ModelCard, read_file, read_folder, refuse_pickle, weight_files
-from .hub import HUB_ID, hub_card
+from .entry import LibraryEntry, entry_of
+from .library import FILE_NAME as LIBRARY
+from .places import places
+from .scan import plain, scan
+from .store import Store
 
 __all__ = ["ModelCard", "find", "lookup", "short_hash", "tokenizer_folder"]
 
