@@ -228,6 +228,28 @@ def test_two_visitors_at_once_get_their_own_pictures(visit):
         expect(page.locator("#txt2img-strip .caption-label")).to_have_count(1)
 
 
+# Types into a control as soon as it can be seen, and answers what stands in it half a second later.
+TYPE_AT_ONCE = """([selector, value]) => { window.typed = new Promise((resolve) => {
+    const look = () => {
+        const field = document.querySelector(selector);
+        if (!field || getComputedStyle(field).visibility !== "visible") return requestAnimationFrame(look);
+        field.value = value;
+        field.dispatchEvent(new Event("input", { bubbles: true }));
+        setTimeout(() => resolve(field.value), 500);
+    };
+    new MutationObserver((_, watch) => document.querySelector(selector) && (watch.disconnect(), look()))
+        .observe(document.body, { childList: true, subtree: true });
+}) }"""
+
+
+def test_what_is_typed_into_a_part_that_just_opened_stays(page):
+    for control, opener in {"txt2img-clip_skip": page.locator("#txt2img-more > button"),
+                            "img2img-steps": page.get_by_role("tab", name="Image to image")}.items():
+        page.evaluate(TYPE_AT_ONCE, [f"#{control} input[type=number]", "2"])
+        opener.click()
+        assert page.evaluate("window.typed") == "2", control
+
+
 def test_tokens_are_counted_and_what_does_not_fit_is_struck_through(page):
     box(page, "txt2img-prompt").fill("a red cat")
     expect(box(page, "txt2img-prompt-tokens")).to_have_value(re.compile(r"^\d+/\d+$"))
