@@ -41,7 +41,7 @@ class Config:
     batch: int = 64
     lr: float = 1e-3
     ema: float = 0.999
-    text_pace: float = 0.1           # learning rate of the text encoder beside the UNet, in the UNet's; 0 freezes it
+    text_pace: float = 0.0           # learning rate of the text encoder beside the UNet, in the UNet's; 0 freezes it
     empty_captions: float = 0.10     # so that classifier-free guidance has an unconditional model
     seed: int = 0
 
