@@ -176,6 +176,12 @@ def test_every_stage_runs_and_the_folder_it_writes_draws(tmp_path, drawings):
     picture = torch.rand(1, 3, 64, 64) * 2 - 1
     assert torch.allclose(scorer.image_features(picture), near.embed_image(picture), atol=5e-3)
 
+    # the text encoder goes on learning with the denoiser only where it is given a pace
+    texts = [unet.train(dataclasses.replace(TINY, text_pace=pace), tmp_path, drawings, CONCEPTS, steps=steps,
+                        workers=2, **quiet).text.state_dict() for steps, pace in ((3, 0.0), (5, 0.1))]
+    still, learning = (any(not near.text.state_dict()[k].equal(one[k]) for k in one) for one in texts)
+    assert (still, learning) == (False, True)
+
     # the encoder stays as it was frozen while the decoder goes on
     before = vae.load(TINY, tmp_path).state_dict()
     vae.train(TINY, tmp_path, drawings, CONCEPTS, batch_size=2, steps=4, **quiet)
