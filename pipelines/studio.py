@@ -1,8 +1,4 @@
-"""What the page and the endpoints talk to: submit a request, get a job.
-
-The seed -1, the default model and every other "as the model likes" become concrete in `resolve` and nowhere else,
-so that infotext, index and answers agree.
-"""
+"""What the page and the endpoints talk to: submit a request, get a job."""
 
 from __future__ import annotations
 
@@ -18,10 +14,8 @@ from .downloads import Download
 from .errors import RequestError, StudioError
 from .events import Record
 from .families import FAMILIES
-from .generation import samplers
 from .generation.upscalers import Upscalers
-from .images import geometry
-from .images.store import ImageStore, StoredImage
+from .images.store import ImageStore
 from .jobs import Job, JobQueue
 from .lab import pages as lab_pages
 from .lab.shelf import Shelf
@@ -33,22 +27,10 @@ from .merging import MergeLora
 from .models import estimate
 from .models.collection import Collection
 from .prompts.marks import Mark, marks
-from .prompts.styles import Style, Styles, styled
+from .prompts.styles import Style, Styles
 from .prompts.tokens import Tokens, count
-from .prompts.wildcards import Wildcards
-from .requests import (
-    MAX_PIXELS,
-    MAX_SIDE,
-    MAX_UPSCALED_SIDE,
-    Img2Img,
-    Inpaint,
-    Request,
-    Txt2Img,
-    Upscale,
-    changed,
-    make,
-    task_of,
-)
+from .requests import Request, Upscale, changed, make, task_of
+from .resolver import Resolver
 from .results import Results
 from .runs import Runs, TrainRun
 from .series import Series, vary
@@ -57,7 +39,6 @@ from .training.request import TrainLora
 from .worker import LoadModel, Resident, Worker
 
 TRAIN = "train"
-MAX_IMAGES = 256  # of one job
 
 
 @dataclass(frozen=True)
@@ -83,6 +64,8 @@ class Studio:
         self.datasets = Datasets(settings.data_dir / "datasets", settings.dataset_dir)
         self.runs = Runs(settings.data_dir / "runs", settings.data_dir / "loras")
         self.lab_shelf = Shelf(settings, self.datasets, self.collection)
+        self.resolver = Resolver(self.collection, self.images, self.styles, self.upscalers,
+                                 settings.data_dir / "wildcards")
         self._worker = Worker(settings, self.images, self.results, self.runs, self.collection,
                               self.upscalers, self.lab_shelf)
         self._queue = JobQueue(self._worker)
@@ -129,9 +112,7 @@ class Studio:
 
     def defaults(self, model: str | None = None) -> dict[str, Any]:
         """What a model likes: sampler, schedule, steps, guidance_scale, width, height."""
-        card = self.card(model)
-        return {"sampler": card.sampler, "schedule": card.schedule, "steps": card.steps,
-                "guidance_scale": card.guidance_scale, "width": card.native_size, "height": card.native_size}
+        return self.resolver.defaults(model)
 
     def tokens(self, text: str, model: str | None = None) -> Tokens:
         """Count a prompt's tokens as the model's own tokenizer does; no limit is known where the library counts."""
@@ -144,12 +125,8 @@ class Studio:
     def marks(self, text: str) -> tuple[Mark, ...]:
         """What a prompt gets wrong: brackets without a partner, names that nothing here answers to."""
         loras = self.collection.library.entries(kind="lora")
-        return marks(text, is_lora=lambda name: find.named(loras, name) is not None, is_wildcard=self.wildcards.has)
-
-    @property
-    def wildcards(self) -> Wildcards:
-        """The wildcard files, as they lie on the disk at this moment."""
-        return Wildcards(self.settings.data_dir / "wildcards")
+        return marks(text, is_lora=lambda name: find.named(loras, name) is not None,
+                     is_wildcard=self.resolver.wildcards.has)
 
     def save_styles(self, *styles: Style) -> None:
         """Add or replace styles. Raises StudioError for a bad name, and where others can reach the page."""
@@ -171,6 +148,14 @@ class Studio:
         self.load_model(self.default_card().name)
 
     # Jobs
+
+    def resolve(self, request: Request) -> Request:
+        """Make every "as the model likes" concrete, and refuse what cannot run."""
+        return self.resolver.resolve(request)
+
+    def scale_of(self, request: Upscale) -> float:
+        """The scale of an upscaled picture; it keeps its shape, and fits into the width and height asked for."""
+        return self.resolver.scale_of(request)
 
     def submit(self, request: Request, page: str | None = None, owner: str = "") -> Job:
         """Check a request, make it concrete, and put it into the queue.
@@ -298,92 +283,3 @@ class Studio:
 
     def status(self) -> Status:
         return Status(len(self._queue), self._worker.loaded, self._worker.device_line)
-
-    def resolve(self, request: Request) -> Request:
-        """Make every "as the model likes" concrete, and refuse what cannot run."""
-        card = self.card(request.model)
-        wanted = {name: value for name, value in self.defaults(card.name).items() if getattr(request, name) is None}
-        if isinstance(request, Img2Img):
-            fitting = self.fitting_size(request)
-            keep = request.resize_mode == "keep"
-            wanted |= {name: side for name, side in fitting.items() if keep or getattr(request, name) is None}
-        if isinstance(request, Upscale):
-            wanted |= {"scale": self.scale_of(request), "width": None, "height": None,
-                       "tile": request.tile or card.native_size}
-        for name in ("seed", "variation_seed"):
-            if getattr(request, name) == -1 and (name == "seed" or request.variation_strength):
-                wanted[name] = secrets.randbelow(2**32)
-        if request.vae:
-            wanted["vae"] = self.collection.vae(request.vae).name
-        request = self._spelled_out(changed(request, model=card.name, **wanted))
-        samplers.check(request.sampler, request.schedule)
-        abilities.check(request, card)
-        if isinstance(request, Upscale):
-            self.upscalers.check(request.upscaler, "upscaler", "Upscaler")
-        if isinstance(request, Txt2Img):
-            if request.hires_scale > 1:
-                self.upscalers.check(request.hires_upscaler, "hires_upscaler", "Hires upscaler")
-            samplers.check(request.hires_sampler or request.sampler, request.hires_schedule or request.schedule)
-            if max(request.final_size) > MAX_SIDE:
-                raise RequestError(f"Hires scale: {request.hires_scale:g} is not possible at {request.width}x"
-                                   f"{request.height} px. The larger side may have {MAX_SIDE} px at most.",
-                                   "hires_scale")
-        if not isinstance(request, Upscale) and request.width * request.height * request.batch_size > MAX_PIXELS:
-            most = MAX_PIXELS // (request.width * request.height)
-            raise RequestError(f"Batch size: {request.batch_size} is not possible at {request.width}x"
-                               f"{request.height} px. At most {most}.", "batch_size")
-        if request.image_count > MAX_IMAGES:
-            raise RequestError(f"Batch count: {request.image_count} pictures are too many for one job. "
-                               f"At most {MAX_IMAGES}.", "batch_count")
-        return request
-
-    def _spelled_out(self, request: Request) -> Request:
-        """Put styles on, and replace wildcards by what the seed draws: one prompt a batch, so that infotext says it."""
-        request = styled(request, self.styles)
-        if request.dynamic == "off":
-            return request
-        wildcards = self.wildcards
-        if request.dynamic == "random":
-            prompts = [wildcards.expand(prompt, request.seed + number)
-                       for number, prompt in enumerate(request.prompts * request.batch_count)]
-        else:
-            prompts = [one for prompt in request.prompts
-                       for one in wildcards.combinations(prompt, MAX_IMAGES) * request.batch_count]
-        lines = [" ".join(prompt.split()) for prompt in prompts]
-        return changed(request, dynamic="off", prompt="\n".join(lines) if len(lines) > 1 else prompts[0],
-                       prompt_lines=len(lines) > 1, batch_count=1)
-
-    def scale_of(self, request: Upscale) -> float:
-        """The scale of an upscaled picture; it keeps its shape, and fits into the width and height asked for."""
-        stored = self._source(request)
-        asked = [side / own for side, own in ((request.width, stored.width), (request.height, stored.height)) if side]
-        scale = round(min(asked, default=request.scale), 6)
-        area = (MAX_PIXELS / (stored.width * stored.height)) ** 0.5
-        most = int(min(8, MAX_UPSCALED_SIDE / max(stored.width, stored.height), area) * 100) / 100
-        if not 1 <= scale <= max(1, most):
-            raise RequestError(f"Scale: {scale:.3g} is not possible for a picture of {stored.width}x{stored.height} "
-                               f"px. It must be from 1 to {most:g}.", "scale")
-        return scale
-
-    def _source(self, request: Any) -> StoredImage:
-        if not request.image:
-            raise RequestError("Picture: none was given. Drop, paste or upload one first.", "image")
-        return self.images.get(request.image)
-
-    def fitting_size(self, request: Img2Img) -> dict[str, int]:
-        """The picture's own shape at about the model's native area; its own size when the resize mode keeps it.
-
-        Returns width and height, multiples of the family's grain. Raises RequestError without a picture.
-        """
-        stored = self._source(request)
-        width, height = stored.width, stored.height
-        if isinstance(request, Inpaint):
-            width += request.outpaint_left + request.outpaint_right
-            height += request.outpaint_top + request.outpaint_bottom
-        card = self.card(request.model)
-        grain = FAMILIES[card.family].grain
-        if request.resize_mode == "keep":
-            width, height = geometry.working_size("keep", (width, height), 0, 0, grain)
-        else:
-            width, height = geometry.fitting_size(card.native_size, width, height, grain)
-        return {"width": width, "height": height}
