@@ -76,7 +76,11 @@ def finetune(parsed: argparse.Namespace, control: Control) -> None:
     request = _request(FineTune, parsed)
     from . import finetune as tuning
 
+    epoch = -1
     for event in tuning.run(request, control):
+        if isinstance(event, Update) and event.epoch > epoch:
+            epoch = event.epoch
+            print(f"epoch {epoch + 1}: loss {event.loss:.4f}, {event.seconds_left:.0f} s left", flush=True)
         _print(event)
 
 
@@ -130,8 +134,6 @@ def _print(event: Any) -> None:
         print(f"{'Stopped and saved' if event.stopped else 'Done'} after {event.epoch} epochs, {event.step} updates.")
     elif isinstance(event, Notice):
         print(event.text)
-    elif not isinstance(event, Update):
-        print(event)
 
 
 if __name__ == "__main__":

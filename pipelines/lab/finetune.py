@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -21,9 +22,7 @@ from torch import Tensor, nn
 from ..control import Control
 from ..errors import ModelError, RequestError, StudioError
 from ..events import Notice
-from ..images.grid import grid
-from . import data, hub, sets
-from .draw import device_of
+from . import data, draw, hub, sets
 from .events import Trained, Update
 from .latent import PREDICTIONS
 from .learner import DIVERGED, MAX_GRADIENT, loss_of
@@ -31,6 +30,8 @@ from .requests import FineTune
 from .sampling import ddim, denoiser_of, last
 from .schedules import Schedule
 
+LOGIN_S = 10
+SHOWN_PX, COLUMNS = 96, 4  # about the side of a picture on a sheet
 CARD = """---
 library_name: diffusers
 pipeline_tag: unconditional-image-generation
@@ -38,8 +39,12 @@ tags: [diffusers, unconditional-image-generation]
 ---
 # {title}
 
-An unconditional diffusion model, fine-tuned for {epochs} epochs on {pictures} pictures of {side} px with Atelier.
-It began as {begun}.
+An unconditional diffusion model: {begun}, fine-tuned with Atelier.
+Learned from {pictures} pictures of {side} px in {updates} updates (batch size {batch}, learning rate {rate:g}).
+
+| before | after, from the same noise |
+|---|---|
+| ![before](before.png) | ![after](after.png) |
 
     from diffusers import DDPMPipeline
     image = DDPMPipeline.from_pretrained("{title}")().images[0]
@@ -48,7 +53,7 @@ It began as {begun}.
 
 @dataclass(frozen=True)
 class Sampled:
-    """What the model draws from the same noise. when: "before" or "after"."""
+    """What the model draws from the same noise. when: "before" or "after". sheet: all of it, enlarged."""
 
     when: str
     images: tuple[Image.Image, ...]
@@ -66,24 +71,28 @@ def run(request: FineTune, control: Control | None = None) -> Iterator[Event]:
     if request.push_to and not request.token.strip():
         raise RequestError("Token: pushing to the hub needs an access token with the right to write.", "token")
     asked = request.model.removeprefix(data.HUB)
-    source = Path(asked) if asked == request.model else hub.model_folder(asked, request.token.strip())
-    pipe = load(source, device_of(request.device))
+    from_hub = asked != request.model
+    source = hub.model_folder(asked, request.token.strip()) if from_hub else Path(asked)
+    pipe = load(source, draw.device_of(request.device))
     tiny = sets.load(request.data, pipe.unet.config.sample_size)
     yield from map(Notice, tiny.notices)
-    board = _weights_and_biases(request) if request.wandb else None
+    board = _weights_and_biases(request, folder.parent) if request.wandb else nullcontext()
     pixels = _with_channels(tiny.pixels, pipe.unet.config.in_channels)
-    yield _sampled("before", pipe, request)
+    before = _sampled("before", pipe, request)
+    yield before
     losses: list[float] = []
-    for update in _train(pipe, pixels, request, control):
-        losses.append(update.loss)
-        if board is not None:
-            board.log({"loss": update.loss}, step=update.step)
-        yield update
-    if board is not None:
-        board.finish()
-    yield _sampled("after", pipe, request)
-    save(pipe, folder, title=request.push_to or folder.name, begun=asked if source != Path(asked) else source.name,
-         pictures=len(tiny), epochs=request.epochs)
+    with board as log:
+        for update in _train(pipe, pixels, request, control):
+            losses.append(update.loss)
+            if log is not None:
+                log.log({"loss": update.loss}, step=update.step)
+            yield update
+    after = _sampled("after", pipe, request)
+    yield after
+    card = CARD.format(title=request.push_to or folder.name, begun=asked if from_hub else source.name,
+                       updates=len(losses), pictures=len(tiny), side=pipe.unet.config.sample_size,
+                       batch=request.batch_size * request.accumulation, rate=request.learning_rate)
+    save(pipe, folder, card, (before, after))
     yield from map(Notice, advice(losses, request))
     if request.push_to:
         yield Notice(f"Uploaded to {push(folder, request.push_to, request.token)}.")
@@ -121,13 +130,14 @@ def schedule_of(pipe: Any) -> Schedule:
     return Schedule("the model's own", abar.sqrt(), (1 - abar).sqrt())
 
 
-def save(pipe: Any, folder: Path, *, title: str, begun: str, pictures: int, epochs: int) -> None:
-    """Write the pipeline and its model card whole or not at all. begun: the model that it was before."""
+def save(pipe: Any, folder: Path, card: str, drawn: Sequence[Sampled] = ()) -> None:
+    """Write the pipeline, its model card and what it drew, whole or not at all."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     pipe.save_pretrained(part)
-    card = CARD.format(title=title, begun=begun, epochs=epochs, pictures=pictures, side=pipe.unet.config.sample_size)
     (part / "README.md").write_text(card, "utf-8")
+    for one in drawn:
+        one.sheet.save(part / f"{one.when}.png")
     if folder.exists():
         folder.rmdir()
     part.rename(folder)
@@ -146,13 +156,20 @@ def push(folder: Path, repository: str, token: str) -> str:
                           "write there, and is the network up?") from error
 
 
-def _weights_and_biases(request: FineTune) -> Any:
-    """A run of W&B. Raises RequestError where its package is not installed."""
+def _weights_and_biases(request: FineTune, folder: Path) -> Any:
+    """A run of W&B, as a context. Raises RequestError where its package is not installed or knows no account."""
     try:
         import wandb
     except ImportError:
         raise RequestError("Weights & Biases: its package is not installed: pip install wandb", "wandb") from None
-    return wandb.init(project="atelier-lab", config=request.model_dump(exclude={"token", "output"}))
+    folder.mkdir(parents=True, exist_ok=True)
+    config = request.model_dump(exclude={"token", "output"})
+    patience = wandb.Settings(login_timeout=LOGIN_S)  # it may ask for a key on the terminal, and wait
+    try:
+        return wandb.init(project="atelier-lab", dir=folder, config=config, settings=patience)
+    except wandb.Error as error:
+        raise RequestError("Weights & Biases: no run could be begun there. Log in once with: wandb login",
+                           "wandb") from error
 
 
 def advice(losses: Sequence[float], request: FineTune) -> tuple[str, ...]:
@@ -213,7 +230,10 @@ def _plain(unet: nn.Module) -> Any:
 def _sampled(when: str, pipe: Any, request: FineTune) -> Sampled:
     pixels = sample(pipe, [request.seed + i for i in range(request.samples)], request.steps)
     images = tuple(data.to_image(one) for one in pixels)
-    return Sampled(when, images, grid(images))
+    enlarge = max(1, SHOWN_PX // images[0].width)
+    large = [image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.NEAREST)
+             for image in images]
+    return Sampled(when, images, draw.sheet(large, COLUMNS))
 
 
 def _with_channels(pixels: Tensor, channels: int) -> Tensor:

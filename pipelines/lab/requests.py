@@ -154,8 +154,9 @@ class Tuning(LabRequest):
     steps: int = param(40, "Sampling steps", ge=1, le=1000, step=1, help="DDIM strides of these samples.")
     push_to: str = param("", "Push to the hub as", max_length=200, pattern=rf"^({HUB_ID})?$",
                          help="owner/name of a repository on the Hugging Face hub that the result is uploaded to, with "
-                              "its model card. Empty: nothing leaves this machine.")
-    token: str = param("", "Token", max_length=200, repr=False, help="Access token with the right to write there.")
+                              "its model card. A new one is private. Empty: nothing leaves this machine.")
+    token: str = param("", "Token", max_length=200, repr=False, help="Access token of the hub: with the right to "
+                       "write, to upload; with the right to read, for a hub model that is not public.")
     wandb: bool = param(False, "Weights & Biases", help="Log the loss there, when its package is installed.")
 
 

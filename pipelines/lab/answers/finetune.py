@@ -8,7 +8,7 @@ from time import monotonic
 from ...errors import Cancelled
 from ...events import Event, Notice, StepDone, Tabled
 from ...requests import make
-from .. import draw, finetune
+from .. import finetune
 from ..data import HUB
 from ..events import Trained, Update
 from ..finetune import Sampled
@@ -18,7 +18,6 @@ from ..scene import Made, Scene
 
 POINTS = 200
 EVERY_S = 2.0
-SHOWN_PX, COLUMNS = 96, 4
 
 
 def answer(request: LabFineTune, scene: Scene) -> Iterator[Event | Made]:
@@ -32,7 +31,7 @@ def answer(request: LabFineTune, scene: Scene) -> Iterator[Event | Made]:
     for event in finetune.run(asked, scene.control):
         match event:
             case Sampled():
-                yield Made(event.when.capitalize(), _sheet(event))
+                yield Made(event.when.capitalize(), event.sheet)
             case Update():
                 losses.append((event.step, round(event.loss, 5), "loss"))
                 speed = len(losses) / max(monotonic() - begin, 1e-6)
@@ -48,12 +47,6 @@ def answer(request: LabFineTune, scene: Scene) -> Iterator[Event | Made]:
                 yield Notice(f"Saved as {target.name}, a diffusers pipeline that can be fine-tuned further here.")
                 if event.stopped:
                     raise Cancelled("Stopped.")
-
-
-def _sheet(event: Sampled) -> object:
-    enlarge = max(1, SHOWN_PX // event.images[0].width)
-    return draw.sheet([image.resize((image.width * enlarge, image.height * enlarge), 0) for image in event.images],
-                      COLUMNS)
 
 
 def _curve(losses: list[tuple[int, float, str]]) -> Tabled:

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 TOKEN = "hf_stand_in"
-ASKED = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+?)(?:/(revision|tree|paths-info|preupload|commit)/([^/?]+)/?"
+ASKED = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+?)(?:/(revision|tree|preupload|commit)/([^/?]+)/?"
                    r"([^?]*))?(?:\?.*)?")
 FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/([^?]+)(?:\?.*)?")
 
@@ -56,7 +56,8 @@ class Handler(BaseHTTPRequestHandler):
             kind, name, what, _, inside = match.groups()
             files = self._allowed(f"{kind}/{name}")
             if files is not None:
-                self._json(_tree(files, unquote(inside)) if what == "tree" else _about(name, files))
+                deep = "recursive=true" in self.path.lower()
+                self._json(_tree(files, unquote(inside), deep) if what == "tree" else _about(name, files))
         else:
             self._missing("RepoNotFound", 404)
 
@@ -66,14 +67,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/api/validate-yaml":
             self._json({"errors": [], "warnings": []})
             return
-        if self.headers.get("Authorization") != f"Bearer {TOKEN}" and "paths-info" not in self.path:
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._missing("", 401)
             return
         if self.path == "/api/repos/create":
             asked = json.loads(body)
             name = asked["name"] if "organization" not in asked else f"{asked['organization']}/{asked['name']}"
             self.server.repositories.setdefault(f"models/{name}", {})
-            self.server.private |= {f"models/{name}"} if asked.get("private") else set()
+            self.server.private |= {f"models/{name}"} if asked.get("visibility") == "private" else set()
             self._json({"url": f"{self.server.origin}/{name}", "name": name, "id": name})
             return
         kind, name, what, _, _ = ASKED.fullmatch(self.path).groups()
@@ -81,9 +82,6 @@ class Handler(BaseHTTPRequestHandler):
         if what == "preupload":
             self._json({"files": [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False}
                                   for one in json.loads(body)["files"]]})
-        elif what == "paths-info":
-            wanted = set(json.loads(body)["paths"]) if body.startswith(b"{") else set()
-            self._json([one for one in _tree(files, "") if one["path"] in wanted])
         else:
             lines = map(json.loads, body.splitlines())
             files |= {line["value"]["path"]: base64.b64decode(line["value"]["content"]) for line in lines
@@ -139,9 +137,14 @@ def _about(name: str, files: dict[str, bytes]) -> dict[str, object]:
             "lastModified": "2026-01-01T00:00:00.000Z", "createdAt": "2026-01-01T00:00:00.000Z"}
 
 
-def _tree(files: dict[str, bytes], inside: str) -> list[dict[str, object]]:
-    return [{"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-            for path, data in files.items() if path.startswith(inside)]
+def _tree(files: dict[str, bytes], inside: str, deep: bool) -> list[dict[str, object]]:
+    """Files and folders in a folder; deep: in those inside it too."""
+    start = f"{inside}/" if inside else ""
+    below = [path.removeprefix(start) for path in files if path.startswith(start)]
+    folders = {start + path.partition("/")[0] for path in below if "/" in path}
+    return [{"type": "file", "path": start + path, "size": len(files[start + path]),
+             "oid": hashlib.sha1(files[start + path]).hexdigest()} for path in below if deep or "/" not in path] + [
+        {"type": "directory", "path": folder, "size": 0, "oid": "0" * 40} for folder in sorted(folders)]
 
 
 @contextmanager
