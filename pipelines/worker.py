@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -212,11 +213,13 @@ class Worker:
                                            is_grid=True))
 
     def _infotext(self, request: Request, extra: dict[str, Any] | None = None) -> str:
-        short = catalogue.short_hash(self._card(request.model), self._settings.data_dir / "hashes.json")
+        card = self._card(request.model)
+        short = catalogue.short_hash(card, self._settings.data_dir / "hashes.json")
         pictures = {f"{name.capitalize()} hash": getattr(request, name, None) for name in ("image", "mask")}
         given = {key: value[:SHOWN_HASH] if value else None for key, value in pictures.items()}
+        told = card.scheduler["prediction_type"] if card.predicts_by == "person" else None
         return metadata.infotext(request, extra={"Model hash": short, "Lora hashes": self._lora_hashes(request),
-                                                 **given, **(extra or {})})
+                                                 "Prediction type": told, **given, **(extra or {})})
 
     def _lora_hashes(self, request: Request) -> str | None:
         """Of the LoRAs that the prompt names and that are here: "name: 12 digits, ..."."""
@@ -250,7 +253,8 @@ class Worker:
         from .models import loading
 
         placement = estimate.placement_for(card, self._settings, self._device_bytes)
-        components = loading.load(card, placement, offline=self._settings.offline)
+        components = loading.load(card, placement, offline=self._settings.offline,
+                                  tried=partial(self._collection.note_trial, card))
         self.device_line = device.describe(placement.device, placement.dtype)
         return components, placement, loading.bytes_of(components)
 

@@ -34,7 +34,8 @@ class ModelCard:
 
     name: unique, what requests and infotext carry. path: folder or file; None for a hub model that is not on this
     disk. kind: "folder", "file" or "hub". family: key of FAMILIES. native_size: px. tasks: what it can do.
-    inpainting: its U-Net takes 9 channels. scheduler: changes of the family's scheduler config (single files).
+    inpainting: its U-Net takes 9 channels. scheduler: what is said of the noise, over the scheduler's own config.
+    predicts_by: who said what is predicted: "file", "trial", "person" or "" (see prediction.py).
     parameters: how many numbers each network has; a single file's text encoders count as one. fingerprint: changes when
     a file does.
     """
@@ -58,6 +59,7 @@ class ModelCard:
     examples: tuple[dict[str, Any], ...] = field(default=(), compare=False)
     scheduler: Mapping[str, Any] = field(default_factory=dict, compare=False)
     parameters: Mapping[str, int] = field(default_factory=dict, compare=False)
+    predicts_by: str = field(default="", compare=False)
 
 
 def read_file(path: Path, name: str) -> ModelCard:
@@ -73,9 +75,11 @@ def read_file(path: Path, name: str) -> ModelCard:
     settings = family.file_settings(facts, partial(small_tensor, header))
     parameters = {"unet": header.parameters(UNET_PREFIX), "vae": header.parameters(VAE_PREFIX),
                   "text_encoder": sum(map(header.parameters, TEXT_PREFIXES))}
+    declared = _declared(header)
+    usual = {} if family.stock or family.has_both_predictions else {"prediction_type": "epsilon"}
     return _card(family, facts, name=name, path=path, kind="file", size_bytes=path.stat().st_size,
                  native_size=settings.get("native_size", family.native_size), parameters=parameters,
-                 scheduler={**settings.get("scheduler", {}), **_declared(header)},
+                 scheduler={**usual, **declared}, predicts_by="file" if "prediction_type" in declared else "",
                  unet_parameters=parameters["unet"], fingerprint=_fingerprint([path]))
 
 
@@ -112,7 +116,11 @@ def read_configs(folder: Path, name: str, kind: str) -> ModelCard:
     for component in parts_here(folder, family):
         _check_class(folder, component, index.get(component))
     vae = read_json(folder / "vae" / "config.json") if "vae" in parts_of(family) else {}
+    said = folder / "scheduler" / "scheduler_config.json"
+    predicted = read_json(said).get("prediction_type", "epsilon") if family.stock is None and said.is_file() else ""
     return _card(family, facts, name=name, path=folder, kind=kind, likes=_likes(folder), size_bytes=0,
+                 scheduler={"prediction_type": predicted} if isinstance(predicted, str) and predicted else {},
+                 predicts_by="file" if predicted else "",
                  native_size=_native_size(facts.unet, vae) or family.native_size,
                  unet_parameters=family.unet_parameters,
                  fingerprint=name)

@@ -127,8 +127,9 @@ class Family:
     half_vae: False when the autoencoder gives NaN in float16 and must stay float32.
     config: folder under families/configs with the configs of an original single file.
     unet_parameters: size of the U-Net as published.
-    file_settings: (facts, reader of one small tensor) -> {"native_size", "scheduler": changes of its config} for
-    variants that only a single file's content tells apart.
+    file_settings: (facts, reader of one small tensor) -> {"native_size"} of variants that only a single file's content
+    tells apart. has_both_predictions: published as models of the noise and of v, between which a file that says
+    nothing is tried out.
     lora: how its LoRA files look, or None where none are read.
     core: the component that denoises. stock: how the library's pipeline runs it, or None where our own loop does.
     step_bytes, decode_bytes: memory beside the weights in half precision, a pixel: of a step for each row of its batch,
@@ -155,6 +156,7 @@ class Family:
     latent_rgb_bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
     half_vae: bool = True
     file_settings: Callable[[Facts, Callable[[str], Any]], dict[str, Any]] = no_file_settings
+    has_both_predictions: bool = False
     lora: LoraFacts | None = None
     core: str = "unet"
     step_bytes: float = 300.0

@@ -10,7 +10,7 @@ from .family import UNET_PREFIX, Facts, Family, LoraFacts
 TEXT_WIDTH = 1024
 FIRST_CONTEXT = UNET_PREFIX + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 LAST_BIAS = UNET_PREFIX + "output_blocks.11.1.transformer_blocks.0.norm1.bias"
-V_PREDICTION_STD = 0.09
+LARGE_STD = 0.09
 PIPELINES = {"txt2img": "StableDiffusionPipeline", "img2img": "StableDiffusionImg2ImgPipeline",
              "inpaint": "StableDiffusionInpaintPipeline"}
 
@@ -22,18 +22,17 @@ def matches(facts: Facts) -> bool:
 
 
 def file_settings(facts: Facts, tensor: Callable[[str], Any]) -> dict[str, Any]:
-    """Tell the 768 px model, which predicts v, from the 512 px ones: nothing but its weights differs.
+    """Tell the 768 px model from the 512 px ones: nothing but its weights differs.
 
-    The spread of one bias separates them (the rule of ComfyUI's supported_models.py); inpainting ones predict noise.
+    The spread of one bias separates them (the rule of ComfyUI's supported_models.py); inpainting ones have 512 px.
     """
-    if facts.in_channels == 4 and LAST_BIAS in facts.shapes and tensor(LAST_BIAS).std() > V_PREDICTION_STD:
-        return {"native_size": 768, "scheduler": {"prediction_type": "v_prediction"}}
-    return {"native_size": 512}
+    large = facts.in_channels == 4 and LAST_BIAS in facts.shapes and tensor(LAST_BIAS).std() > LARGE_STD
+    return {"native_size": 768 if large else 512}
 
 
 FAMILY = Family(
     name="sd2", label="Stable Diffusion 2.x", native_size=768, pipelines=PIPELINES, matches=matches,
-    file_settings=file_settings, config="sd2",
+    file_settings=file_settings, config="sd2", has_both_predictions=True,
     unet_parameters=865_910_724, step_bytes=260,
     lora=LoraFacts(context_width=TEXT_WIDTH, base_version="sd_v2", architecture="stable-diffusion-v2-512",
                    architecture_v="stable-diffusion-v2-768-v", sidecar="SD2"),

@@ -47,6 +47,7 @@ def places(settings: Settings, environ: Mapping[str, str] = os.environ) -> tuple
     cache = hub_cache(environ)
     if cache.is_dir():
         found += _hub(cache.resolve())
+    found += _asked(settings.model)
     return tuple(dict.fromkeys(found))
 
 
@@ -56,6 +57,14 @@ def hub_cache(environ: Mapping[str, str]) -> Path:
         return Path(environ["HF_HUB_CACHE"]).expanduser()
     home = environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     return Path(home).expanduser() / "hub"
+
+
+def _asked(model: str | None) -> Iterator[Place]:
+    """The one file or folder that --model names by its path; it may lie anywhere."""
+    path = Path(model).expanduser() if model else None
+    if path and (path.is_file() or (path / "model_index.json").is_file()):
+        path = path.resolve()
+        yield Place(path, path.parent, path.stem if path.is_file() else path.name)
 
 
 def _layout(root: Path) -> Iterator[Place]:

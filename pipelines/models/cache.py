@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock, RLock
@@ -95,7 +95,7 @@ class PipelineCache:
         job sets on either stays. Raises ModelError when the checkpoint cannot be loaded.
         """
         with self._held(card) as entry:
-            pipe = build(entry.card.family, task, entry.components)
+            pipe = build(entry.card.family, task, entry.components, card.scheduler)
             with offloaded(pipe, entry.placement):
                 yield Lease(pipe, FAMILIES[entry.card.family], entry.placement)
 
@@ -175,16 +175,16 @@ def place(components: dict[str, Any], device: str) -> None:
             part.to(device)
 
 
-def build(family: str, task: str, components: dict[str, Any]) -> Any:
+def build(family: str, task: str, components: dict[str, Any], scheduler: Mapping[str, Any] | None = None) -> Any:
     """Make a pipeline of the task's class around components, without copying or casting any of them.
 
-    Never from_pipe: it casts the shared modules and shares the scheduler object.
+    scheduler: what goes over its config. Never from_pipe: it casts the shared modules and shares the scheduler object.
     """
     import diffusers
 
     cls = getattr(diffusers, FAMILIES[family].pipelines[task])
     known = inspect.signature(cls).parameters
-    fresh = {name: type(part).from_config(part.config) for name, part in components.items()
+    fresh = {name: type(part).from_config(part.config, **(scheduler or {})) for name, part in components.items()
              if hasattr(part, "set_timesteps")}
     parts = {**components, **fresh, "requires_safety_checker": False}
     for name in ("safety_checker", "feature_extractor", "image_encoder"):

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from ..adapters import find
+from ..checkpoints.prediction import Predictions, can_be_told
 from ..downloads import Downloads
 from ..downloads.network import HOSTS
 from ..errors import ModelError, RequestError, StudioError
@@ -25,7 +26,9 @@ class Collection:
 
     def __init__(self, settings: Settings):
         self._settings = settings
-        self._cards, self.faults = catalogue.find(settings)
+        self.predictions = Predictions(settings.data_dir)
+        self._found, self.faults = catalogue.find(settings)  # as their files say
+        self._tell()
         embedded = Place(catalogue.EMBEDDED, catalogue.EMBEDDED.parent, catalogue.EMBEDDED_NAME)
         self.library = Library(settings.data_dir, lambda: (embedded, *places(settings)), changed=self._find_again)
         tokens = {"huggingface.co": settings.hf_token, "civitai.com": settings.civitai_token}
@@ -48,12 +51,26 @@ class Collection:
         """Look a checkpoint up by name or title, None being the default. Raises ModelError for an unknown one."""
         return catalogue.lookup(self._cards, name) if name else self._cards[0]
 
+    def card_of(self, id: str) -> ModelCard | None:
+        """The card of what a page speaks of, with what is known beyond its file; None for what is no checkpoint."""
+        entry = self.library.by_id(id)
+        return self.predictions.told(entry.card) if entry and entry.card else None
+
+    def note_trial(self, card: ModelCard, kind: str) -> None:
+        """Keep what trying a model showed it to predict."""
+        self.predictions.found(card, kind)
+        self._tell()
+
     def _find_again(self) -> None:
-        asked = self._cards[0] if self._settings.model else None
+        asked = self._found[0] if self._settings.model else None
         try:
-            self._cards, self.faults = catalogue.find(self._settings, entries=self.library.entries(), asked=asked)
+            self._found, self.faults = catalogue.find(self._settings, entries=self.library.entries(), asked=asked)
         except ModelError as fault:  # all are gone: what is in memory still works
             log.warning("no model is left: %s", fault)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._cards = tuple(map(self.predictions.told, self._found))
 
     # The others
 
@@ -94,6 +111,18 @@ class Collection:
         self.library.wait_for_scan()
 
     # What only the owner may do
+
+    def choose_prediction(self, id: str, kind: str) -> None:
+        """Say what a checkpoint predicts: "epsilon", "v_prediction", or "" for what its file says.
+
+        Pictures follow at once, also those of a model in memory. Raises StudioError where others can reach the page.
+        """
+        self.refuse_guests()
+        card = self.card_of(id)
+        if card is None or not can_be_told(card):
+            raise RequestError("Predicts: this file is no longer here, or is no model that can be told.", "id")
+        self.predictions.choose(card, kind)
+        self._tell()
 
     def convert(self, id: str) -> str:
         """Write a pickle anew as safetensors, in a process of its own; the new file's name.

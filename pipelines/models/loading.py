@@ -6,11 +6,12 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints import prediction
 from ..checkpoints.card import ModelCard, networks_of, parts_here, parts_of, read_json, weight_files
 from ..checkpoints.headers import Header, read_header
 from ..checkpoints.hub import hub_folder
@@ -23,11 +24,13 @@ from ..library.recognise import vae_layout
 from .offload import by_layers, in_eight_bits
 
 
-def load(card: ModelCard, placement: Placement, *, offline: bool = True) -> dict[str, Any]:
+def load(card: ModelCard, placement: Placement, *, offline: bool = True,
+         tried: Callable[[str], None] = lambda kind: None) -> dict[str, Any]:
     """Load what the family's text-to-image pipeline is built of, on `placement`, in eval mode and frozen.
 
     Returns {component name: object}; text encoders have the U-Net's dtype, the autoencoder its own. Only a hub model
-    that is not on this disk is fetched, and only when not offline. Raises ModelError naming file and reason.
+    that is not on this disk is fetched, and only when not offline. tried: told what a model was found to predict, where
+    neither its file nor anybody says it. Raises ModelError naming file and reason.
     """
     import diffusers
     import transformers
@@ -53,6 +56,7 @@ def load(card: ModelCard, placement: Placement, *, offline: bool = True) -> dict
             for part in networks_of(family):
                 if components[part] is not None:
                     by_layers(components[part], placement)
+        components["scheduler"] = _told(card, components, placement, tried)
     except StudioError:
         raise
     except Exception as error:  # three libraries read the files, each with its own errors
@@ -90,6 +94,18 @@ def bytes_of(components: dict[str, Any]) -> int:
     """Memory that the networks' weights take."""
     return sum(tensor.numel() * tensor.element_size() for part in components.values() if hasattr(part, "parameters")
                for tensor in (*part.parameters(), *part.buffers()))
+
+
+def _told(card: ModelCard, components: dict[str, Any], placement: Placement, tried: Callable[[str], None]) -> Any:
+    """The scheduler with what the card says of the noise; where the file is silent, with what trying it shows."""
+    scheduler, found = components["scheduler"], {}
+    if prediction.is_open(card):
+        from .trial import predicts
+
+        if kind := predicts(components, placement):
+            found = {"prediction_type": kind}
+            tried(kind)
+    return type(scheduler).from_config(scheduler.config, **{**found, **card.scheduler})
 
 
 def _vae(path: Path, header: Header, layout: str, own: Mapping[str, Any], dtype: Any) -> Any:
@@ -192,7 +208,6 @@ def _config_folder(card: ModelCard, family: Family) -> Iterator[Path]:
             write_vocabulary(folder / tokenizer)
         _change(folder / "unet" / "config.json", {"in_channels": 9 if card.inpainting else 4,
                                                   "sample_size": card.native_size // 8})
-        _change(folder / "scheduler" / "scheduler_config.json", dict(card.scheduler))
         yield folder
 
 

@@ -10,6 +10,7 @@ import torch
 
 from .. import device, settings
 from ..checkpoints.card import ModelCard
+from ..checkpoints.prediction import Predictions
 from ..device import Placement
 from ..errors import RequestError
 from ..families import FAMILIES, Family
@@ -75,7 +76,7 @@ def find_card(model: str) -> ModelCard:
     here = settings.load([], os.environ)
     if model == "demo":
         return catalogue.lookup(catalogue.find(here.model_copy(update={"model": None}))[0], catalogue.EMBEDDED_NAME)
-    return catalogue.find(here.model_copy(update={"model": model}))[0][0]
+    return Predictions(here.data_dir).told(catalogue.find(here.model_copy(update={"model": model}))[0][0])
 
 
 def load(card: ModelCard, config: TrainLora) -> Base:

@@ -72,7 +72,7 @@ def test_what_a_file_is_told_to_predict_changes_its_picture(tmp_path):
 
 @pytest.mark.parametrize(("said", "marks", "expected"), [
     ("v", {}, "v_prediction"), ("epsilon", {"v_pred": (1,)}, "epsilon"), ("", {"v_pred": (1,)}, "v_prediction"),
-    ("nonsense", {}, None)])
+    ("nonsense", {}, "epsilon")])
 def test_a_file_of_any_family_says_what_it_predicts(tmp_path, said, marks, expected):
     import torch
     from safetensors.torch import save_file

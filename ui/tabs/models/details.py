@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.checkpoints.card import PICKLES
+from pipelines.checkpoints.prediction import can_be_told
 from pipelines.errors import RequestError
 
 from ...controls import with_entry
@@ -16,7 +17,7 @@ from ...language import said
 from ...tab import Page
 from ...wiring import QUEUED, QUIET, guarded, problem
 from .shelf import Shelf
-from .words import Pictures, facts
+from .words import Pictures, facts, prediction_of
 
 HINT = "Choose a file from the list to see what it is and what it can do."
 DONE = {"lora": "{} is in the prompt of Text to image.", "embedding": "{} is in the prompt of Text to image.",
@@ -41,12 +42,13 @@ class Details:
     negative: gr.Button
     convert: gr.Button
     message: gr.Textbox
+    predicts: gr.Dropdown
     chosen: gr.State
 
     @property
     def outputs(self) -> list[gr.components.Component]:
         return [self.hint, self.body, self.picture, self.title, self.fault, self.facts, self.triggers, self.notes,
-                self.choose, self.use, self.negative, self.convert, self.message, self.chosen]
+                self.choose, self.use, self.negative, self.convert, self.message, self.predicts, self.chosen]
 
 
 def build() -> Details:
@@ -71,11 +73,15 @@ def build() -> Details:
             convert = gr.Button("Convert it", size="lg", min_width=100, elem_id="models-convert")
         message = gr.Textbox("", label="Message", show_label=False, container=False, interactive=False, max_lines=3,
                              elem_classes="line strong", elem_id="models-message")
+        predicts = gr.Dropdown([("As the file says", ""), ("Noise", "epsilon"), ("v", "v_prediction")], value="",
+                               label="Predicts", visible=False, filterable=False, elem_id="models-predicts",
+                               info="What its U-Net was taught to give. When pictures are nothing but coloured noise, "
+                                    "the file says the wrong thing: try the other one.")
         triggers = gr.Textbox("", label="Trigger words", max_lines=4, interactive=False, visible=False,
                               buttons=["copy"], elem_id="models-triggers")
         notes = gr.Textbox("", label="Notes", max_lines=12, interactive=False, visible=False, elem_id="models-notes")
     return Details(hint, body, picture, title, fault, known, triggers, notes, choose, use, negative, convert, message,
-                   gr.State(""))
+                   predicts, gr.State(""))
 
 
 def wire(studio: Any, page: Page, shown: Details, shelf: Shelf) -> None:
@@ -96,11 +102,14 @@ def wire(studio: Any, page: Page, shown: Details, shelf: Shelf) -> None:
         entry = library.by_id(ids[index]) if 0 <= index < len(ids) else None
         if entry is None:
             return {shown.message: "This file is no longer here. Look again."}
+        card = studio.collection.card_of(entry.id)
+        told = card is not None and can_be_told(card)
         usable, pickle = not entry.fault, entry.path.suffix.lower() in PICKLES
         offer = "It can be converted: a separate program then reads nothing but its weights and writes them anew, " \
                 "beside the old file." if pickle and not studio.settings.is_public else ""
         return {shown.hint: gr.Markdown(visible=False), shown.body: gr.Column(visible=True), shown.chosen: entry.id,
-                shown.picture: pictures.path(entry), shown.title: entry.title, shown.facts: facts(entry),
+                shown.picture: pictures.path(entry), shown.title: entry.title, shown.facts: facts(entry, card),
+                shown.predicts: gr.Dropdown(value=prediction_of(card), visible=told and not studio.settings.is_public),
                 shown.fault: gr.Textbox(f"{said(entry.fault)} {said(offer)}".strip(), visible=not usable),
                 shown.triggers: gr.Textbox(", ".join(entry.trigger_words), visible=bool(entry.trigger_words)),
                 shown.notes: gr.Textbox(entry.notes, visible=bool(entry.notes)), shown.message: "",
@@ -124,6 +133,10 @@ def wire(studio: Any, page: Page, shown: Details, shelf: Shelf) -> None:
         return {negative: with_entry(against or "", entry),
                 shown.message: f"{entry.name} is in the negative prompt of Text to image."}
 
+    def predict(id: str, kind: str) -> tuple[str, str]:
+        studio.collection.choose_prediction(id, kind or "")
+        return facts(found(id), studio.collection.card_of(id)), "The next pictures of this model follow it."
+
     def convert(id: str) -> Iterator[str]:
         yield "Converting ..."
         try:
@@ -137,6 +150,7 @@ def wire(studio: Any, page: Page, shown: Details, shelf: Shelf) -> None:
         chosen(show, shelf.ids, shown.outputs, **QUIET).then(None, js="() => atelier.reach('models-details')", **QUIET)
     shown.use.click(guarded(use), [shown.chosen, prompt, negative], [shown.message, prompt, negative, *vaes], **QUEUED)
     shown.negative.click(guarded(use_against), [shown.chosen, negative], [negative, shown.message], **QUEUED)
+    shown.predicts.input(guarded(predict), [shown.chosen, shown.predicts], [shown.facts, shown.message], **QUEUED)
     shown.convert.click(convert, shown.chosen, shown.message, trigger_mode="once", **QUEUED).then(
         lambda: gr.Timer(active=True), None, shelf.timer, **QUIET)
     page.choosers.append((shown.choose, shown.chosen, lambda id: found(id).name))

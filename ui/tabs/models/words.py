@@ -10,6 +10,7 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image, ImageDraw, ImageFont
 
+from pipelines.checkpoints.prediction import sentence
 from pipelines.library.preview import preview
 
 from ...language import said
@@ -53,11 +54,17 @@ def size(size_bytes: int) -> str:
     return f"{max(1, round(size_bytes / 1e3))} kB"
 
 
-def facts(entry: Any) -> str:
-    """Everything that is known of an entry, a line each."""
+def prediction_of(card: Any) -> str:
+    """What a person said that a checkpoint predicts, "" for nothing."""
+    return card.scheduler["prediction_type"] if card and card.predicts_by == "person" else ""
+
+
+def facts(entry: Any, card: Any = None) -> str:
+    """Everything that is known of an entry, a line each. card: of a checkpoint, with what was said of it here."""
     known = entry.facts
     lines = {"Kind": KINDS[entry.kind], "Family": entry.family_label or "not told by the file",
              "Size": size(entry.size_bytes), "Format": entry.format,
+             "Predicts": sentence(card) if card else "",
              "Folder": entry.folder.removeprefix("."), "AutoV2": entry.auto_v2, "AutoV3": entry.auto_v3,
              "Rank": ", ".join(map(str, known.get("ranks", ()))),
              "Alpha": f"{known['alpha']:g}" if known.get("alpha") else "",
