@@ -13,13 +13,15 @@ from tempfile import TemporaryDirectory
 
 from .. import device
 from ..requests import make
+from .events import EpochDone
 from .requests import Train
 from .shelf import BUNDLED
 
 MINUTES = 12.0
 
 
-def main() -> int:
+def main(target: Path = BUNDLED, minutes: float = MINUTES) -> int:
+    """Train both, for so many minutes each, and write them into folders of target."""
     device.prepare_environment(os.environ)
     from . import train
 
@@ -27,9 +29,11 @@ def main() -> int:
         for name, values, write in (("digits", {"data": "digits", "network": "attention"}, as_run),
                                     ("digits-ddpm", {"data": "digits:any", "network": "unet2d"}, as_pipeline)):
             run = Path(folder) / name
-            for event in train.run(make(Train, output=str(run), minutes=MINUTES, samples=0, **values)):
-                print(name, event, end="\r", flush=True)
-            write(run, BUNDLED / name)
+            for event in train.run(make(Train, output=str(run), minutes=minutes, samples=0, **values)):
+                if isinstance(event, EpochDone):
+                    print(f"{name}: epoch {event.epoch}, loss {event.loss:.4f}, {event.seconds_left:.0f} s left",
+                          flush=True)
+            write(run, target / name)
     return 0
 
 

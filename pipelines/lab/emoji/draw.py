@@ -17,9 +17,9 @@ from pipelines.demo.config import default_cache_dir
 SIDE, COLUMNS, STYLE = 32, 32, "fluent flat"
 
 
-def main() -> None:
-    """Draw the sheet into this folder."""
-    cache, here = default_cache_dir(), Path(__file__).parent
+def main(folder: Path = Path(__file__).parent) -> None:
+    """Draw the sheet into a folder."""
+    cache = default_cache_dir()
     drawings, concepts = data.draw_all(cache)
     package = data.fetch(cache)[data.NAMES[0]]
     names = data._read_json(package, "meta/groups.json")["groups"]
@@ -32,9 +32,9 @@ def main() -> None:
         sheet.paste(small, (i % COLUMNS * SIDE, i // COLUMNS * SIDE), small)
     rounded = np.asarray(sheet).astype(float) / 255 * 31
     Image.fromarray((rounded.round() / 31 * 255).round().astype(np.uint8)).save(
-        here / "emoji.webp", lossless=True, quality=100, method=6)
+        folder / "emoji.webp", lossless=True, quality=100, method=6)
     listed = [[groups[one.code], one.name] for one in concepts]
-    (here / "index.json").write_text(json.dumps(listed, ensure_ascii=False, separators=(",", ":")) + "\n", "utf-8")
+    (folder / "index.json").write_text(json.dumps(listed, ensure_ascii=False, separators=(",", ":")) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
