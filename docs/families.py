@@ -65,7 +65,7 @@ def _row(family: Family) -> tuple[str, ...]:
     strength = {0: "-", 2: "yes"}.get(len(noised), "image to image" if "img2img" in noised else "inpainting")
     return (family.label, *(_yes(task in family.pipelines) for task in ("txt2img", "img2img", "inpaint")),
             strength, _yes(stock is None or stock.negative), _yes(family.lora is not None),
-            "folder" if stock else "folder, single file", str(family.native_size), f"{family.grain} px",
+            "folder, single file" if family.config else "folder", str(family.native_size), f"{family.grain} px",
             str(family.steps), f"{family.guidance_scale:g}")
 
 

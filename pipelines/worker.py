@@ -204,6 +204,9 @@ class Worker:
         entries = named(self._collection.embeddings(), texts)
         if not entries:
             return {}, ()
+        if lease.family.stock:
+            told = ", ".join(entry.name for entry in entries)
+            return {}, (f"Embeddings are not read for {lease.family.label}: {told} was read as words.",)
         encoders = {name: getattr(lease.pipe, name) for _, name in lease.family.text_encoders}
         widths = {name: encoder.get_input_embeddings().embedding_dim for name, encoder in encoders.items()}
         return vectors(entries, texts, widths)

@@ -27,8 +27,10 @@ def original(components: dict[str, Any]) -> dict[str, Any]:
     """All tensors of a single file that holds these components; works on the meta device too."""
     tensors = {f"model.diffusion_model.{key}": tensor for key, tensor in unet(components["unet"]).items()}
     tensors |= {f"first_stage_model.{key}": tensor for key, tensor in vae(components["vae"]).items()}
-    encoder = components["text_encoder"]
-    if "text_encoder_2" in components:
+    encoder = components.get("text_encoder")
+    if encoder is None:  # the refiner of XL
+        tensors |= open_clip(components["text_encoder_2"], "conditioner.embedders.0.model.")
+    elif "text_encoder_2" in components:
         tensors |= clip(encoder, "conditioner.embedders.0.transformer.")
         tensors |= open_clip(components["text_encoder_2"], "conditioner.embedders.1.model.")
     elif encoder.config.hidden_act == "gelu":

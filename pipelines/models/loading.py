@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shutil
@@ -180,22 +181,22 @@ def _from_file(card: ModelCard, family: Family, placement: Placement) -> dict[st
     """Load an original single file with the configs that come along."""
     read_header(card.path)
     with _config_folder(card, family) as folder:
-        return components_of_file(card.path, folder, family, placement)
+        return components_of_file(card.path, folder, family, placement) | _left_out(folder, family)
 
 
 def components_of_file(path: Path, config_folder: Path, family: Family, placement: Placement) -> dict[str, Any]:
     """Load the components of an original single file; config_folder is a diffusers folder without weights."""
     import diffusers
 
-    cls = getattr(diffusers, family.pipelines["txt2img"])
+    cls = getattr(diffusers, next(iter(family.pipelines.values())))
     known = {"config": str(config_folder), "local_files_only": True}
     vae = diffusers.AutoencoderKL.from_single_file(str(path), subfolder="vae",
                                                    torch_dtype=_dtype_of("vae", placement, family), **known)
     # An explicit None keeps the safety checker from being looked for.
-    without = {} if family.pooled else {"safety_checker": None}
+    without = {"safety_checker": None} if "safety_checker" in inspect.signature(cls).parameters else {}
     pipe = cls.from_single_file(str(path), vae=vae, torch_dtype=_dtype_of("unet", placement, family),
                                 **without, **known)
-    return {part: pipe.components[part] for part in parts_of(family)}
+    return {part: pipe.components[part] for part in parts_here(config_folder, family)}
 
 
 @contextmanager

@@ -36,6 +36,7 @@ def file(block: int, text_width: int, in_channels: int = 4) -> Facts:
     (Facts(pipeline="FluxPipeline", unet={"in_channels": 64}), "flux"),
     (Facts(pipeline="StableDiffusion3InpaintPipeline"), "sd3"),
     (file(1, 768), "sd15"), (file(1, 768, 9), "sd15"), (file(1, 1024), "sd2"), (file(4, 2048), "sdxl"),
+    (file(4, 1280), "sdxl_refiner"),
 ])
 def test_the_family_is_told_by_what_the_checkpoint_contains(facts, name):
     assert recognise(facts).name == name
@@ -43,7 +44,7 @@ def test_the_family_is_told_by_what_the_checkpoint_contains(facts, name):
 
 @pytest.mark.parametrize(("facts", "words"), [
     (folder("HunyuanVideoPipeline", 768), "HunyuanVideoPipeline"),
-    (file(4, 1280), "first_stage_model, model"),
+    (file(4, 1536), "first_stage_model, model"),
     (Facts(shapes={"lora_unet_down.weight": (4, 320)}), "1 tensors under lora_unet_down"),
     (folder("StableDiffusionPipeline", 768, 8), "8 input channels"),  # instruct-pix2pix
 ])

@@ -23,6 +23,7 @@ FULL_SIZE = {  # parameters as published
     "sd15": {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480},
     "sd2": {"unet": 865_910_724, "vae": 83_653_863, "text_encoder": 340_387_840},
     "sdxl": {"unet": 2_567_463_684, "vae": 83_653_863, "text_encoder": 123_060_480, "text_encoder_2": 694_659_840},
+    "sdxl_refiner": {"unet": 2_259_526_660, "vae": 83_653_863, "text_encoder_2": 694_659_840},
 }
 
 
@@ -222,14 +223,16 @@ def test_a_full_size_single_file_loads_offline(family, in_channels, tmp_path):
 
     tensors = original(hollow_models(family))
     first = "model.diffusion_model.input_blocks.0.0.weight"
-    tensors[first] = torch.empty(320, in_channels, 3, 3, device="meta")
+    width = len(tensors[first])
+    tensors[first] = torch.empty(width, in_channels, 3, 3, device="meta")
     card = read_file(write_hollow(tmp_path / "renamed beyond recognition.safetensors", tensors), "hollow")
-    sizes = {**FULL_SIZE[family], "unet": FULL_SIZE[family]["unet"] + 320 * 9 * (in_channels - 4)}
+    sizes = {**FULL_SIZE[family], "unet": FULL_SIZE[family]["unet"] + width * 9 * (in_channels - 4)}
     assert (card.family, card.unet_parameters, card.inpainting) == (family, sizes["unet"], in_channels == 9)
     components = load(card, Placement("cpu", "float16", "float16"))
     for part, parameters in sizes.items():
         assert sum(p.numel() for p in components[part].parameters()) == parameters
         assert {p.dtype for p in components[part].parameters()} == {torch.float16}
     assert components["unet"].config.in_channels == in_channels
-    assert components["tokenizer"].pad_token_id == (0 if family == "sd2" else 49407)
+    tokenizer = components[FAMILIES[family].text_encoders[0][0]]
+    assert tokenizer.pad_token_id == (0 if family in ("sd2", "sdxl_refiner") else 49407)
     assert components["scheduler"].config.beta_schedule == "scaled_linear"
