@@ -12,6 +12,7 @@ import gradio as gr
 from pipelines.requests import HIRES_UPSCALERS
 
 from . import prompt_box
+from .language import said
 from .tab import Form
 from .wiring import QUIET
 
@@ -140,7 +141,8 @@ def with_entry(prompt: str, entry: Any) -> str:
 
 def _lora_choices(studio: Any) -> list[tuple[str, str]]:
     def shown(entry: Any) -> str:
-        return f"{entry.name} ({entry.family_label or 'any'}, rank {max(entry.facts['ranks'], default='?')})"
+        rank = said(f"rank {max(entry.facts['ranks'], default='?')}")
+        return f"{entry.name} ({entry.family_label or said('any')}, {rank})"
 
     return [("-", ""), *((shown(entry), entry.name) for entry in studio.adapters() if not entry.fault)]
 
@@ -154,7 +156,7 @@ def _vae(form: Form, studio: Any) -> None:
 
 
 def _vae_choices(studio: Any) -> list[tuple[str, str]]:
-    return [("The model's own", ""), *((entry.name, entry.name) for entry in studio.collection.vaes())]
+    return [(said("The model's own"), ""), *((entry.name, entry.name) for entry in studio.collection.vaes())]
 
 
 def sampling(form: Form) -> None:

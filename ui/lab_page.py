@@ -19,7 +19,7 @@ from pipelines.training.example import DRAWINGS
 from . import curves, progress, source
 from .fields import make_control
 from .lab_look import Look, Opens, code_of, linked
-from .language import said
+from .language import named, said
 from .tab import Page
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast, told
 
@@ -123,7 +123,7 @@ def _add(parts: Parts, look: Look, studio: Any, page: Page, name: str) -> None:
         listed = getattr(studio.lab_shelf, look.choices[name])
         control = gr.Dropdown(list(listed()), filterable=False, **about)
         # Read again when it is opened, so that what was just made can be chosen.
-        control.focus(lambda: gr.Dropdown(choices=list(listed())), None, control, **QUIET)
+        control.focus(lambda: gr.Dropdown(choices=named(listed())), None, control, **QUIET)
     elif name == "colour":
         control = gr.ColorPicker(**about)
     elif name in SECRET:
@@ -145,7 +145,7 @@ def _results(parts: Parts, look: Look) -> None:
     for title, across in look.plots.items():
         parts.tables[title] = gr.LinePlot(x="x", y="value", color="curve", title=title, height=240, visible=False,
                                           label=title, show_label=False, x_title=across, y_title=" ",
-                                          elem_id=f"{parts.task}-{title.split()[0].lower()}")
+                                          color_title=" ", elem_id=f"{parts.task}-{title.split()[0].lower()}")
     for title in look.tables:
         parts.tables[title] = gr.Dataframe(label=title, interactive=False, wrap=True, visible=False, max_height=320,
                                            elem_id=f"{parts.task}-{title.split()[0].lower()}")
@@ -273,7 +273,7 @@ def _table(component: gr.components.Component, columns: tuple[str, ...], rows: t
         # The types are said, because a plot that begins empty would take its numbers for names.
         named = [(x, value, said(str(curve))) for x, value, curve in rows]
         frame = pd.DataFrame(named, columns=COLUMNS).astype({"x": float, "value": float, "curve": str})
-        return gr.LinePlot(frame, visible=True, color_map=curves.colours(frame))
+        return gr.LinePlot(frame, visible=True, color_map=curves.colours(frame), x_title=said(component.x_title))
     data = [[said(str(cell)) if column in WORDED else str(cell) for column, cell in zip(columns, row, strict=True)]
             for row in rows]
     return gr.Dataframe({"headers": [said(column) for column in columns], "data": data}, visible=True)

@@ -176,7 +176,7 @@ def hint(text: str) -> Callable[[], Any]:
 
 
 # Asks first. The answer travels in the place of the visitor's id: nobody in particular owns nothing.
-ASK = "(visitor, ...rest) => [confirm('Delete this picture and its file?') ? visitor : '', ...rest]"
+ASK = "(visitor, ...rest) => [confirm(atelier.word('Delete this picture and its file?')) ? visitor : '', ...rest]"
 
 
 def deletable(studio: Any, panel: Panel, visitor: gr.Textbox) -> None:

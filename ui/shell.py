@@ -17,6 +17,7 @@ from . import abilities, comfort, endpoints, language, presets, styles
 from .binding import allowed, filled
 from .controls import find_card
 from .fields import MODEL_FIELDS
+from .language import said
 from .tab import Page, discover
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast
 
@@ -67,7 +68,8 @@ def _header(studio: Any) -> tuple[Page, gr.Textbox]:
 def _choices(studio: Any) -> list[tuple[str, str]]:
     """The checkpoints, and which of them need no loading."""
     loaded = {each.name for each in studio.status().loaded}
-    return [(f"{card.title} (in memory)" if card.name in loaded else card.title, card.name) for card in studio.cards()]
+    return [(f"{card.title} ({said('in memory')})" if card.name in loaded else card.title, card.name)
+            for card in studio.cards()]
 
 
 def _about(card: Any) -> str:

@@ -25,6 +25,30 @@ GERMAN = language.table("de")
 # Functions whose text reaches a page, and modules that speak to whoever started the program only.
 SAY = {"RequestError", "StudioError", "ModelError", "QueueFull", "OutOfMemory", "Cancelled", "Notice", "Mark", "inform"}
 CONSOLE = ("pipelines/settings.py", "ui/launch.py", "ui/sharing.py", "__main__.py")
+# Parts of sentences: what such calls and keywords hold is for programs, or is looked at by another test.
+FOR_PROGRAMS = {"debug", "info", "warning", "error", "exception", "compile", "sub", "execute", "executescript",
+                "ValueError", "TypeError", "KeyError", "RuntimeError", "AssertionError"}
+KEYWORDS = {"help", "js", "elem_classes", "infotext", "a1111", "description", "name", "label", "alt_text"}
+# Modules that speak to a terminal, to other programs, or of drawings.
+SILENT = (*CONSOLE, "ui/guard.py", "ui/quick.py", "ui/mask_editor.py", "training/report.py", "lab/bundle.py",
+          "lab/emoji/draw.py", "training/example/__init__.py", "example/draw.py", "library/sidecars.py",
+          "library/store.py", "adapters/write.py", "training/examples.py", "metadata/fields.py", "training/tensors.py")
+PART = re.compile(r"(?!.*=>)([\s,;:({]*[a-z{][^A-Z_=<>/|\\]*? [^\s].*|.*[a-z]+ .*[.!?])")
+# Parts that stand in a whole sentence of the table, or are names and sizes.
+STAND_IN_A_SENTENCE = {
+    "is an inpainting model", "is {}, and the library has none for it", "{} cannot do {}: it {}.", " and no ",
+    "ranks {} to {}", ", for {}", "{} thread{}", "PNG, JPEG and WebP can be read.", "this is a {} file. {}",
+    "this is not a picture file. {}", ", with parts waiting in main memory", ", layer by layer: slow", ": too much",
+    " ({} MB free)", " The steps after {} are lost.", " Did you mean {}?", "{}; {}. The run can go on from here.",
+    "{} pictures ({} x {} on {} {}){}.", ", about {}", "Settings read{}.", ": step {} of {}", "{} of {} GB",
+    "{} s a step, {} picture{} at once", ", with gradient checkpointing", ", done at {}", "{} to {}", "{} ({})",
+    " Generate goes on from here.", "prompt text", "lora weight",
+    "Goes behind what is typed, or around it where {} stands.", "The same for the negative prompt; {} works too.",
+    "{} Empty: as the preset says.", " Go on tries again.", "{} of {}", "{} files{}", "ready on the device",
+    "waits in main memory", "Its {} are not here any more; yours stay chosen.",
+    "{}: {} of {} layers matched, {}{}", "Generate makes {} {}.", ": {} of {} files",
+    "scale {}", "log10 weight", "{} (asked for)", "safetensors, {}", "{} hash",
+    "{} <lora:{}:{}>", "{} ({}, {})", "{} min {} s", "{} px", "{} × {} px", "can't allocate memory"}
 NAMES = re.compile(r"# Atelier|\?|[\w-]+-(image-id|kept-mask|last-mask)|visitor|model before|limits shown|.*: marks"
                    r"|\d+(st|nd|rd|th)")
 
@@ -45,6 +69,8 @@ def texts_of(page) -> dict[str, str]:
             is_card = "card" in (getattr(block, "elem_classes", None) or ())  # an example: a prompt, not a label
             if text and not is_card and not NAMES.fullmatch(text) and not language.is_line(block):
                 found[f"{getattr(block, 'elem_id', '')} {name}"] = text
+        drawn = [*(getattr(block, "headers", None) or ()), getattr(block, "x_title", None) or ""]
+        found |= {f"{block.elem_id} {text}": text for text in drawn if re.search("[a-z]{2}", text)}
     return found
 
 
@@ -79,6 +105,45 @@ def test_no_text_of_the_page_lacks_a_translation(page):
 
 def test_no_message_lacks_a_translation():
     missing = {text: module for module, text in messages() if text not in GERMAN}
+    assert not missing, f"add to ui/language/de.json:\n{json.dumps(missing, ensure_ascii=False, indent=0)}"
+
+
+def parts(node: ast.AST) -> Iterator[str]:
+    """Every string below a node that a person may read: without docstrings and what is for programs."""
+    match node:
+        case ast.Expr(value=ast.Constant()) | ast.Assert():
+            return
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in FOR_PROGRAMS:
+            return
+        case ast.keyword(arg=name) if name in KEYWORDS:
+            return
+        case ast.Subscript(value=value):
+            yield from parts(value)
+        case _ if (text := template(node)) is not None:
+            yield text
+        case _:
+            for child in ast.iter_child_nodes(node):
+                yield from parts(child)
+
+
+def is_translated(text: str) -> bool:
+    """Whether a part is in the table, or is a sentence of the table with nothing of ours in its blanks."""
+    if text.strip() in GERMAN:
+        return True
+    filled = text.replace("{}", "7")
+    found = (language._parts(f"{before}{filled}", pieces) for pieces, _ in language._sentences("de")
+             for before in ("", "7"))
+    return any(blanks and all(re.fullmatch(r"[\W\d]*", blank) for blank in blanks) for blanks in found)
+
+
+def test_no_part_of_a_sentence_lacks_a_translation():
+    missing = {}
+    for path in [*(ROOT / "pipelines").rglob("*.py"), *(ROOT / "ui").rglob("*.py")]:
+        module = path.relative_to(ROOT).as_posix()
+        if not module.endswith(SILENT) and "pipelines/demo" not in module:
+            missing |= {text: module for text in parts(ast.parse(path.read_text(encoding="utf-8")))
+                        if len(re.findall(r"[A-Za-z]{2,}|\{\}", text)) > 1 and re.search("[a-z]{2,}", text)
+                        and PART.fullmatch(text) and text not in STAND_IN_A_SENTENCE and not is_translated(text)}
     assert not missing, f"add to ui/language/de.json:\n{json.dumps(missing, ensure_ascii=False, indent=0)}"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache, wraps
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ ENDING = 10  # characters behind the last blank that make an ending
 MAX_DEPTH = 3  # sentences within sentences
 COOKIE = "atelier-language"  # what somebody chose; without it the browser's own language counts
 BY_SCRIPTS = ("Stopping ...", "Skipping this picture ...", "Text to image", "Image to image", "Inpaint", "Upscale",
-              "Train", "Lab", "Image info", "Settings")
+              "Train", "Lab", "Image info", "Settings", "Delete this picture and its file?")
 SHOWN = ("label", "info", "placeholder", "title")  # attributes of any component; names of axes are drawn as they are
 WRITTEN = (gr.Button, gr.UploadButton, gr.DownloadButton, gr.Markdown)  # components whose value is a text of ours
 
@@ -81,9 +81,9 @@ def words() -> str:
 
 
 def speak(demo: gr.Blocks) -> None:
-    """Turn whatever an event writes into a line of text into the language of the page that it goes to."""
+    """Turn whatever an event writes into lines of text, and the heads of tables, into the language of its page."""
     for event in demo.fns.values():
-        if event.fn is not None and any(map(is_line, event.outputs)):
+        if event.fn is not None and any(is_line(part) or isinstance(part, gr.Dataframe) for part in event.outputs):
             event.fn = _spoken(event.fn, event.outputs)
 
 
@@ -92,14 +92,22 @@ def is_line(component: Any) -> bool:
     return isinstance(component, gr.Textbox) and "line" in " ".join(component.elem_classes or ()).split()
 
 
+def _turned(part: Any, value: Any) -> Any:
+    if is_line(part):
+        return said(value)
+    if isinstance(part, gr.Dataframe) and isinstance(value, list):
+        return {"headers": [said(each) for each in part.headers], "data": value}
+    return value
+
+
 def _spoken(handler: Callable, outputs: list) -> Callable:
     def turned(result: Any) -> Any:
-        if isinstance(result, dict) and "__type__" not in result:
-            return {part: said(value) if is_line(part) else value for part, value in result.items()}
+        if isinstance(result, dict) and result.keys() <= set(outputs):
+            return {part: _turned(part, value) for part, value in result.items()}
         if len(outputs) == 1:
-            return said(result)
+            return _turned(outputs[0], result)
         if isinstance(result, tuple | list):
-            return [said(value) if is_line(part) else value for part, value in zip(outputs, result, strict=True)]
+            return [_turned(part, value) for part, value in zip(outputs, result, strict=True)]
         return result
 
     if inspect.isgeneratorfunction(handler):
@@ -122,6 +130,11 @@ def said(text: Any, language: str | None = None) -> Any:
         return text
     return "\n".join(" · ".join(_message(part, language) for part in line.split(" · "))
                      for line in text.split("\n"))
+
+
+def named(values: Iterable[str]) -> list[tuple[str, str]]:
+    """Choices for a list: some of the names are ours, and all values stay as they are."""
+    return [(said(value), value) for value in values]
 
 
 def current() -> str:

@@ -12,12 +12,14 @@ from pipelines.requests import TASKS, Txt2Img
 
 from .. import source
 from ..binding import allowed
+from ..language import said
 from ..results import SEND_LABELS
 from ..tab import Page, Receiver, Tab
 from ..wiring import QUEUED, QUIET, guarded
 
 NOTHING = metadata.Parsed({}, {}, ())
 TITLES = {name: info.title for cls in (Txt2Img, *TASKS.values()) for name, info in cls.model_fields.items()}
+HEADERS = ("Setting", "Value")
 MAX_SHOWN_TEXT = 20_000  # characters of one text; a hostile file may hold megabytes
 
 
@@ -34,7 +36,7 @@ def build(studio: Any, page: Page) -> None:
             parameters = gr.Textbox("", label="Settings", lines=6, max_lines=16, interactive=False, buttons=["copy"],
                                     elem_id="image_info-parameters",
                                     placeholder="Drop a picture to see the settings it was made with.")
-            fields = gr.Dataframe(headers=["Setting", "Value"], datatype="str", interactive=False, wrap=True,
+            fields = gr.Dataframe(headers=list(HEADERS), datatype="str", interactive=False, wrap=True,
                                   label="As this page reads them", elem_id="image_info-fields", visible=False)
             unknown = gr.Textbox("", label="Not used here", lines=2, max_lines=6, interactive=False, visible=False,
                                  elem_id="image_info-unknown")
@@ -51,11 +53,13 @@ def build(studio: Any, page: Page) -> None:
 
     def tell(text: str, found: metadata.Found) -> dict:
         parsed = found.parsed
-        left = [*(f"{name}: {value}" for name, value in parsed.unknown.items()), *parsed.notes]
+        left = [*(f"{name}: {value}" for name, value in parsed.unknown.items()), *map(said, parsed.notes)]
         rest = [f"{name}: {value[:MAX_SHOWN_TEXT]}" for name, value in found.raw.items() if value != text]
-        says = text[:MAX_SHOWN_TEXT] or (f"Made with {found.tool}; its settings are read below." if found.tool else
-                                         "This picture says nothing about how it was made.")
-        return {parameters: says, fields: gr.Dataframe(rows(parsed.fields), visible=bool(parsed.fields)),
+        says = text[:MAX_SHOWN_TEXT] or said(f"Made with {found.tool}; its settings are read below." if found.tool else
+                                             "This picture says nothing about how it was made.")
+        table = {"headers": [said(name) for name in HEADERS],
+                 "data": [[said(title), value] for title, value in rows(parsed.fields)]}
+        return {parameters: says, fields: gr.Dataframe(table, visible=bool(parsed.fields)),
                 unknown: gr.Textbox("\n".join(left)[:MAX_SHOWN_TEXT], visible=bool(left)),
                 others: gr.Textbox("\n".join(rest)[:MAX_SHOWN_TEXT], visible=bool(rest))}
 
@@ -72,9 +76,9 @@ def build(studio: Any, page: Page) -> None:
 
 def rows(fields: dict[str, Any]) -> list[list[str]]:
     """List settings by the names and in the order of the page; blank ones are left out."""
-    said = {title: fields[name] for name, title in TITLES.items() if fields.get(name) not in (None, "")}
+    known = {title: fields[name] for name, title in TITLES.items() if fields.get(name) not in (None, "")}
     return [[title, (f"{value:g}" if isinstance(value, float) else str(value))[:MAX_SHOWN_TEXT]]
-            for title, value in said.items()]
+            for title, value in known.items()]
 
 
 TAB = Tab(name="image_info", label="Image info", order=80, build=build)

@@ -18,6 +18,7 @@ from pipelines.training.request import TrainLora
 
 from ...controls import find_card
 from ...fields import make_control
+from ...language import named, said
 from ...tab import Page
 from ...wiring import QUEUED, guarded
 from .knobs import number
@@ -86,7 +87,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
         except (StudioError, OSError, KeyError, TypeError) as error:
             return (str(error) if isinstance(error, StudioError) else "This model cannot be trained here.", [], [], [],
                     [], [], [], 0)
-        rows = [[one.name, ": ".join(filter(None, (one.verdict, "; ".join(one.reasons)))),
+        rows = [[one.name, ": ".join(filter(None, (said(one.verdict), "; ".join(map(said, one.reasons))))),
                  f"{size[0]} × {size[1]} px" if size else "", str(one.tokens), one.caption]
                 for one, size in zip(found, sizes, strict=True)]
         used = sum(one.used for one in found)
@@ -97,7 +98,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
             return (gr.skip(),) * 3
         made = studio.datasets.add([Path(file) for file in files], name or "pictures")
         names = list(studio.datasets.names())
-        return gr.Dropdown(names, value=made), gr.Dropdown([("none", ""), *names]), None
+        return gr.Dropdown(named(names), value=made), gr.Dropdown([(said("none"), ""), *named(names)]), None
 
     def write(rows: Rows, known: Rows, dataset: str) -> None:
         before = {row[0]: row[CAPTION] for row in known}
@@ -140,7 +141,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
     data["tags"].select(chosen, data["tags"], data["find"], **QUEUED)
 
     def back(*values: Any) -> dict:
-        return {data["dataset"]: gr.Dropdown(list(studio.datasets.names())),
+        return {data["dataset"]: gr.Dropdown(named(studio.datasets.names())),
                 **dict(zip(shown, look(*values), strict=True))}
 
     page.returning.append((back, inputs, [data["dataset"], *shown]))

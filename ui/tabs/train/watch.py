@@ -15,7 +15,7 @@ from pipelines.training import follow
 
 from ... import curves
 from ...controls import find_card
-from ...language import said
+from ...language import named, said
 from ...progress import waiting_line
 from ...tab import Page
 from ...wiring import QUEUED, QUIET, guarded, problem
@@ -47,7 +47,8 @@ def build(studio: Any) -> dict[str, gr.components.Component]:
         what = gr.Radio(list(curves.CURVES), value=next(iter(curves.CURVES)), label="Curve", show_label=False,
                         container=False, elem_id="train-what")
         chart = gr.LinePlot(curves.frame([], what.value), x="step", y="value", color="curve", height=240,
-                            label="Curve", show_label=False, x_title="step", y_title=" ", elem_id="train-chart")
+                            label="Curve", show_label=False, x_title="step", y_title=" ", color_title=" ",
+                            elem_id="train-chart")
         gallery = gr.Gallery(label="Samples, newest first: a row for each time, a column for each prompt", columns=4,
                              height=360, object_fit="contain", buttons=[], elem_id="train-samples", interactive=False)
         told = gr.Textbox("", label="Notices", show_label=False, container=False, interactive=False, max_lines=4,
@@ -97,7 +98,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         update = knobs.filled(studio, form, config) | {data["trigger"]: config.trigger}
         dataset = studio.datasets.name_of(Path(config.data))
         if dataset:
-            update[data["dataset"]] = gr.Dropdown(list(studio.datasets.names()), value=dataset)
+            update[data["dataset"]] = gr.Dropdown(named(studio.datasets.names()), value=dataset)
         model = next((card.name for card in studio.cards() if str(card.path) == config.model), None)
         if model:
             update[page.model] = model
@@ -123,7 +124,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         points["curve"] = points["curve"].map(said)
         found = curves.weights(log, name)
         return (curves.status_line(state, log), curves.forecast_line(state, log),
-                gr.LinePlot(points, color_map=curves.colours(points)),
+                gr.LinePlot(points, color_map=curves.colours(points), x_title=said("step")),
                 gr.Gallery(pictures, columns=max(1, prompts)), curves.notices(log),
                 gr.skip() if running else "",
                 *(gr.Button(interactive=state.can_resume if word == "resume" else running) for word in STEERING), sign,
