@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipelines.errors import StudioError
 
+from .language import said
 from .wiring import QUEUED, QUIET, guarded
 
 
@@ -76,8 +77,8 @@ def wire(studio: Any, panel: Any, image_id: gr.Textbox | None = None) -> None:
     def pin(shown: list, selected: int, pinned: Any) -> tuple[Any, Any]:
         chosen = shown[selected] if shown else None
         if chosen is None or pinned and pinned.key == chosen.key:
-            return None, gr.Button("Pin")
-        return chosen, gr.Button(f"Pinned: {chosen.caption}")
+            return None, gr.Button(said("Pin"))
+        return chosen, gr.Button(said(f"Pinned: {chosen.caption}"))
 
     inputs = [made.is_open, panel.shown, panel.selected, made.pinned, *([image_id] if image_id is not None else [])]
     made.compare.click(guarded(toggle), inputs, made.outputs, **QUEUED)

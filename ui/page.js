@@ -133,6 +133,12 @@ window.atelier = (() => {
       if (name && !field.ariaLabel && !field.labels?.length) field.ariaLabel = name;
       if (help) field.setAttribute("aria-description", help);
     }
+    for (const [id, words] of Object.entries(window.atelierTips ?? {})) {
+      for (const part of document.querySelectorAll(id.startsWith("-") ? `[id$="${id}"]` : `#${id}`)) {
+        part.title = atelier.word(words);
+        for (const field of part.querySelectorAll("input, textarea")) field.setAttribute("aria-description", part.title);
+      }
+    }
   }
 
   document.addEventListener("click", (event) => {

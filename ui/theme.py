@@ -6,6 +6,8 @@ from pathlib import Path
 
 import gradio as gr
 
+from . import tips
+
 _HERE = Path(__file__).parent
 _ACCENT = gr.themes.colors.indigo
 
@@ -41,4 +43,4 @@ THEME = gr.themes.Base(
 CSS = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "comfort.css"))
 SCRIPTS = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "prompt.js", "comfort.js"))
 HEAD = (f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<script>\n{SCRIPTS}\n</script>")
+        f"<script>\n{SCRIPTS}\n</script>" + tips.script())

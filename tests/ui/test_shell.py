@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -14,7 +16,7 @@ from pipelines import metadata
 from pipelines.requests import TASKS
 from pipelines.settings import load
 from pipelines.studio import Studio
-from ui import shell
+from ui import shell, tips
 from ui.launch import launch
 
 QUICK = {"steps": 2, "width": 64, "height": 64, "seed": 5}
@@ -132,3 +134,21 @@ def test_the_page_offers_the_models_own_settings(running, sd_folder):
     assert card["_class_name"] == "StableDiffusionPipeline"
     assert by_id["txt2img-width"]["value"] == by_id["txt2img-height"]["value"] == 64
     assert "txt2img-generate" in by_id
+
+
+def test_everything_that_can_be_changed_or_pressed_says_what_it_does(running):
+    own_words = ("card", "sheet-close")  # an example is its prompt
+    changed = (gr.Textbox, gr.Dropdown, gr.Slider, gr.Number, gr.Checkbox, gr.Radio, gr.ColorPicker, gr.File,
+               gr.Dataframe, gr.Button, gr.UploadButton, gr.DownloadButton)
+    silent = [block.elem_id for block in running.demo.blocks.values()
+              if isinstance(block, changed) and block.interactive is not False and block.visible is True
+              and not getattr(block, "info", None) and not tips.tip(block.elem_id)
+              and not set(block.elem_classes) & set(own_words)]
+    runs = [elem_id for elem_id in silent if elem_id and re.fullmatch(r"lab-\w+-run", elem_id)]  # Run says it
+    hidden = [None] * silent.count(None)  # the way in of a source picture, which has a place to drop it
+    assert [elem_id for elem_id in silent if elem_id not in (*runs, *hidden)] == []
+
+
+def test_no_tip_is_left_of_a_control_that_is_gone(running):
+    told = {tips.tip(block.elem_id) for block in running.demo.blocks.values()}
+    assert [end for end, words in tips.TIPS.items() if words not in told] == []

@@ -19,6 +19,8 @@ import gradio as gr
 from gradio.context import LocalContext
 from gradio.i18n import I18nData
 
+from ..tips import TIPS
+
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 MAX_MESSAGE = 2_000  # characters; longer ones are no sentence of ours
 ENDING = 10  # characters behind the last blank that make an ending
@@ -72,7 +74,8 @@ def attributes(block: Any) -> list[str]:
 
 def words() -> str:
     """What a page's own scripts write, as a script that gives them their translations."""
-    found = {language: {text: table(language)[text] for text in BY_SCRIPTS if text in table(language)}
+    found = {language: {text: table(language)[text] for text in (*BY_SCRIPTS, *TIPS.values())
+                        if text in table(language)}
              for language in LANGUAGES if language != "en"}
     return f"<script>window.atelierWords = {json.dumps(found)}</script>"
 
