@@ -36,7 +36,10 @@ HEAD = """# Families of models
 What a model can do here depends on its family, which is told from its content. Stable Diffusion 1.x, 2.x and XL have
 a denoising loop of their own and take every control; the others are run by the diffusers library's own pipelines from
 diffusers folders, with safetensors weights only. For those, what a control would not change is refused: sampler and
-schedule (the model's own), clip skip, variation, tiling, hires fix, LoRAs, and the weights of words.
+schedule (the model's own), clip skip, variation, tiling and hires fix. Embeddings and the weights of words have no
+effect on them, and the page says so when a prompt has some. LoRAs work with all: in the names of diffusers' layers
+everywhere, and in those of the original model ("all names") where the library can turn them. Previews are drawn by a
+linear map that is fitted to the model's own autoencoder.
 
 Each of them is tested with a tiny random model of the real classes, not with published weights.
 
@@ -64,9 +67,16 @@ def _row(family: Family) -> tuple[str, ...]:
     noised = [task for task in ("img2img", "inpaint") if task in family.pipelines and family.takes("strength", task)]
     strength = {0: "-", 2: "yes"}.get(len(noised), "image to image" if "img2img" in noised else "inpainting")
     return (family.label, *(_yes(task in family.pipelines) for task in ("txt2img", "img2img", "inpaint")),
-            strength, _yes(stock is None or stock.negative), _yes(family.lora is not None),
+            strength, _yes(stock is None or stock.negative), _loras(family),
             "folder, single file" if family.config else "folder", str(family.native_size), f"{family.grain} px",
             str(family.steps), f"{family.guidance_scale:g}")
+
+
+def _loras(family: Family) -> str:
+    import diffusers
+
+    pipeline = getattr(diffusers, next(iter(family.pipelines.values())))
+    return "all names" if family.lora or hasattr(pipeline, "lora_state_dict") else "diffusers' names"
 
 
 def _yes(answer: bool) -> str:

@@ -32,7 +32,7 @@ class Weights:
     text_encoder: float
 
     def of(self, path: str) -> float:
-        return self.unet if path.startswith("unet.") else self.text_encoder
+        return self.unet if path.split(".", 1)[0] in names.CORES else self.text_encoder
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ ROLES = {
 # The tensors that hold the rank as their first axis.
 RANK_ROLES = ("down", "hada_w1_b", "hada_w2_b", "lokr_w1_b", "lokr_w2_b", "hada_t1", "hada_t2", "lokr_t2")
 CONTEXT_LAYER = re.compile(r"attn2[._](processor\.)?to_[kv]$")
+# Transformers have layers of that name, too; they do not lie in such blocks.
+UNET_BLOCK = re.compile(r"(down|up|input|output)_blocks|mid(dle)?_block")
 NUMBERED = re.compile(r"(input_blocks|output_blocks|middle_block)[._]")
 # Adapters for models that are not run here, by what occurs in their names; to say more than "0 layers matched".
 FOREIGN = (("double_blocks", "FLUX.1"), ("single_transformer_blocks", "FLUX.1"), ("joint_blocks", "Stable Diffusion 3"),
@@ -102,7 +104,7 @@ def _by_context(header: Header, named: Mapping[str, Mapping[str, str]]) -> str:
     widths[REFINER_WIDTH] = "the Stable Diffusion XL refiner"
     for name, roles in named.items():
         key = roles.get("down") or roles.get("hada_w1_b")
-        if key and CONTEXT_LAYER.search(name) and len(header.shapes[key]) > 1:
+        if key and CONTEXT_LAYER.search(name) and UNET_BLOCK.search(name) and len(header.shapes[key]) > 1:
             return widths.get(header.shapes[key][1], "")
     return ""
 

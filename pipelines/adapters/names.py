@@ -15,7 +15,8 @@ from ..errors import ModelError
 from ..families import Family
 
 ENCODERS = ("text_encoder", "text_encoder_2")
-COMPONENTS = ("unet", *ENCODERS)
+CORES = ("unet", "transformer")
+COMPONENTS = (*CORES, *ENCODERS)
 # Prefixes of a text encoder's layers in kohya files; with one encoder both of the first occur.
 KOHYA_ENCODERS = {"text_encoder": ("lora_te", "lora_te1"), "text_encoder_2": ("lora_te2",)}
 # diffusers -> the original U-Net (CompVis/stable-diffusion, Stability-AI/generative-models), whose blocks are numbered.
@@ -37,10 +38,12 @@ def layers(pipe: Any) -> dict[str, nn.Module]:
 def table(pipe: Any) -> dict[str, str]:
     """Every name that a file may give a layer -> the layer's path."""
     known: dict[str, str] = {}
-    numbers = block_numbers(pipe.unet)
+    unet = getattr(pipe, "unet", None)
+    numbers = block_numbers(unet) if unet is not None and hasattr(unet.down_blocks[0], "resnets") else {}
     for path in layers(pipe):
         component, inner = path.split(".", 1)
-        names = _unet_names(inner, numbers) if component == "unet" else _encoder_names(component, inner)
+        names = (_unet_names(inner, numbers) if component == "unet" else _transformer_names(inner)
+                 if component == "transformer" else _encoder_names(component, inner))
         for name in names:
             known.setdefault(name, path)
     return known
@@ -134,6 +137,15 @@ def _unet_names(inner: str, numbers: dict[str, str]) -> Iterator[str]:
     if projection in OLD_PROJECTIONS.values():
         yield f"unet.{layer}.processor.{projection}"
         yield f"{layer}.processor.{projection}"
+
+
+def _transformer_names(inner: str) -> Iterator[str]:
+    """Only names of diffusers' own layers: those of an original, which joins some, are turned by the library."""
+    yield f"transformer.{inner}"
+    yield inner
+    yield f"base_model.model.{inner}"
+    yield _flat(f"lora_transformer.{inner}")
+    yield _flat(f"lycoris.{inner}")
 
 
 def _encoder_names(component: str, inner: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..checkpoints.card import refuse_pickle
 from ..checkpoints.headers import Header, read_header
 from ..errors import ModelError
-from ..families import Family
+from ..families import FAMILIES, Family
 from . import keys, names
 from .parts import Full, Hadamard, Kronecker, LowRank, Part
 
@@ -69,14 +69,25 @@ def read(path: Path, pipe: Any, family: Family, name: str | None = None) -> Adap
         raise ModelError(f"{shown} cannot be used: it holds no LoRA.")
     keys.ranks(header)
     kind = keys.family_of(header)
-    if kind and kind != family.name:
-        raise ModelError(f"{shown} is a LoRA for {keys.label(kind)}, the model is {family.label}.")
+    # What is told of transformers is told by a few words of their names: their own layers decide.
+    if kind and kind != family.name and (kind in FAMILIES or family.stock is None):
+        raise _for_another(shown, kind, family)
     named, other = keys.layers(header.shapes)
-    found, unmatched = _match(named, names.table(pipe))
+    table = names.table(pipe)
+    found, unmatched = _match(named, table)
+    tensors: Mapping[str, Tensor] = {}
+    if not found and family.stock and hasattr(pipe, "lora_state_dict"):
+        if any("dora_scale" in roles for roles in named.values()):
+            raise _unusable(shown, "it has magnitudes (DoRA) under names of the original model, which lose them")
+        tensors = _turned(pipe, _tensors(header, [key for roles in named.values() for key in roles.values()]))
+        found, unmatched = _match(keys.layers(tensors)[0], table)
+        named = keys.layers(tensors)[0] or named
     if not found:
+        if kind and kind not in (family.name, family.label):
+            raise _for_another(shown, kind, family)
         raise ModelError(f"{shown} does not fit: 0 of {len(named)} layers matched. The model is {family.label}.")
     modules = names.layers(pipe)
-    tensors = _tensors(header, [key for roles in found.values() for key in roles.values()])
+    tensors = tensors or _tensors(header, [key for roles in found.values() for key in roles.values()])
     alpha_of = _peft_alphas(header.metadata)
     parts = {}
     for layer, roles in found.items():
@@ -84,6 +95,42 @@ def read(path: Path, pipe: Any, family: Family, name: str | None = None) -> Adap
         parts[layer] = _part(shown, layer, held, modules[layer], alpha_of)
     return Adapter(name or path.stem, parts, len(named), (*unmatched, *other), kind,
                    header.metadata.get("modelspec.trigger_phrase", "")[:MAX_TRIGGER], header.metadata)
+
+
+def parts_of(path: Path) -> dict[str, Part]:
+    """What a safetensors file changes, by its own names of the layers, without a model to check it against.
+
+    Raises ModelError for a file that is damaged or holds no adapter. Layers that are not whole are left out.
+    """
+    refuse_pickle(path)
+    header = read_header(path)
+    named, _ = keys.layers(header.shapes)
+    tensors = _tensors(header, [key for roles in named.values() for key in roles.values()])
+    alpha_of, parts = _peft_alphas(header.metadata), {}
+    for layer, roles in named.items():
+        held = {role: tensors[key] for role, key in roles.items() if role not in ("dora_scale", "magnitude")}
+        alpha = held.pop("alpha", None)
+        if (part := _assembled(held)) is not None:
+            value = alpha_of(layer, part.rank) if alpha is None and "." in layer else alpha
+            parts[layer] = replace(part, alpha=float(part.rank if value is None else value))
+    if not parts:
+        raise ModelError(f"{path.name[:80]} cannot be used: it holds no LoRA.")
+    return parts
+
+
+def _for_another(shown: str, kind: str, family: Family) -> ModelError:
+    return ModelError(f"{shown} is a LoRA for {keys.label(kind)}, the model is {family.label}.")
+
+
+def _turned(pipe: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under diffusers' names, as the library turns those of other programs; empty where it cannot.
+
+    Scales are worked into them, and layers that diffusers has in parts are taken apart.
+    """
+    try:
+        return {name: tensor.contiguous() for name, tensor in type(pipe).lora_state_dict(dict(tensors)).items()}
+    except Exception:  # each of its converters has errors of its own
+        return {}
 
 
 def _match(named: Mapping[str, Mapping[str, str]], table: Mapping[str, str]) -> tuple[

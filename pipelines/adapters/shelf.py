@@ -48,7 +48,7 @@ class Shelf:
             yield tuple(lines)
 
     def _adapter(self, entry: LibraryEntry, pipe: Any, family: Family) -> Adapter:
-        key = entry.path, entry.modified_s, entry.size_bytes, id(pipe.unet)
+        key = entry.path, entry.modified_s, entry.size_bytes, id(getattr(pipe, family.core))
         if key not in self._read:
             self._read[key] = read(entry.path, pipe, family, entry.name)
             while len(self._read) > KEPT:

@@ -7,7 +7,7 @@ the same picture. Read on in sources.py (where the denoising starts) and denoise
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
@@ -28,10 +28,8 @@ from .denoise import Guidance, denoise
 from .noise import Draws
 from .seamless import seamless
 from .sources import FromLatents, OpenImage, Source, source_of
+from .stock import Adapters
 from .upscalers import Enlarge, lanczos
-
-# (pipe, family, what the tags ask for) -> a context that has it attached and gives sentences for the person
-Adapters = Callable[[Any, Family, Sequence[tags.Use]], AbstractContextManager[tuple[str, ...]]]
 
 
 def no_adapters(pipe: Any, family: Family, uses: Sequence[tags.Use]) -> AbstractContextManager[tuple[str, ...]]:
@@ -59,7 +57,7 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
         return
     pace = Pace(request.image_count)
     if family.stock:
-        maker = stock.Maker(request, pipe, family, source, control, pace)
+        maker = stock.Maker(request, pipe, family, source, control, pace, adapters)
     else:
         memory.check_room(pipe.unet, request)
         maker = _Maker(request, pipe, family, source, control, pace, adapters, enlarge, vectors)

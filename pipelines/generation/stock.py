@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from queue import SimpleQueue
 from threading import Event as Flag
 from typing import Any
@@ -28,7 +28,11 @@ from ..prompts.schedule import Sections, plan
 from ..requests import Request, changed
 from .batches import Batch, Pace
 from .decode import finite_or_raise
+from .glimpse import Glimpses
 from .sources import Source
+
+# (pipe, family, what the tags ask for) -> a context that has it attached and gives sentences for the person
+Adapters = Callable[[Any, Family, Sequence[tags.Use]], AbstractContextManager[tuple[str, ...]]]
 
 
 class Maker:
@@ -36,30 +40,32 @@ class Maker:
 
     tight = True  # there is nothing to move out of the way: offloading was decided when the model was placed
 
-    def __init__(self, request: Request, pipe: Any, family: Family, source: Source, control: Control, pace: Pace):
+    def __init__(self, request: Request, pipe: Any, family: Family, source: Source, control: Control, pace: Pace,
+                 adapters: Adapters):
         self._request, self._pipe, self._family, self._source = request, pipe, family, source
-        self._control, self.pace = control, pace
+        self._control, self.pace, self._adapters = control, pace, adapters
+        self._glimpses = Glimpses(pipe)
         self._told: set[str] = set()  # prompts whose notices were given
 
     def batch(self, batch: Batch) -> Iterator[Event]:
         """Draw the pictures of a batch, each by a call of its own."""
-        prompt, negative, notices = self._texts(batch.prompt)
-        if batch.prompt not in self._told:
-            self._told.add(batch.prompt)
-            yield from map(Notice, notices)
-        for i, seed in enumerate(batch.seeds):
-            image = yield from self._drawn(batch.first + i, self._arguments(seed, prompt, negative))
-            if image is not None:
-                alone = changed(self._request, prompt=batch.prompt, seed=seed, batch_size=1, batch_count=1,
-                                prompt_lines=False)
-                yield ImageReady(self._source.finish(image), alone, {})
+        plain, uses = tags.extract(batch.prompt)
+        prompt, negative, notices = self._texts(plain)
+        with ExitStack() as undone:
+            lines = undone.enter_context(self._adapters(self._pipe, self._family, uses)) if uses else ()
+            if batch.prompt not in self._told:
+                self._told.add(batch.prompt)
+                yield from map(Notice, (*lines, *notices))
+            for i, seed in enumerate(batch.seeds):
+                image = yield from self._drawn(batch.first + i, self._arguments(seed, prompt, negative))
+                if image is not None:
+                    alone = changed(self._request, prompt=batch.prompt, seed=seed, batch_size=1, batch_count=1,
+                                    prompt_lines=False)
+                    yield ImageReady(self._source.finish(image), alone, {})
 
     def _texts(self, prompt: str) -> tuple[str, str, tuple[str, ...]]:
         """The plain prompt and negative prompt, and what of them has no effect with this family."""
         request, label, notices = self._request, self._family.label, []
-        prompt, uses = tags.extract(prompt)
-        if uses:
-            notices.append(f"LoRAs are not read for {label}, so {', '.join(use.name for use in uses)} had no effect.")
         read = plan(prompt, request.negative_prompt, request.steps, emphasis=request.emphasis)
         scene = read.scenes[0]
         text, negative = scene.prompts[0][0], scene.negative
@@ -93,16 +99,17 @@ class Maker:
 
     def _drawn(self, number: int, arguments: dict[str, Any]) -> Generator[Event, None, Image.Image | None]:
         """Call the pipeline and report its steps. Returns the picture, None when it was skipped."""
-        steps: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
+        steps: SimpleQueue[tuple[int, int, Image.Image | None] | None] = SimpleQueue()
         abandoned = Flag()
+        size = arguments.get("width", 0), arguments.get("height", 0)
 
-        def watch(index: int, count: int) -> None:
+        def watch(index: int, count: int, *step: Any) -> None:
             if self._control.stop.is_set() or abandoned.is_set():
                 raise Cancelled("Stopped.")
             if self._control.skip.is_set():
                 self._control.skip.clear()
                 raise _Skipped
-            steps.put((index, count))
+            steps.put((index, count, self._glimpses.draw(*step, size) if index < count else None))
 
         self.pace.restart()
         with ThreadPoolExecutor(1, "draw") as thread:
@@ -110,8 +117,9 @@ class Maker:
             call.add_done_callback(lambda _: steps.put(None))
             try:
                 while (step := steps.get()) is not None:
-                    speed, seconds = self.pace.tick(*step, 1)
-                    yield StepDone(*step, number, self._request.image_count, speed, seconds)
+                    *done, preview = step
+                    speed, seconds = self.pace.tick(*done, 1)
+                    yield StepDone(*done, number, self._request.image_count, speed, seconds, preview)
             finally:
                 abandoned.set()
         try:
@@ -119,7 +127,7 @@ class Maker:
         except _Skipped:
             return None
 
-    def _call(self, arguments: dict[str, Any], watch: Callable[[int, int], None]) -> Image.Image:
+    def _call(self, arguments: dict[str, Any], watch: Callable[..., None]) -> Image.Image:
         pipe = self._pipe
         pipe.set_progress_bar_config(disable=True)
         with ExitStack() as undone:
@@ -134,8 +142,9 @@ class _Skipped(Exception):
 
 
 @contextmanager
-def watched(scheduler: Any, tell: Callable[[int, int], None]) -> Iterator[None]:
-    """Call tell(index from 1, count) after each of a scheduler's steps; what it raises ends the run.
+def watched(scheduler: Any, tell: Callable[..., None]) -> Iterator[None]:
+    """Call tell(index from 1, count, scheduler, what the step took, the latents it gave) after each of a scheduler's
+    steps; what it raises ends the run.
 
     Raises ModelError when the last step left values that are no numbers.
     """
@@ -145,15 +154,15 @@ def watched(scheduler: Any, tell: Callable[[int, int], None]) -> Iterator[None]:
     @functools.wraps(plain)  # pipelines look at the signature
     def step(*args: Any, **kwargs: Any) -> Any:
         nonlocal begin, index
-        result = plain(*args, **kwargs)
+        result, taken = plain(*args, **kwargs), signature.bind(*args, **kwargs).arguments
         if index == 0:  # a strength leaves the first ones out
-            at = (scheduler.timesteps == signature.bind(*args, **kwargs).arguments["timestep"]).nonzero()
+            at = (scheduler.timesteps == taken["timestep"]).nonzero()
             begin = int(at[0]) if len(at) else 0
         index += 1
         count = len(scheduler.timesteps) - begin
         if index >= count:
             finite_or_raise(result[0])
-        tell(index, max(index, count))
+        tell(index, max(index, count), scheduler, taken, result[0])
         return result
 
     scheduler.step = step

@@ -14,6 +14,7 @@ from pipelines.device import Placement
 from pipelines.errors import Cancelled, ModelError
 from pipelines.events import ImageReady, Notice, StepDone
 from pipelines.families import FAMILIES, Facts
+from pipelines.generation import decode
 from pipelines.models.cache import build
 from pipelines.models.loading import load
 from pipelines.requests import TASKS, make
@@ -50,7 +51,7 @@ def half_mask(size):
     return mask
 
 
-def events(loaded, name, task, control=None, images=None, **changes):
+def events(loaded, name, task, control=None, images=None, adapters=None, **changes):
     from pipelines.generation import generate
 
     card, components = loaded(name, task)
@@ -60,7 +61,8 @@ def events(loaded, name, task, control=None, images=None, **changes):
     given |= {"mask": "mask", "mask_blur": 0} if task == "inpaint" else {}
     request = make(TASKS[task], **{**BASE, **given, **changes})
     pipe = build(name, task, components)
-    return list(generate.run(request, pipe, FAMILIES[name], images.__getitem__, control))
+    given = {"adapters": adapters} if adapters else {}
+    return list(generate.run(request, pipe, FAMILIES[name], images.__getitem__, control, **given))
 
 
 def pictures(*args, **changes):
@@ -111,13 +113,16 @@ def test_a_family_says_what_its_pipelines_take(name):
 
 @pytest.mark.parametrize(("name", "task"), [(name, task) for name, family in STOCK.items()
                                             for task in family.pipelines])
-def test_each_task_of_each_family_draws_by_seed_and_in_batches(loaded, name, task):
+def test_each_task_of_each_family_draws_by_seed_and_in_batches(loaded, name, task, monkeypatch):
+    monkeypatch.setattr(decode, "PREVIEW_EVERY_S", 0)
     made = events(loaded, name, task, batch_size=2)
     first, second = (event.image for event in made if isinstance(event, ImageReady))
     assert first.size == second.size == (SIDE, SIDE)
     assert first.tobytes() != second.tobytes()
     steps = [event for event in made if isinstance(event, StepDone)]
     assert steps[-1].step == steps[-1].steps <= 2
+    between = [step.preview for step in steps if step.step < step.steps]
+    assert any(between) or task != "txt2img"  # a strength leaves a single step
     alone = pictures(loaded, name, task, seed=8)[0]
     assert alone.tobytes() == second.tobytes()
     if task == "inpaint":
@@ -216,3 +221,110 @@ def test_code_and_pickles_of_a_folder_are_never_run(tmp_path):
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(ModelError, match="pickle"):
         read_folder(folder, "evil")
+
+
+# LoRAs
+
+def shelf_of(folder):
+    """What attaches the files in a folder by the names in a prompt."""
+    from contextlib import contextmanager
+
+    from pipelines.adapters.apply import applied
+    from pipelines.adapters.read import read
+
+    @contextmanager
+    def attached(pipe, family, uses):
+        files = [(read(folder / f"{use.name}.safetensors", pipe, family), use.unet_weight, use.te_weight)
+                 for use in uses]
+        with applied(pipe, files) as report:
+            yield report.lines
+
+    return attached
+
+
+def save(path, tensors, **metadata):
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    save_file({name: torch.randn(shape) for name, shape in tensors.items()}, path, metadata=metadata or None)
+
+
+def of_layers(components, core):
+    """The tensors of a LoRA as diffusers writes it, for every linear layer of what denoises."""
+    import torch
+
+    layers = {path: module for path, module in components[core].named_modules() if isinstance(module, torch.nn.Linear)}
+    return {f"{core}.{path}.lora_{side}.weight": shape for path, layer in layers.items()
+            for side, shape in (("A", (2, layer.in_features)), ("B", (layer.out_features, 2)))}
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_a_lora_changes_the_picture_of_each_family_and_leaves_the_model_as_it_was(loaded, name, tmp_path):
+    task = next(iter(STOCK[name].pipelines))
+    tensors = of_layers(loaded(name, task)[1], STOCK[name].core)
+    save(tmp_path / "ink.safetensors", tensors)
+    before = pictures(loaded, name, task)[0]
+    made = events(loaded, name, task, prompt="a red cat <lora:ink:1>", adapters=shelf_of(tmp_path))
+    lines = [event.text for event in made if isinstance(event, Notice)]
+    assert any(f"ink: {len(tensors) // 2} of {len(tensors) // 2} layers matched" in line for line in lines)
+    assert next(event.image for event in made if isinstance(event, ImageReady)).tobytes() != before.tobytes()
+    assert pictures(loaded, name, task)[0].tobytes() == before.tobytes()
+
+
+def test_a_file_in_the_originals_names_does_what_the_librarys_own_loader_does(loaded, tmp_path):
+    names = {"double_blocks_0_img_attn_qkv": (32, 96), "double_blocks_0_img_mlp_0": (32, 128),
+             "single_blocks_0_linear2": (160, 32)}
+    save(tmp_path / "ink.safetensors", {
+        f"lora_unet_{layer}.lora_{side}.weight": shape for layer, (inner, outer) in names.items()
+        for side, shape in (("down", (2, inner)), ("up", (outer, 2)))})
+    made = events(loaded, "flux", "txt2img", prompt="a red cat <lora:ink:1>", adapters=shelf_of(tmp_path))
+    assert any("5 of 5 layers matched" in event.text for event in made if isinstance(event, Notice))
+    ours = next(event.image for event in made if isinstance(event, ImageReady))
+    pipe = build("flux", "txt2img", loaded("flux")[1])
+    pipe.load_lora_weights(tmp_path, weight_name="ink.safetensors")
+    try:
+        run = list(_run(pipe, "flux"))
+    finally:
+        pipe.unload_lora_weights()
+    theirs = next(event.image for event in run if isinstance(event, ImageReady))
+    assert np.abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 2
+    assert ours.tobytes() != pictures(loaded, "flux", "txt2img")[0].tobytes()
+
+
+def _run(pipe, name):
+    from pipelines.generation import generate
+
+    return generate.run(make(TASKS["txt2img"], **BASE), pipe, FAMILIES[name], {}.get)
+
+
+@pytest.mark.parametrize(("model", "layer", "words"), [
+    ("flux", "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k",
+     "ink.safetensors is a LoRA for Stable Diffusion 1.x, the model is FLUX.1"),
+    ("sd3", "lora_unet_double_blocks_0_img_attn_qkv",
+     "ink.safetensors is a LoRA for FLUX.1, the model is Stable Diffusion 3"),
+    ("z_image", "transformer.blocks.7.to_q", "0 of 1 layers matched. The model is Z-Image")])
+def test_a_lora_of_another_family_is_refused_by_name(loaded, tmp_path, model, layer, words):
+    save(tmp_path / "ink.safetensors", {f"{layer}.lora_down.weight": (2, 768), f"{layer}.lora_up.weight": (96, 2)})
+    with pytest.raises(ModelError, match=words):
+        events(loaded, model, "txt2img", prompt="a cat <lora:ink:1>", adapters=shelf_of(tmp_path))
+
+
+def test_the_fitted_map_shows_a_picture_in_its_colours():
+    """On a model that was trained: the embedded one's own autoencoder."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    from pipelines.generation.glimpse import fitted
+    from pipelines.library.catalogue import EMBEDDED
+
+    vae = AutoencoderKL.from_pretrained(EMBEDDED / "vae")
+    weight, bias = fitted(vae)
+    picture = torch.zeros(1, 3, 128, 128) - 0.6
+    picture[:, 0, :, :64] = 0.8  # red on the left, blue below
+    picture[:, 2, 64:] = 0.7
+    with torch.inference_mode():
+        latents = vae.encode(picture).latent_dist.mode()[0]
+    seen = torch.einsum("chw,cr->rhw", latents, weight) + bias[:, None, None]
+    wanted = torch.nn.functional.adaptive_avg_pool2d(picture, seen.shape[-2:])[0]
+    assert torch.corrcoef(torch.stack([seen.flatten(), wanted.flatten()]))[0, 1] > 0.8

@@ -1,0 +1,134 @@
+"""What a picture of the library's own pipelines will be, seen between two steps: a linear map from latents to colours.
+
+Nobody has published such a map for each family, so it is fitted to the model's own autoencoder: it encodes one made-up
+picture, and least squares tell which colours its latents stand for.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from ..models.offload import device_of
+from . import decode
+
+SIDES = (128, 256, 512)  # px of the picture; larger ones where latents are few
+EQUATIONS = 4  # for each unknown, at least
+RIDGE = 1e-3  # of the mean square of the latents: keeps channels that say nothing about colour small
+
+
+class Glimpses:
+    """Draws what a scheduler's steps predict, now and then."""
+
+    def __init__(self, pipe: Any):
+        self._vae = getattr(pipe, "vae", None) or pipe.movq
+        self._due = perf_counter() + decode.PREVIEW_EVERY_S
+        try:
+            self._map = fitted(self._vae)
+        except Exception:  # no preview is worth a picture
+            self._map = None
+
+    def draw(self, scheduler: Any, step: dict[str, Any], after: torch.Tensor, size: tuple[int, int]
+             ) -> Image.Image | None:
+        """The first picture of a batch, or None when none is due. step, after: what a scheduler's step takes and
+        gives. size: width and height of the picture, in px."""
+        now = perf_counter()
+        if self._map is None or now < self._due:
+            return None
+        self._due = now + decode.PREVIEW_EVERY_S
+        try:
+            with torch.inference_mode():
+                latents = unpacked(self._vae, predicted(scheduler, step, after), size)
+                weight, bias = (part.to(latents) for part in self._map)
+                rgb = torch.einsum("chw,cr->rhw", torch.nan_to_num(latents), weight) + bias[:, None, None]
+                return decode.to_image(rgb[None])
+        except Exception:  # steps of a prior, whose output is no picture, or a layout that is not known
+            return None
+
+
+def fitted(vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fit (c, 3) and (3,) with latents (c, h, w), as the autoencoder gives them, to RGB in -1..1."""
+    with torch.inference_mode():
+        for side in SIDES:
+            picture = made_up(side)
+            latents = _encoded(vae, picture)
+            channels, height, width = latents.shape
+            if height * width >= EQUATIONS * (channels + 1):
+                break
+        colours = F.adaptive_avg_pool2d(picture, (height, width))[0].flatten(1).T
+        known = torch.cat([latents.flatten(1).T, torch.ones(height * width, 1)], 1)
+        damping = RIDGE * known.square().mean() * height * width * torch.eye(channels + 1)
+        found = torch.linalg.solve(known.T @ known + damping, known.T @ colours)
+        return found[:-1], found[-1]
+
+
+def made_up(side: int) -> torch.Tensor:
+    """(1, 3, side, side) in -1..1: coloured spots of every size, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    layers = [F.interpolate(torch.randn(1, 3, cells, cells, generator=generator), (side, side), mode="bilinear")
+              for cells in (2, 4, 8, 16)]
+    return (0.4 * sum(layers[1:], layers[0])).clamp(-1, 1)
+
+
+def predicted(scheduler: Any, step: dict[str, Any], after: torch.Tensor) -> torch.Tensor:
+    """x0 as the step's model output says it; what the step gave where that cannot be told.
+
+    Flow: x0 = x - sigma * v (Lipman et al. 2022, arXiv:2210.02747, in the library's direction of time); variance
+    exploding: x - sigma * eps; variance preserving: as in samplers.NoiseLevel.
+    """
+    sample, output = step["sample"], step["model_output"]
+    if output.shape[1] > sample.shape[1]:  # it tells its variance as well
+        output = output[:, :sample.shape[1]]
+    kind = getattr(scheduler.config, "prediction_type", "flow_prediction")
+    is_flow = kind.startswith("flow") or not hasattr(scheduler, "alphas_cumprod")
+    if (is_flow or hasattr(scheduler, "is_scale_input_called")) and scheduler.step_index:
+        sigma = scheduler.sigmas[scheduler.step_index - 1].to(sample)
+        return sample - sigma * output if is_flow or kind == "epsilon" else after
+    if hasattr(scheduler, "alphas_cumprod"):
+        abar = scheduler.alphas_cumprod[int(step["timestep"])].to(sample)
+        if kind == "epsilon":
+            return (sample - (1 - abar).sqrt() * output) / abar.sqrt()
+        if kind == "v_prediction":
+            return abar.sqrt() * sample - (1 - abar).sqrt() * output
+    return after
+
+
+def unpacked(vae: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """A pipeline's latents as its autoencoder gives them: (c, h, w), float32.
+
+    Latents of films have one frame; transformers read 2x2 of them as one token, (b, h/2 * w/2, 4c).
+    """
+    config = vae.config
+    latents = latents[:1].float()
+    if latents.ndim == 5:
+        latents = latents[:, :, 0]
+    packed = latents.ndim == 3
+    if packed:
+        width, height = size
+        rows = round((latents.shape[1] * height / width) ** 0.5)
+        latents = latents.transpose(1, 2).unflatten(2, (rows, latents.shape[1] // rows))
+    if hasattr(vae, "bn"):  # FLUX.2 evens its tokens out
+        std = (vae.bn.running_var + config.batch_norm_eps).sqrt()
+        latents = latents * std.to(latents)[:, None, None] + vae.bn.running_mean.to(latents)[:, None, None]
+    if packed:
+        latents = F.pixel_shuffle(latents, 2)
+    if hasattr(vae, "bn") or type(vae).__name__ == "VQModel":
+        return latents[0]
+    if getattr(config, "latents_mean", None) is not None:
+        return (latents[0] * latents.new_tensor(config.latents_std)[:, None, None]
+                + latents.new_tensor(config.latents_mean)[:, None, None])
+    return latents[0] / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+
+
+def _encoded(vae: Any, picture: torch.Tensor) -> torch.Tensor:
+    """(1, 3, h, w) pixels to the (c, h, w) latents of any of the library's autoencoders."""
+    pixels = picture.to(device_of(vae), vae.dtype)
+    if hasattr(vae.config, "z_dim"):  # an autoencoder of films
+        pixels = pixels[:, :, None]
+    found = vae.encode(pixels)
+    latents = found.latent_dist.mode() if hasattr(found, "latent_dist") else found[0]
+    return (latents[:, :, 0] if latents.ndim == 5 else latents)[0].float().cpu()
