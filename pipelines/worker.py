@@ -181,7 +181,8 @@ class Worker:
         begin = monotonic()
         with self._cache.lease(card, pipeline_of(job.task)) as lease:
             if request.vae:
-                lease.pipe.register_modules(vae=self._vaes.load(self._collection.vae(request.vae), lease))
+                vae = self._vaes.load(self._collection.vae(request.vae), lease, self._cache.make_room)
+                lease.pipe.register_modules(vae=vae)
             vectors, faults = self._vectors(request, lease)
             yield from map(Notice, faults)
             for event in generate.run(request, lease.pipe, lease.family, self._images.open, job.control,
@@ -249,7 +250,7 @@ class Worker:
         own = host if on_cpu else device.budget_bytes(settings.device, settings.device_budget_gb)
         self._shelf, self._vaes = Shelf(self._collection.loras), Vaes()
         self._device_bytes = own
-        self._cache = cache.PipelineCache(self._load, cache.Budget(own, host))
+        self._cache = cache.PipelineCache(self._load, cache.Budget(own, host), beside=self._vaes)
 
     def _load(self, card: ModelCard) -> tuple[dict[str, Any], Any, int]:
         from . import device

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock, RLock
-from typing import Any
+from typing import Any, Protocol
 
 from ..device import Placement
 from ..families import FAMILIES, Family
@@ -41,6 +41,15 @@ class Lease:
     placement: Placement
 
 
+class Beside(Protocol):
+    """What is kept on the device beside checkpoints, and can be had again."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    def clear(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Budget:
     """What all checkpoints together may take. On a CPU the device is the host, and device_bytes is what counts."""
@@ -55,12 +64,13 @@ class PipelineCache:
     The least recently used leaves the device first; it is parked in host memory while there is room, from where it
     comes back with a copy, and then dropped. The one in use stays, even when it alone is over the budget. Parts that
     checkpoints have in common are held once.
-    load: (card) -> (components, placement, bytes). move: puts components on a device.
+    load: (card) -> (components, placement, bytes). move: puts components on a device. beside: what else lies on the
+    device between two leases; it goes first.
     """
 
     def __init__(self, load: Callable[[ModelCard], tuple[dict[str, Any], Placement, int]], budget: Budget,
-                 move: Callable[[dict[str, Any], str], None] | None = None):
-        self._load, self._budget, self._move = load, budget, move or place
+                 move: Callable[[dict[str, Any], str], None] | None = None, beside: Beside | None = None):
+        self._load, self._budget, self._move, self._beside = load, budget, move or place, beside
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._loading: dict[str, Lock] = {}
         self._lock = RLock()
@@ -79,6 +89,11 @@ class PipelineCache:
     def holds(self, card: ModelCard) -> bool:
         """Whether a lease of this very file would need no loading."""
         return card.fingerprint in self._loaded
+
+    def make_room(self, wanted: int) -> None:
+        """Leave room for something of `wanted` bytes that will lie beside the checkpoints."""
+        with self._lock:
+            self._make_room(wanted)
 
     def vacate(self) -> None:
         """Leave the device to another process: park or drop every idle checkpoint that lies on a card."""
@@ -137,6 +152,8 @@ class PipelineCache:
 
     def _make_room(self, wanted: int) -> None:
         """Park or drop what is idle, oldest first, until `wanted` bytes fit on the device."""
+        if self._beside and self._used(parked=False) + self._beside.size_bytes + wanted > self._budget.device_bytes:
+            self._beside.clear()
         for key, entry in list(self._loaded.items()):
             if self._used(parked=False) + wanted <= self._budget.device_bytes:
                 return

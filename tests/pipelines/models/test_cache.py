@@ -179,3 +179,28 @@ def test_a_part_that_another_checkpoint_still_uses_on_the_card_is_not_parked(tmp
     assert moved == [("cpu", ("text_encoder", "unet"))]
     cache.vacate()
     assert moved[1] == ("cpu", ("text_encoder", "unet", "vae"))
+
+
+def test_autoencoders_that_are_kept_beside_count_and_go_first(cards, sd_folder, tmp_path):
+    from pipelines.library import Library
+    from pipelines.library.places import Place
+    from pipelines.models.vaes import Vaes
+
+    (tmp_path / "vae").mkdir()
+    weights = sd_folder / "vae" / "diffusion_pytorch_model.safetensors"
+    (tmp_path / "vae" / "clear.safetensors").write_bytes(weights.read_bytes())
+    library = Library(tmp_path / "data", lambda: (Place(tmp_path / "vae", tmp_path / "vae"),))
+    library.refresh()
+    assert library.wait(60)
+    entry = library.get("vae", "clear")
+    library.close()
+    size, vaes = loader()(cards[0])[2], Vaes()
+    cache = PipelineCache(loader(), Budget(2 * size + entry.size_bytes // 2, 0), beside=vaes)
+    with cache.lease(cards[0], "txt2img") as lease:
+        kept = vaes.load(entry, lease, cache.make_room)
+        assert vaes.load(entry, lease, cache.make_room) is kept
+    assert 0.9 * entry.size_bytes < vaes.size_bytes <= entry.size_bytes
+    with cache.lease(cards[1], "txt2img") as lease:  # two checkpoints fit, but not with the autoencoder
+        assert vaes.size_bytes == 0 and cache.resident == ("a", "b")
+        vaes.load(entry, lease, cache.make_room)  # and for this the older of the two has to go
+    assert cache.resident == ("b",) and vaes.size_bytes
