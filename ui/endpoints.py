@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components.api_component import Api
+from gradio.context import get_blocks_context
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta
@@ -26,6 +28,9 @@ def publish(studio: Any) -> None:
     for task, cls in TASKS.items():
         gr.api(_endpoint(studio, task, cls), api_name=task, api_description=inspect.getdoc(cls),
                concurrency_limit=None)
+    for block in get_blocks_context().blocks.values():
+        if isinstance(block, Api):
+            block.visible = False  # else a page makes something of each parameter, which nobody sees
 
 
 def _endpoint(studio: Any, task: str, cls: type[Request]) -> Callable:

@@ -7,10 +7,8 @@ visitors and has many routes that the page never uses. `Guard` lets through only
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
-import socket
 import threading
 import time
 from collections import deque
@@ -25,15 +23,13 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipelines.settings import LOOPBACK
+from .hosts import Hosts
 
 MAX_UPLOAD_BYTES = 64 * 2**20  # one request; the editor sends several files of at most 20 MB together
 OWN_UPLOAD_BYTES = 2 * 2**30  # on a page that others cannot reach: pictures to train on, or a zip of them
 MAX_BODY_BYTES = 2 * 2**20  # every other request carries text only
 MAX_PIXELS = 4096 * 4096
 FORMATS = ("PNG", "JPEG", "WEBP")
-
-ANY_ADDRESS = ("0.0.0.0", "::", "")
 
 # Without a login: the login page itself and its scripts. Everything else is closed to strangers.
 PUBLIC = re.compile(r"/|/(login|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?|/(assets|static)/.+"
@@ -84,39 +80,6 @@ class Throttle:
         """Note a wrong guess."""
         with self._lock:
             self._wrong.append(self._clock())
-
-
-class Hosts:
-    """The names this server answers to; anything else may be a foreign name that points here (DNS rebinding)."""
-
-    def __init__(self, bound_to: str):
-        self._any_address = bound_to in ANY_ADDRESS
-        self._shared: set[str] = set()
-        self._names = {name.lower() for name in (*LOOPBACK, bound_to) if name}
-        if bound_to not in LOOPBACK:
-            name = socket.gethostname().lower()
-            self._names |= {name, name.partition(".")[0], f"{name.partition('.')[0]}.local"}
-
-    def share(self, name: str) -> None:
-        """Answer to the share link's name as well."""
-        self._shared.add(name.lower())
-
-    def unshare(self, name: str) -> None:
-        """Stop answering to the share link's name."""
-        self._shared.discard(name.lower())
-
-    def __contains__(self, host: str) -> bool:
-        """Tell whether a Host header (name and optional port) is ours."""
-        match = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]/@\s]+)(:\d{1,5})?", host.lower())
-        if not match:
-            return False
-        name = match[1].strip("[]")
-        return name in self._names or name in self._shared or (self._any_address and _is_address(name))
-
-    def is_own(self, origin: str, host: str) -> bool:
-        """Tell whether an Origin header names the server that the Host header names, or the share link."""
-        name = origin.lower().partition("://")[2]
-        return name != "" and (name == host.lower() or name in self._shared)  # a tunnel may rewrite Host
 
 
 @dataclass
@@ -279,14 +242,6 @@ def _is_logged_in(scope: Scope) -> bool:
     cookies = HTTPConnection(scope).cookies
     names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
     return any(cookies.get(name) in app.tokens for name in names)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def limit_decoders(formats: Iterable[str] = FORMATS, max_pixels: int = MAX_PIXELS) -> None:

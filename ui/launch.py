@@ -13,7 +13,8 @@ from typing import Any
 from pipelines.errors import StudioError
 from pipelines.settings import Settings
 
-from .guard import ANY_ADDRESS, MAX_UPLOAD_BYTES, OWN_UPLOAD_BYTES, Guard, Hosts, Throttle
+from .guard import MAX_UPLOAD_BYTES, OWN_UPLOAD_BYTES, Guard, Throttle
+from .hosts import ANY_ADDRESS, Hosts
 from .sharing import Credentials, Link, checker, close_tunnel, credentials, open_tunnel
 
 PORTS_TRIED = 100
@@ -101,6 +102,7 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
 
     from . import language, theme
     from .language.first import First
+    from .quick import Quick
 
     data_dir, cache_dir = settings.data_dir.resolve(), Path(get_upload_folder()).resolve()
     private = [data_dir / "share", data_dir / "config.toml", *(path.resolve() for path in settings.model_dir)]
@@ -115,7 +117,8 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
         server_name=_bracketed(settings.host), server_port=port, root_path="", share=False, inbrowser=False,
         inline=False, debug=False, quiet=True, prevent_thread_lock=True, max_threads=2 * QUEUE_SIZE,
         auth=check, auth_message=None,
-        app_kwargs={"middleware": [Middleware(Guard, files_dir=cache_dir, **guard), Middleware(First)],
+        app_kwargs={"middleware": [Middleware(Guard, files_dir=cache_dir, **guard), Middleware(First),
+                                   Middleware(Quick)],
                     "openapi_url": None},
         allowed_paths=[str(data_dir)],  # what a handler may hand out; visitors read from the cache only (see Guard)
         blocked_paths=[str(path) for path in private if not cache_dir.is_relative_to(path)],

@@ -24,7 +24,8 @@ from urllib.parse import urlsplit
 from pipelines.errors import StudioError
 from pipelines.settings import Settings
 
-from .guard import Hosts, Throttle
+from .guard import Throttle
+from .hosts import Hosts
 
 DEFAULT_USER = "atelier"
 GENERATED_BYTES = 12  # 96 bits, 16 characters

@@ -17,7 +17,8 @@ from PIL import Image
 
 from pipelines.settings import load
 from tests.ui.small_page import SECRET_DETAIL, call, file_data, small_page, upload
-from ui.guard import MAX_BODY_BYTES, OWN_UPLOAD_BYTES, Hosts, Throttle, limit_decoders
+from ui.guard import MAX_BODY_BYTES, OWN_UPLOAD_BYTES, Throttle, limit_decoders
+from ui.hosts import Hosts
 from ui.launch import Running, launch
 
 

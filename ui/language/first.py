@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEAD = b"<head>"
@@ -20,22 +21,27 @@ def script() -> bytes:
 
 @dataclass
 class First:
-    """ASGI middleware that puts the script at the beginning of every page."""
+    """ASGI middleware that puts the script at the beginning of every page, and sends pages compressed."""
 
     app: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on, and hold the beginning of a page back until its length is known."""
         held: list[Message] = []
+        packed = scope["type"] == "http" and "gzip" in Headers(scope=scope).get("accept-encoding", "")
 
         async def put_in(message: Message) -> None:
             if message["type"] == "http.response.start" and _is_page(message):
                 held.append(message)
                 return
             if held:
-                start = held.pop()
-                body = message["body"].replace(HEAD, HEAD + script(), 1)
+                start, body = held.pop(), message["body"].replace(HEAD, HEAD + script(), 1)
                 headers = MutableHeaders(raw=start["headers"])
+                # Over a public link a page takes seconds otherwise.
+                if packed and body and not message.get("more_body"):
+                    body = gzip.compress(body, compresslevel=1)
+                    headers["content-encoding"] = "gzip"
+                    headers.add_vary_header("accept-encoding")
                 if "content-length" in headers:
                     longer = len(body) - len(message["body"])
                     headers["content-length"] = str(int(headers["content-length"]) + longer)

@@ -1,0 +1,52 @@
+"""The names that the web server answers to."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+
+from pipelines.settings import LOOPBACK
+
+ANY_ADDRESS = ("0.0.0.0", "::", "")
+
+
+class Hosts:
+    """The names this server answers to; anything else may be a foreign name that points here (DNS rebinding)."""
+
+    def __init__(self, bound_to: str):
+        self._any_address = bound_to in ANY_ADDRESS
+        self._shared: set[str] = set()
+        self._names = {name.lower() for name in (*LOOPBACK, bound_to) if name}
+        if bound_to not in LOOPBACK:
+            name = socket.gethostname().lower()
+            self._names |= {name, name.partition(".")[0], f"{name.partition('.')[0]}.local"}
+
+    def share(self, name: str) -> None:
+        """Answer to the share link's name as well."""
+        self._shared.add(name.lower())
+
+    def unshare(self, name: str) -> None:
+        """Stop answering to the share link's name."""
+        self._shared.discard(name.lower())
+
+    def __contains__(self, host: str) -> bool:
+        """Tell whether a Host header (name and optional port) is ours."""
+        match = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]/@\s]+)(:\d{1,5})?", host.lower())
+        if not match:
+            return False
+        name = match[1].strip("[]")
+        return name in self._names or name in self._shared or (self._any_address and _is_address(name))
+
+    def is_own(self, origin: str, host: str) -> bool:
+        """Tell whether an Origin header names the server that the Host header names, or the share link."""
+        name = origin.lower().partition("://")[2]
+        return name != "" and (name == host.lower() or name in self._shared)  # a tunnel may rewrite Host
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
