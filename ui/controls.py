@@ -11,10 +11,21 @@ import gradio as gr
 
 from pipelines.requests import HIRES_UPSCALERS
 
-from . import prompt_box
+from . import progress, prompt_box
 from .language import said
 from .tab import Form
 from .wiring import QUIET
+
+
+def ask(form: Form, studio: Any) -> tuple:
+    """The upper left of a tab: what to draw, the buttons that start and stop it, and the lines where a run reports.
+
+    Returns these lines, as `results.panel` takes them.
+    """
+    with gr.Column(elem_classes="ask", min_width=0):
+        prompts(form, studio)
+        actions(form)
+        return progress.status_lines(form.task)
 
 
 def prompts(form: Form, studio: Any) -> None:

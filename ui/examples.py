@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,25 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+from pipelines.errors import RequestError
+from pipelines.requests import make
+
+from .controls import find_card
+from .language import said
+from .tab import Form
+from .wiring import QUIET
+
 COUNT = 4
 SIDE_PX = 144  # shown at half of it: sharp on fine screens
 FOLDER = "examples"  # beside the model; python -m docs.examples fills it
+
+
+@dataclass(frozen=True)
+class Cards:
+    """What an empty result area shows: a sentence, and buttons of which as many can be seen as there are examples."""
+
+    words: gr.Markdown
+    buttons: list[gr.Button]
 
 
 def name(example: dict[str, Any]) -> str:
@@ -34,12 +51,54 @@ def picture(folder: Path | None, example: dict[str, Any]) -> str | None:
         return None
 
 
-def cards(studio: Any, task: str) -> list[tuple[gr.Button, dict[str, Any]]]:
-    """Build buttons for the default model's examples; each with the form values that it stands for."""
-    card = studio.default_card()
-    examples = [each for each in card.examples if isinstance(each.get("prompt"), str)][:COUNT]
-    gr.Markdown("Write a prompt and press **Generate**, or try one of these:" if examples
-                else "Write a prompt and press **Generate**.", elem_classes="hint")
+def cards(studio: Any, form: Form) -> Cards:
+    """Build the cards for the picked model, inside the current column."""
+    looks = _looks(find_card(studio, form.page.model.value), form)
+    words = gr.Markdown(_words(looks), elem_classes="hint")
     with gr.Row(elem_classes="cards"):
-        return [(gr.Button(each["prompt"], icon=picture(card.path, each), elem_classes="card", min_width=180,
-                           elem_id=f"{task}-example-{index}"), each) for index, each in enumerate(examples, start=1)]
+        return Cards(words, [gr.Button(**look, elem_classes="card", min_width=180, elem_id=f"{form.task}-example-{i}")
+                             for i, look in enumerate(looks, start=1)])
+
+
+def wire(studio: Any, form: Form, cards: Cards) -> None:
+    """Follow the model picker. A card fills the form, then presses Generate as a person would."""
+
+    def follow(model: str) -> list:
+        looks = _looks(find_card(studio, model), form)
+        return [said(_words(looks)), *(gr.Button(**look) for look in looks)]
+
+    form.page.model.change(follow, form.page.model, [cards.words, *cards.buttons], **QUIET)
+    for number, button in enumerate(cards.buttons):
+        def fill(model: str, number: int = number) -> dict:
+            found = of(find_card(studio, model), form)[number:number + 1]
+            return {form.fields[name]: value for name, value in (found[0] if found else {}).items()} or gr.skip()
+
+        button.click(fill, form.page.model, list(form.fields.values()), **QUIET).then(
+            None, js="() => atelier.generate()")
+
+
+def of(card: Any, form: Form) -> list[dict[str, Any]]:
+    """A model's first examples, as values of the form. Those that would be refused are left out."""
+    found = []
+    for example in card.examples:
+        values = {name: value for name, value in example.items() if name in form.fields}
+        try:
+            if values.get("prompt"):
+                make(form.request, **values)
+                found.append(values)
+        except RequestError:
+            continue
+    return found[:COUNT]
+
+
+def _looks(card: Any, form: Form) -> list[dict[str, Any]]:
+    """How each of the buttons looks."""
+    shown = [{"value": example["prompt"], "icon": picture(card.path, example), "visible": True}
+             for example in of(card, form)]
+    return shown + [{"value": "", "icon": None, "visible": False}] * (COUNT - len(shown))
+
+
+def _words(looks: list[dict[str, Any]]) -> str:
+    if not looks[0]["visible"]:
+        return "Write a prompt and press **Generate**."
+    return "Write a prompt and press **Generate**, or try one of these:"

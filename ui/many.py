@@ -68,16 +68,17 @@ def many(form: Form, with_pictures: bool = False) -> Many:
         prompts_in(text, form.request)
         return text
 
-    def tell(text: str, files: list | None = None) -> str:
+    def tell(batch_size: int | None, batch_count: int | None, text: str, files: list | None = None) -> str:
         try:
             asked = len(prompts_in(text or "", form.request))
         except RequestError as error:
             return str(error)
         if not asked and not files:
             return ""
-        count = max(1, asked) * max(1, len(files or []))
-        return f"{count} {'picture' if count == 1 else 'pictures'}, times the batch."
+        count = max(1, asked) * max(1, len(files or [])) * (batch_size or 1) * (batch_count or 1)
+        return f"Generate makes {count:g} {'picture' if count == 1 else 'pictures'}."
 
     upload.upload(guarded(read), upload, prompts, **QUEUED)
-    gr.on([box.change for box in boxes.values()], tell, list(boxes.values()), line, trigger_mode="always_last", **QUIET)
+    counted = [form.fields["batch_size"], form.fields["batch_count"], *boxes.values()]
+    gr.on([box.change for box in counted], tell, counted, line, trigger_mode="always_last", **QUIET)
     return Many(boxes)

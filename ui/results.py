@@ -184,7 +184,7 @@ def deletable(studio: Any, panel: Panel, visitor: gr.Textbox) -> None:
 
     def delete(who: str, shown: list[Shown], selected: int) -> dict:
         if not who or not shown:
-            return {panel.selected: selected}
+            return {panel.status: "Nothing was deleted."}
         if alive(studio.current(who, panel.task)):
             raise StudioError("Wait until the pictures of this run are ready, or press Stop; then delete.")
         if shown[selected].key != shown[selected].path:  # else it was never saved

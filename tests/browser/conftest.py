@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def other_folder(tmp_path_factory):
     from tests.tiny import tiny_sd
 
     folder = tiny_sd(tmp_path_factory.mktemp("others") / "other-sd", seed=1)
-    (folder / "atelier.json").write_text('{"title": "The other one", "note": "draws in four steps", "steps": 4}')
+    (folder / "atelier.json").write_text(json.dumps({
+        "title": "The other one", "note": "draws in four steps", "steps": 4,
+        "examples": [{"prompt": "a red cat", "seed": 8}, {"prompt": "x", "steps": 0}]}))
     return folder
 
 

@@ -83,7 +83,7 @@ def test_each_line_of_a_file_of_prompts_becomes_a_picture(quick, tmp_path):
     (tmp_path / "prompts.txt").write_text("a house\n# a remark\na blue cat\n")
     unfold(quick, "txt2img-many")
     quick.locator("#txt2img-many input[type=file]").set_input_files(tmp_path / "prompts.txt")
-    expect(box(quick, "txt2img-many-line")).to_have_value(re.compile("^2 pictures"))
+    expect(box(quick, "txt2img-many-line")).to_have_value(re.compile("^Generate makes 2 pictures"))
     generate(quick, "txt2img")
     made(quick, "txt2img", 2)
     settings_of(quick, "txt2img", "^a (house|blue cat)\n")

@@ -56,6 +56,7 @@ def test_stop_says_what_it_kept():
     record = events.Record(Path("a.png"), "", 1, 8, 8, "txt2img")
     grid = events.Record(Path("b.png"), "", 1, 8, 8, "txt2img", is_grid=True)
     assert progress.finished_line(events.Finished((record, grid), 3.21)) == "1 picture in 3.2 s"
+    assert progress.finished_line(events.Finished((record, record), 3)) == "2 pictures in 3.0 s · 1.5 s each"
     assert progress.finished_line(events.Finished((record, record), 3, stopped=True)) == "Stopped. 2 pictures kept."
     assert progress.finished_line(events.Finished((), 3, stopped=True)).startswith("Stopped before")
 

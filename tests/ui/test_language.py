@@ -181,7 +181,7 @@ def test_choices_keep_their_values(page):
      "Schritte: 0 ist nicht möglich. Der Wert muss mindestens 1 sein."),
     ("Step 7 of 20 · picture 2 of 4 · 11.2 it/s · 3 s left",
      "Schritt 7 von 20 · Bild 2 von 4 · 11.2 it/s · noch 3 s"),
-    ("2 pictures in 3.1 s", "2 Bilder in 3.1 s"),
+    ("2 pictures in 3.1 s · 1.6 s each", "2 Bilder in 3.1 s · 1.6 s je Bild"),
     ("Waiting: 1 job before this one", "Wartet: 1 Auftrag davor"),
     ("LoRA: 'x' is not here. The nearest is 'fox'. It was left out.",
      "LoRA: 'x' ist nicht hier. Am nächsten liegt 'fox'. Sie wurde weggelassen."),

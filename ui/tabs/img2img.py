@@ -10,7 +10,7 @@ import gradio as gr
 from pipelines.errors import RequestError
 from pipelines.requests import Img2Img
 
-from .. import axes, compare, controls, many, presets, progress, results, source, styles
+from .. import axes, compare, controls, many, presets, results, source, styles
 from ..binding import bind
 from ..tab import Page, Receiver, Tab
 
@@ -19,10 +19,7 @@ def build(studio: Any, page: Page) -> None:
     """Build the tab inside the current Blocks."""
     form = controls.Form("img2img", Img2Img, page, studio.defaults(page.model.value))
     with gr.Row(elem_classes="workspace"):
-        with gr.Column(elem_classes="ask", min_width=0):
-            controls.prompts(form, studio)
-            controls.actions(form)
-            lines = progress.status_lines(form.task)
+        lines = controls.ask(form, studio)
         with gr.Column(elem_classes="given", min_width=0):
             given = source.picture(form.task, "Picture to start from")
         with gr.Column(elem_classes="knobs", min_width=0):

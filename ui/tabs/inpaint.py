@@ -17,7 +17,7 @@ from pipelines.errors import RequestError, StudioError
 from pipelines.images.mask import from_upload
 from pipelines.requests import Inpaint
 
-from .. import compare, controls, presets, progress, results, source, styles
+from .. import compare, controls, presets, results, source, styles
 from ..binding import bind
 from ..mask_editor import LAYERS_ONLY, layer_files, mask_editor, painted_mask, tinted
 from ..tab import Page, Receiver, Tab
@@ -28,10 +28,7 @@ def build(studio: Any, page: Page) -> None:
     """Build the tab inside the current Blocks."""
     form = controls.Form("inpaint", Inpaint, page, studio.defaults(page.model.value))
     with gr.Row(elem_classes="workspace"):
-        with gr.Column(elem_classes="ask", min_width=0):
-            controls.prompts(form, studio)
-            controls.actions(form)
-            lines = progress.status_lines(form.task)
+        lines = controls.ask(form, studio)
         with gr.Column(elem_classes="given", min_width=0):
             given, mask = _source(form)
             with gr.Row(elem_classes="tools"):

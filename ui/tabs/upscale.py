@@ -10,7 +10,7 @@ import gradio as gr
 from pipelines.errors import RequestError, StudioError
 from pipelines.requests import Upscale
 
-from .. import axes, compare, controls, many, presets, progress, results, source, styles
+from .. import axes, compare, controls, many, presets, results, source, styles
 from ..binding import bind
 from ..tab import Page, Receiver, Tab
 from ..wiring import QUIET
@@ -20,10 +20,7 @@ def build(studio: Any, page: Page) -> None:
     """Build the tab inside the current Blocks."""
     form = controls.Form("upscale", Upscale, page, studio.defaults(page.model.value))
     with gr.Row(elem_classes="workspace"):
-        with gr.Column(elem_classes="ask", min_width=0):
-            controls.prompts(form, studio)
-            controls.actions(form)
-            lines = progress.status_lines(form.task)
+        lines = controls.ask(form, studio)
         with gr.Column(elem_classes="given", min_width=0):
             given = source.picture(form.task, "Picture to enlarge")
         with gr.Column(elem_classes="knobs", min_width=0):
