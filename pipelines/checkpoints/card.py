@@ -111,7 +111,7 @@ def read_configs(folder: Path, name: str, kind: str) -> ModelCard:
     """Make a card from model_index.json and the configs alone; the size of what denoises is the family's."""
     index = read_json(folder / "model_index.json")
     core = next((core for core in ("transformer", "unet") if core in index), "unet")
-    facts = Facts(pipeline=str(index.get("_class_name")), unet=read_json(folder / core / "config.json"))
+    facts = Facts(pipeline=str(index.get("_class_name")), index=index, unet=read_json(folder / core / "config.json"))
     family = recognise(facts)
     for component in parts_here(folder, family):
         _check_class(folder, component, index.get(component))

@@ -15,11 +15,12 @@ FIRST_CONVOLUTION = UNET_PREFIX + "input_blocks.0.0.weight"
 class Facts:
     """What a checkpoint says about itself without its weights being read.
 
-    pipeline: class name in model_index.json, "" for a single file. unet: the U-Net's config.json (folder).
-    shapes: tensor name -> shape, from the header (single file).
+    pipeline: class name in model_index.json, "" for a single file. index: all of that file (folder). unet: the
+    config.json of what denoises (folder). shapes: tensor name -> shape, from the header (single file).
     """
 
     pipeline: str = ""
+    index: Mapping[str, Any] = field(default_factory=dict)
     unet: Mapping[str, Any] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -134,7 +135,7 @@ class Family:
     core: the component that denoises. stock: how the library's pipeline runs it, or None where our own loop does.
     step_bytes, decode_bytes: memory beside the weights in half precision, a pixel: of a step for each row of its batch,
     and of a decode (measured by benchmarks/activations.py).
-    prefers: (facts) -> steps, guidance_scale or tasks of variants that only the core's config tells apart.
+    prefers: (facts) -> steps, guidance_scale or tasks of variants that only their configs tell apart.
     """
 
     name: str

@@ -80,3 +80,32 @@ def test_a_latent_consistency_model_is_of_the_first_family_and_likes_few_steps()
     assert recognise(facts).name == "sd15"
     assert recognise(facts).prefers(facts)["sampler"] == "LCM"
     assert recognise(folder("StableDiffusionPipeline", 768)).prefers(folder("StableDiffusionPipeline", 768)) == {}
+
+
+def test_distilled_folders_like_few_steps_and_their_bases_many():
+    def likes(name, **index):
+        return FAMILIES[name].prefers(Facts(pipeline=FAMILIES[name].pipelines["txt2img"], index=index))
+
+    assert likes("flux2_klein", is_distilled=True) == likes("krea2", is_distilled=False) == {}
+    assert likes("flux2_klein", is_distilled=False) == {"steps": 50, "guidance_scale": 4.0}
+    assert likes("krea2", is_distilled=True) == {"steps": 8, "guidance_scale": 0.0}
+
+
+# (steps, guidance) where a published model's card asks for others than its pipeline's defaults.
+BY_THE_CARD = {"kandinsky2": (50, 4.0), "cogview3": (50, 7.0), "cogview4": (50, 3.5), "flux2_klein": (4, 1.0),
+               "flux_kontext": (28, 2.5), "lumina2": (50, 4.0), "sd3": (28, 4.5), "sdxl_refiner": (25, 5.0),
+               "z_image": (9, 0.0)}
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES.values() if family.stock],
+                         ids=lambda family: family.name)
+def test_the_defaults_of_a_family_are_those_of_its_pipeline_or_of_its_models_card(family):
+    import inspect
+
+    import diffusers
+
+    pipeline = getattr(diffusers, next(iter(family.pipelines.values())))
+    known = inspect.signature(pipeline.__call__).parameters
+    own = known["num_inference_steps"].default, known[family.stock.guidance].default
+    assert (family.steps, family.guidance_scale) == BY_THE_CARD.get(family.name, own)
+    assert family.name not in BY_THE_CARD or BY_THE_CARD[family.name] != own
