@@ -13,15 +13,11 @@ from pipelines.library.catalogue import EMBEDDED
 from pipelines.requests import Img2Img, Txt2Img, Upscale, changed, make
 from pipelines.settings import load
 from pipelines.studio import Studio
-from tests.pipelines.generation.test_generate import components, events, pictures, same
+
+from .draw import components, events, pictures, same
 
 BASE = dict(prompt="a red cat", sampler="DPM++ 2M", schedule="Automatic", steps=4, guidance_scale=5.0, seed=7,
             image="a", strength=0.5, tile=64)
-
-
-@pytest.fixture(scope="module")
-def sd(sd_folder):
-    return "sd15", components(sd_folder)
 
 
 @pytest.fixture(scope="module")
