@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import cycle
 from pathlib import Path
@@ -57,20 +58,28 @@ def forecast_line(state: RunState, log: Sequence[Event]) -> str:
     return f"{line}."
 
 
-def frame(log: Sequence[Event], what: str) -> pd.DataFrame:
-    """Columns step, value, curve. what: of CURVES."""
+def frame(log: Sequence[Event], what: str, said: Callable[[str], str] = str) -> pd.DataFrame:
+    """Columns step, value, curve. what: of CURVES. said: the names in somebody's language.
+
+    Every curve has a row, be it an empty one: a plot that is there takes in new values, but no new names.
+    """
     steps = [event for event in log if isinstance(event, events.StepDone)]
     every = max(1, len(steps) // POINTS)
-    rows: list[tuple[int, float, str]] = []
-    for name, values in CURVES[what](steps).items():
+    rows: list[tuple[float, float, str]] = []
+    drawn = CURVES[what](steps)
+    names = list(drawn)
+    for name, values in drawn.items():
         rows += [(event.step, value, name) for i, (event, value) in enumerate(zip(steps, values, strict=True))
                  if i % every == 0 or i == len(steps) - 1]
     if what == LOSS:
         held = [event for event in log if isinstance(event, events.HeldOut)]
         every = max(1, len(held) // POINTS)
-        rows += [(event.step, round(event.loss, 6), "held out") for event in held[::every]]
+        rows += [(event.step, round(event.loss, 6), HELD) for event in held[::every]]
+        names.append(HELD)
+    rows += [(math.nan, math.nan, name) for name in names if name not in {row[2] for row in rows}]
     # The types are said, because a plot that begins empty would take its numbers for names.
-    return pd.DataFrame(rows, columns=["step", "value", "curve"]).astype({"step": float, "value": float, "curve": str})
+    points = pd.DataFrame(((step, value, said(name)) for step, value, name in rows), columns=["step", "value", "curve"])
+    return points.astype({"step": float, "value": float, "curve": str})
 
 
 def colours(points: pd.DataFrame) -> dict[str, str]:
@@ -89,7 +98,10 @@ def _smoothed(values: Sequence[float]) -> Iterator[float]:
         yield mean
 
 
-LOSS = "Loss"
+LOSS, HELD = "Loss", "held out"
+# Every curve there is, and its colour, the same wherever it is drawn.
+COLOUR_OF = dict(zip(("training, smoothed", HELD, "training", "learning rate", "gradient norm"), COLOURS,
+                     strict=False))
 # What can be drawn: name -> (steps -> name of a curve -> its values).
 CURVES = {
     LOSS: _losses,

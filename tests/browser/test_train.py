@@ -6,6 +6,8 @@ import re
 
 from playwright.sync_api import Page, expect
 
+from ui import curves
+
 from . import drive
 
 RUN_MS = 180_000  # a process of its own is started, and imports torch
@@ -46,6 +48,11 @@ def test_the_example_becomes_a_lora_that_text_to_image_uses_and_a_reload_finds_t
     expect(page.locator("#train-samples .thumbnail-item").first).to_be_visible()
     said(page, "train-weights", "ink test")
     expect(page.locator("#train-resume")).to_be_disabled()
+    for what, curve in (("Learning rate", "learning rate"), ("Gradient norm", "gradient norm"), ("Loss", "held out")):
+        page.locator("#train-what").get_by_text(what, exact=True).click()
+        chart = page.locator(".curve").locator("visible=true")
+        expect(chart).to_contain_text(curve)
+        expect(chart.locator(f".mark-line path[stroke='{curves.COLOUR_OF[curve]}']")).to_have_count(1)
 
     page.locator("#train-use").click()
     expect(page.get_by_role("tab", name="Text to image", exact=True)).to_have_attribute("aria-selected", "true")

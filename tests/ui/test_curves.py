@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 
 from pipelines.training.events import CheckpointSaved, Ended, Forecast, HeldOut, Notice, SampleSaved, Skipped, StepDone
 from pipelines.training.follow import RunState
@@ -41,7 +42,7 @@ def test_the_smoothed_loss_moves_slowly_and_the_raw_one_is_there_too():
 def test_every_curve_of_a_run_that_has_not_begun_is_empty_and_typed():
     for what in curves.CURVES:
         frame = curves.frame([], what)
-        assert frame.empty and [str(frame[name].dtype) for name in ("step", "value")] == ["float64"] * 2
+        assert frame["value"].isna().all() and [str(frame[name].dtype) for name in ("step", "value")] == ["float64"] * 2
 
 
 def test_the_forecast_is_told_in_words():
@@ -76,6 +77,16 @@ def test_the_result_stands_before_its_checkpoints():
 def test_skipped_updates_are_told():
     assert curves.notices([Notice(1, "a"), Skipped(2, 3)]) == \
         "a\n3 updates were left out, because their loss was no finite number."
+
+
+@pytest.mark.parametrize("what", curves.CURVES)
+@pytest.mark.parametrize("log", [[], [HeldOut(0, 0.5, True)], [*steps(3), HeldOut(3, 0.4, True)]])
+def test_a_plot_has_the_same_names_and_their_colours_however_far_the_run_is(what, log):
+    frame = curves.frame(log, what)
+    names = {"Loss": {"training, smoothed", "held out"}, "Loss, each step": {"training", "training, smoothed"}}
+    assert set(frame["curve"]) == names.get(what, {what.lower()})
+    assert set(frame["curve"]) <= curves.COLOUR_OF.keys()
+    assert frame["value"].notna().sum() == frame["step"].notna().sum()
 
 
 def test_every_curve_has_a_colour_of_its_own_and_keeps_it_when_others_come():

@@ -24,7 +24,7 @@ from . import knobs
 WATCH_EVERY_S = 2
 SAMPLES = 60
 STEERING = {"pause": "Pause", "stop": "Stop", "sample": "Sample now", "resume": "Resume"}
-PARTS = ("status", "plan", "chart", "gallery", "told", "answer", *STEERING, "seen", "body")
+PARTS = ("status", "plan", "gallery", "told", "answer", *STEERING, "seen", "body")
 
 
 def build(studio: Any) -> dict[str, gr.components.Component]:
@@ -46,20 +46,23 @@ def build(studio: Any) -> dict[str, gr.components.Component]:
     with gr.Column(visible=bool(runs), min_width=0, elem_classes="run") as body:  # empty boxes would say nothing
         what = gr.Radio(list(curves.CURVES), value=next(iter(curves.CURVES)), label="Curve", show_label=False,
                         container=False, elem_id="train-what")
-        chart = gr.LinePlot(curves.frame([], what.value), x="step", y="value", color="curve", height=240,
-                            label="Curve", show_label=False, x_title="step", y_title=" ", color_title=" ",
-                            elem_id="train-chart")
+        # A plot each: one that is there takes in new values, but draws new names and titles with the old values. For
+        # the same reason they begin with None, not with an empty frame, whose names are in no visitor's language.
+        charts = {name: gr.LinePlot(None, x="step", y="value", color="curve", height=240, label=name, show_label=False,
+                                    x_title="step", y_title=" ", color_title=" ", visible=name == what.value,
+                                    elem_classes="curve") for name in curves.CURVES}
         gallery = gr.Gallery(label="Samples, newest first: a row for each time, a column for each prompt", columns=4,
                              height=360, object_fit="contain", buttons=[], elem_id="train-samples", interactive=False)
         told = gr.Textbox("", label="Notices", show_label=False, container=False, interactive=False, max_lines=4,
                           elem_classes="line", elem_id="train-notices")
     return {**buttons, "run": run, "clone": clone, "answer": answer, "status": status, "plan": plan, "what": what,
-            "chart": chart, "gallery": gallery, "told": told, "seen": gr.State([]), "body": body}
+            "charts": charts, "gallery": gallery, "told": told, "seen": gr.State([]), "body": body}
 
 
 def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict) -> None:
     fields = knobs.names(form)
-    shown = [*(run[name] for name in PARTS), made["weights"]]
+    charts = run["charts"]
+    shown = [*(run[name] for name in PARTS), made["weights"], *charts.values()]
 
     def begin(only_probe: bool) -> Callable:
         def start(dataset: str, model: str, trigger: str, used: int, *values: Any) -> tuple[Any, str]:
@@ -106,7 +109,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         lost = f"Its {' and '.join(gone)} are not here any more; yours stay chosen." if gone else ""
         return {**update, form["message"]: f"The settings of {name} are in the form. {lost}".strip()}
 
-    def show(name: str, what: str, seen: list) -> tuple:
+    def show(name: str, seen: list) -> tuple:
         if not name:
             return (gr.skip(),) * len(shown)
         try:
@@ -114,21 +117,20 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         except StudioError as error:
             return (str(error), *(gr.skip(),) * (len(shown) - 1))
         log, state = follow.history(card.folder), card.state
-        sign = [name, what, *curves.signature(state, log)]
+        sign = [name, *curves.signature(state, log)]
         if sign == seen:
             return (gr.skip(),) * len(shown)
         cache, running = get_upload_folder(), state.how == "running"
         grid, prompts = curves.samples(log, card.folder)
         pictures = [(save_file_to_cache(path, cache), said(caption)) for path, caption in grid[:SAMPLES]]
-        points = curves.frame(log, what)
-        points["curve"] = points["curve"].map(said)
+        colours = {said(curve): colour for curve, colour in curves.COLOUR_OF.items()}
+        plots = [gr.LinePlot(curves.frame(log, what, said), color_map=colours, x_title=said("step")) for what in charts]
         found = curves.weights(log, name)
         return (curves.status_line(state, log), curves.forecast_line(state, log),
-                gr.LinePlot(points, color_map=curves.colours(points), x_title=said("step")),
                 gr.Gallery(pictures, columns=max(1, prompts)), curves.notices(log),
                 gr.skip() if running else "",
                 *(gr.Button(interactive=state.can_resume if word == "resume" else running) for word in STEERING), sign,
-                gr.Column(visible=True), gr.Dropdown(found, value=found[0] if found else None))
+                gr.Column(visible=True), gr.Dropdown(found, value=found[0] if found else None), *plots)
 
     inputs = [data["dataset"], page.model, data["trigger"], data["used"], *(form[name] for name in fields)]
     for button, only_probe in ((form["start"], False), (form["probe"], True)):
@@ -140,16 +142,17 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
     run["resume"].click(resume, run["run"], run["answer"], **QUIET)
     run["clone"].click(guarded(clone), run["run"], [*(form[name] for name in fields), data["trigger"],
                                                     data["dataset"], page.model, form["message"]], **QUEUED)
-    watched = [run["run"], run["what"], run["seen"]]
-    gr.on([run["run"].change, run["what"].change, gr.Timer(WATCH_EVERY_S).tick], show, watched, shown, **QUIET)
+    gr.on([run["run"].change, gr.Timer(WATCH_EVERY_S).tick], show, [run["run"], run["seen"]], shown, **QUIET)
+    run["what"].change(lambda what: [gr.LinePlot(visible=name == what) for name in charts], run["what"],
+                       list(charts.values()), **QUIET)
 
-    def again(name: str | None, what: str) -> dict:
+    def again(name: str | None) -> dict:
         names = _runs(studio)
         chosen = name if name in names else names[0] if names else None
-        values = show(chosen, what, []) if chosen else (gr.skip(),) * len(shown)
+        values = show(chosen, []) if chosen else (gr.skip(),) * len(shown)
         return {run["run"]: gr.Dropdown(names, value=chosen), **dict(zip(shown, values, strict=True))}
 
-    page.returning.append((again, [run["run"], run["what"]], [run["run"], *shown]))
+    page.returning.append((again, [run["run"]], [run["run"], *shown]))
 
 
 def _runs(studio: Any) -> list[str]:
