@@ -151,5 +151,7 @@ def finished_line(event: events.Finished, many: bool = False) -> str:
         return "Stopped before the first picture was ready."
     if event.stopped:
         return f"Stopped. {pictures} kept.{' Generate goes on from here.' if many else ''}"
-    each = f" · {event.seconds / count:.1f} s each" if count > 1 else ""
-    return f"{pictures} in {event.seconds:.1f} s{each}"
+    lines = [f"{pictures} in {event.seconds:.1f} s"]
+    if count > 1:
+        lines.append(f"{event.seconds / count:.1f} s each")
+    return " · ".join(lines)
