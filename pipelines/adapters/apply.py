@@ -94,6 +94,9 @@ def merged(pipe: Any, uses: Uses) -> Iterator[Report]:
     with ExitStack() as kept:
         for path in dict.fromkeys(path for adapter in report.adapters for path in adapter.parts):
             weight = modules[path].weight
+            if not _is_wide(weight):
+                raise ModelError("A LoRA is merged into whole weights, and this model's are kept in fewer bits. Start "
+                                 "with --quantize none for that.")
             original = weight.data
             total = original.float()
             for adapter, weights in zip(report.adapters, report.weights, strict=True):
@@ -115,14 +118,14 @@ class _Factored:
             if factor is None:
                 return None
             shaped = factor.flatten(1) if is_linear else factor.reshape(*factor.shape, *[1] * (4 - factor.ndim))
-            return shaped.to(like.device, like.dtype)
+            return shaped.to(like.device, like.dtype if _is_wide(like) else None)
 
         self._down, self._mid, self._up = placed(part.down), placed(part.mid), placed(part.up)
         self._scale = part.scale
         # (out, 1, 1) goes along the channels of a picture, (out,) along the last axis.
         self._gain = None
         if part.dora_scale is not None:
-            factor = gain(part, like).to(like.dtype)
+            factor = gain(part, _whole(module)).to(like.device, like.dtype if _is_wide(like) else None)
             self._gain = factor if is_linear else factor[:, None, None]
 
     def add(self, total: Tensor, module: nn.Module, x: Tensor, base: Tensor, weight: float) -> Tensor:
@@ -145,7 +148,8 @@ class _Whole:
     """Any other part, as the whole change of the weight."""
 
     def __init__(self, part: Part, module: nn.Module):
-        self._change = change(part, module.weight).to(module.weight.dtype)
+        weight = module.weight
+        self._change = change(part, _whole(module)).to(weight.dtype if _is_wide(weight) else torch.bfloat16)
 
     def add(self, total: Tensor, module: nn.Module, x: Tensor, base: Tensor, weight: float) -> Tensor:
         delta = self._change.to(x)
@@ -157,6 +161,21 @@ def _beside(part: Part, module: nn.Module) -> _Factored | _Whole:
     # A magnitude a column scales the input: not to be had from the layer's output.
     factored = isinstance(part, LowRank) and (part.dora_scale is None or is_by_row(part.dora_scale))
     return _Factored(part, module) if factored else _Whole(part, module)
+
+
+def _is_wide(weight: Tensor) -> bool:
+    """Whether a weight has a number format that can be computed with."""
+    return weight.is_floating_point() and weight.element_size() > 1
+
+
+def _whole(module: nn.Module) -> Tensor:
+    """A layer's weight; unpacked where it is kept in 4 bits."""
+    state = getattr(module.weight, "quant_state", None)
+    if state is None:
+        return module.weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(module.weight.data, state).reshape(names.weight_shape(module))
 
 
 def _directed(base: Tensor, shift: Tensor, factor: Tensor, module: nn.Module) -> Tensor:
@@ -183,6 +202,6 @@ def _checked(pipe: Any, uses: Uses) -> dict[str, nn.Module]:
     modules = names.layers(pipe)
     for adapter, *_ in uses:
         for path, part in adapter.parts.items():
-            if path not in modules or not part.fits(modules[path].weight.shape):
+            if path not in modules or not part.fits(names.weight_shape(modules[path])):
                 raise ModelError(f"{adapter.name[:80]} was read for another model: {path[:120]} does not fit.")
     return modules

@@ -29,6 +29,11 @@ NUMBERED_RESNET = {"conv1": "in_layers.2", "conv2": "out_layers.3", "time_emb_pr
 OLD_PROJECTIONS = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
 
 
+def weight_shape(module: nn.Module) -> tuple[int, ...]:
+    """Of a layer's weight as it is when it is not packed into fewer bits."""
+    return (module.out_features, module.in_features) if isinstance(module, nn.Linear) else tuple(module.weight.shape)
+
+
 def layers(pipe: Any) -> dict[str, nn.Module]:
     """Path -> module, of every linear layer and convolution that an adapter can change."""
     return {f"{component}.{path}": module for component in COMPONENTS

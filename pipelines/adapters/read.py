@@ -171,7 +171,7 @@ def _part(shown: str, layer: str, held: dict[str, Tensor], module: nn.Module,
     """Build the part of one layer and check that it changes a weight of this layer's shape."""
     alpha = held.pop("alpha", None)
     dora_scale, magnitude = held.pop("dora_scale", None), held.pop("magnitude", None)
-    shape = module.weight.shape
+    shape = names.weight_shape(module)
     if layer == "unet.conv_in" and "down" in held:
         held["down"] = _for_more_channels(held["down"], shape)
     part = _assembled(held)

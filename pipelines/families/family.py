@@ -133,6 +133,7 @@ class Family:
     nothing is tried out.
     lora: how its LoRA files look, or None where none are read.
     core: the component that denoises. stock: how the library's pipeline runs it, or None where our own loop does.
+    linear_share: share of the core's numbers that lie in linear layers, which are what is kept in 4 bits.
     step_bytes, decode_bytes: memory beside the weights in half precision, a pixel: of a step for each row of its batch,
     and of a decode (measured by benchmarks/activations.py).
     prefers: (facts) -> steps, guidance_scale or tasks of variants that only their configs tell apart.
@@ -160,6 +161,7 @@ class Family:
     has_both_predictions: bool = False
     lora: LoraFacts | None = None
     core: str = "unet"
+    linear_share: float = 1.0
     step_bytes: float = 300.0
     decode_bytes: float = 1536.0
     stock: Stock | None = None

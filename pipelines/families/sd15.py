@@ -30,7 +30,7 @@ def prefers(facts: Facts) -> dict:
 
 FAMILY = Family(
     name="sd15", label="Stable Diffusion 1.x", native_size=512, pipelines=PIPELINES, matches=matches, config="sd15",
-    unet_parameters=859_520_964, step_bytes=260, prefers=prefers,
+    unet_parameters=859_520_964, step_bytes=260, linear_share=0.31, prefers=prefers,
     lora=LoraFacts(context_width=TEXT_WIDTH, base_version="sd_v1", architecture="stable-diffusion-v1", sidecar="SD1"),
     # Factors fitted by users of the model, as published in ComfyUI's latent_formats.py.
     latent_rgb=((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721),

@@ -33,7 +33,7 @@ def file_settings(facts: Facts, tensor: Callable[[str], Any]) -> dict[str, Any]:
 FAMILY = Family(
     name="sd2", label="Stable Diffusion 2.x", native_size=768, pipelines=PIPELINES, matches=matches,
     file_settings=file_settings, config="sd2", has_both_predictions=True,
-    unet_parameters=865_910_724, step_bytes=260,
+    unet_parameters=865_910_724, step_bytes=260, linear_share=0.35,
     lora=LoraFacts(context_width=TEXT_WIDTH, base_version="sd_v2", architecture="stable-diffusion-v2-512",
                    architecture_v="stable-diffusion-v2-768-v", sidecar="SD2"),
     # The latent space is that of 1.x, and so are the factors (as published in ComfyUI's latent_formats.py).

@@ -21,7 +21,7 @@ def matches(facts: Facts) -> bool:
 FAMILY = Family(
     name="sdxl", label="Stable Diffusion XL", native_size=1024, pipelines=PIPELINES, matches=matches,
     config="sdxl",
-    unet_parameters=2_567_463_684, step_bytes=158,
+    unet_parameters=2_567_463_684, step_bytes=158, linear_share=0.87,
     steps=25, guidance_scale=6.0,
     text_encoders=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
     # It was trained on the last layer but one, before the final norm, of both encoders.

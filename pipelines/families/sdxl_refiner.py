@@ -24,6 +24,6 @@ FAMILY = replace(
               others=("tokenizer", "tokenizer_2", "scheduler"), optional=("text_encoder", "tokenizer"), grain=8,
               settings=("requires_aesthetics_score", "force_zeros_for_empty_prompt")),
         core="unet", name="sdxl_refiner", label="Stable Diffusion XL refiner", native_size=1024,
-        unet_parameters=2_259_526_660, steps=25, guidance_scale=5.0, step_bytes=158),
+        unet_parameters=2_259_526_660, steps=25, guidance_scale=5.0, step_bytes=158, linear_share=0.64),
     # A single file's layout and sizes are those of sd_xl_refiner.yaml in Stability-AI/generative-models.
     matches=matches, config="sdxl_refiner", text_encoders=(("tokenizer_2", "text_encoder_2"),))

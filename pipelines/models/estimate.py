@@ -12,11 +12,12 @@ from .. import device
 from ..checkpoints.card import ModelCard
 from ..device import Placement
 from ..errors import ModelError
-from ..families import FAMILIES
+from ..families import FAMILIES, Family
 from ..requests import Request, Upscale
 from ..settings import Settings
+from . import four_bits
 
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "8-bit": 1, "4-bit": 0.5}
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "8-bit": 1, "4-bit": 0.5625}  # a scale for 64 of 4 bits
 RUNTIME_BYTES = 0.6e9  # what a CUDA context and its libraries take; a CPU process has had them since it began
 DECODE_MOST_BYTES = 6e9  # larger pictures are decoded in windows
 
@@ -39,7 +40,7 @@ def need(card: ModelCard, placement: Placement, width: int, height: int, batch_s
          guided: bool = True) -> Need:
     """Estimate a run of a model at a size. guided: whether each step sees the negative prompt as well."""
     family = FAMILIES[card.family]
-    sizes = {part: count * _item_bytes(part, placement, family.core)
+    sizes = {part: count * _item_bytes(part, placement, family)
              for part, count in (card.parameters or {family.core: card.size_bytes / 2}).items()}
     item = ITEM_BYTES[placement.dtype] / 2  # the families' numbers are of half precision
     pixels = width * height
@@ -64,12 +65,12 @@ def of_request(card: ModelCard, placement: Placement, request: Request) -> Need:
 def placement_for(card: ModelCard, settings: Settings, free_bytes: int) -> Placement:
     """Choose where and how a model will lie. free_bytes: on the device. Raises RequestError and ModelError."""
     family = FAMILIES[card.family]
-    if settings.quantize == "4-bit":
-        raise ModelError("4-bit weights need a package that is not installed here and that this version does not use "
-                         "yet. Take --quantize 8-bit, or none.")
+    if settings.quantize == "4-bit" and not four_bits.is_installed():
+        raise ModelError("4-bit weights need the package bitsandbytes, which is not installed. Install it, or take "
+                         "--quantize 8-bit or none.")
     placement = device.choose(settings.device, settings.dtype, unet_parameters=card.unet_parameters,
                               half_vae=family.half_vae, wide=family.stock is not None)
-    placement = replace(placement, weights="8-bit" if settings.quantize == "8-bit" else "")
+    placement = replace(placement, weights="" if settings.quantize == "none" else settings.quantize)
     if not placement.device.startswith("cuda"):  # elsewhere the device's memory is the host's
         return placement
     usual = need(card, placement, card.native_size, card.native_size)
@@ -90,7 +91,10 @@ def sentence(needed: Need, offload: str, free_bytes: int) -> str:
     return words + moved + (": too much" if asked > free else "")
 
 
-def _item_bytes(part: str, placement: Placement, core: str) -> float:
-    if part == core and placement.weights:
+def _item_bytes(part: str, placement: Placement, family: Family) -> float:
+    if part == family.core and placement.weights == "4-bit":
+        share = family.linear_share
+        return ITEM_BYTES["4-bit"] * share + ITEM_BYTES[placement.dtype] * (1 - share)
+    if part == family.core and placement.weights:
         return ITEM_BYTES[placement.weights]
     return ITEM_BYTES[placement.vae_dtype if part == "vae" else placement.dtype]

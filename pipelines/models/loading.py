@@ -22,6 +22,7 @@ from ..families import FAMILIES, Family
 from ..families.clip import CONFIGS, write_vocabulary
 from ..library.entry import LibraryEntry
 from ..library.recognise import vae_layout
+from .four_bits import in_four_bits
 from .offload import by_layers, in_eight_bits
 
 
@@ -48,6 +49,8 @@ def load(card: ModelCard, placement: Placement, *, offline: bool = True,
             components = {part: _from_folder(folder, part, _dtype_of(part, placement, family))
                           for part in parts_here(folder, family)}
             components |= _left_out(folder, family)
+        if placement.weights == "4-bit":
+            in_four_bits(components[family.core], _dtype_of(family.core, placement, family))
         for part in networks_of(family):
             if components[part] is not None:
                 components[part] = _settled(components[part], part, f"{card.title}: {_shown(card)}", placement)

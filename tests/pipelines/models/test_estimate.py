@@ -11,13 +11,14 @@ from pipelines.device import Placement
 from pipelines.errors import ModelError
 from pipelines.events import ImageReady
 from pipelines.families import FAMILIES
-from pipelines.models import estimate
+from pipelines.models import estimate, four_bits
 from pipelines.models.cache import build
 from pipelines.models.estimate import Need, need, offload_for, placement_for, sentence
 from pipelines.models.loading import bytes_of, load
 from pipelines.models.offload import by_layers, offloaded
 from pipelines.requests import Txt2Img, make
 from pipelines.settings import Settings
+from tests.tiny_families import write_tiny
 
 HALF = Placement("cpu", "float16", "float16")
 REQUEST = make(Txt2Img, prompt="a red cat", sampler="DDIM", schedule="Automatic", steps=2, guidance_scale=5.0, width=64,
@@ -30,10 +31,10 @@ def card(family="sd15", **parameters):
                      fingerprint="", parameters=parameters)
 
 
-def draw(pipe):
+def draw(pipe, family="sd15"):
     from pipelines.generation import generate
 
-    made = generate.run(REQUEST, pipe, FAMILIES["sd15"], {}.get)
+    made = generate.run(REQUEST, pipe, FAMILIES[family], {}.get)
     return np.asarray(next(event.image for event in made if isinstance(event, ImageReady)), int)
 
 
@@ -93,9 +94,54 @@ def test_eight_bits_halve_the_weights_again_and_draw_nearly_the_same(sd_folder):
     assert 0 < np.abs(before - after).mean() < 6
 
 
-def test_a_format_without_a_backend_is_refused_in_a_sentence():
-    with pytest.raises(ModelError, match="4-bit"):
-        placement_for(card(), Settings(quantize="4-bit", device="cpu"), 10**10)
+def test_a_format_without_its_package_is_refused_in_a_sentence():
+    if four_bits.is_installed():
+        assert placement_for(card(), Settings(quantize="4-bit", device="cpu"), 10**10).weights == "4-bit"
+    else:
+        with pytest.raises(ModelError, match="need the package bitsandbytes, which is not installed"):
+            placement_for(card(), Settings(quantize="4-bit", device="cpu"), 10**10)
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux"])
+def test_four_bits_take_an_eighth_of_float32_and_draw_nearly_the_same_with_a_lora_too(name, tmp_path, sdxl_folder):
+    pytest.importorskip("bitsandbytes", reason="4-bit weights need the package bitsandbytes")
+    import torch
+
+    from pipelines.adapters import names
+    from pipelines.adapters.apply import applied
+    from pipelines.adapters.parts import LowRank
+    from pipelines.adapters.read import Adapter
+
+    found = read_folder(sdxl_folder if name == "sdxl" else write_tiny(name, tmp_path / name), name)
+    plain = load(found, Placement("cpu", "float32", "float32"))
+    four = load(found, Placement("cpu", "float32", "float32", weights="4-bit"))
+    core = FAMILIES[name].core
+    linear = [path for path, layer in plain[core].named_modules() if isinstance(layer, torch.nn.Linear)]
+    for path in linear:
+        whole, packed = (parts[core].get_submodule(path).weight for parts in (plain, four))
+        assert packed.numel() * packed.element_size() * 8 <= whole.numel() * whole.element_size() + 8
+    torch.manual_seed(0)
+    parts = {path: LowRank(torch.randn(2, layer.in_features), 0.05 * torch.randn(layer.out_features, 2), 2.0)
+             for path, layer in names.layers(build(name, "txt2img", plain)).items()
+             if path.startswith(core) and isinstance(layer, torch.nn.Linear)}
+    ink = Adapter("ink", parts, len(parts))
+
+    def drawn(components, *uses):
+        pipe = build(name, "txt2img", components)
+        with applied(pipe, uses):
+            return draw(pipe, name)
+
+    before = drawn(four)
+    assert 0 < np.abs(drawn(plain) - before).mean() < 12
+    with_ink = drawn(four, (ink, 1.0, 1.0))
+    assert np.abs(with_ink - before).mean() > 2 * np.abs(with_ink - drawn(plain, (ink, 1.0, 1.0))).mean()
+    assert (drawn(four) == before).all()
+
+
+def test_what_is_kept_in_four_bits_is_counted_so():
+    sizes = {bits: need(card("sdxl", unet=10**9), Placement("cpu", "bfloat16", "float32", weights=bits), 64, 64).weights
+             for bits in ("", "8-bit", "4-bit")}
+    assert sizes["4-bit"] < sizes["8-bit"] < sizes[""]
 
 
 @pytest.mark.parametrize("mode", ["model", "group"])
