@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -41,6 +42,7 @@ class Parts:
     fields: dict[str, gr.components.Component] = field(default_factory=dict)
     given: dict[str, source.Source] = field(default_factory=dict)
     tables: dict[str, gr.components.Component] = field(default_factory=dict)
+    legends: dict[str, gr.HTML] = field(default_factory=dict)
     status: gr.Textbox | None = None
     bar: gr.HTML | None = None
     notices: gr.Textbox | None = None
@@ -51,7 +53,8 @@ class Parts:
     @property
     def outputs(self) -> list[gr.components.Component]:
         given = [self.given["image"].view, self.given["image"].image_id] if "image" in self.given else []
-        return [self.status, self.bar, self.notices, self.hint, self.pictures, *self.tables.values(), *given]
+        return [self.status, self.bar, self.notices, self.hint, self.pictures, *self.tables.values(),
+                *self.legends.values(), *given]
 
 
 def build(look: Look, studio: Any, page: Page) -> None:
@@ -140,19 +143,25 @@ def _results(parts: Parts, look: Look) -> None:
     parts.hint = gr.Markdown(HINT, elem_classes="hint", elem_id=f"{parts.task}-hint")
     parts.pictures = gr.Gallery(label="Pictures", show_label=False, columns=4, object_fit="contain", visible=False,
                                 preview=look.wide, height=560 if look.wide else "auto", interactive=False,
-                                buttons=["download", "fullscreen"], elem_classes="" if look.wide else "tiles",
+                                buttons=["download", "fullscreen"], elem_classes="wide" if look.wide else "tiles",
                                 elem_id=f"{parts.task}-pictures")
     for title, across in look.plots.items():
         parts.tables[title] = gr.LinePlot(x="x", y="value", color="curve", title=title, height=240, visible=False,
                                           label=title, show_label=False, x_title=across, y_title=" ",
-                                          color_title=" ", elem_id=f"{parts.task}-{title.split()[0].lower()}")
+                                          color_title=" ", colors_in_legend=[], elem_id=_result_id(parts, title))
+        # One of our own: the plot's would be cut off on a phone.
+        parts.legends[title] = gr.HTML(visible=False, elem_classes="legend")
     for title in look.tables:
         parts.tables[title] = gr.Dataframe(label=title, interactive=False, wrap=True, visible=False, max_height=320,
-                                           elem_id=f"{parts.task}-{title.split()[0].lower()}")
+                                           elem_id=_result_id(parts, title))
     if look.opens:
         with gr.Row(elem_classes="send"):
             gr.Markdown("Open in", elem_classes="send-label")
             parts.open = gr.Button(look.opens.label, size="sm", min_width=60, elem_id=f"{parts.task}-open")
+
+
+def _result_id(parts: Parts, title: str) -> str:
+    return f"{parts.task}-result-{title.split()[0].lower()}"
 
 
 def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, stop: gr.Button) -> None:
@@ -223,6 +232,7 @@ def relay(parts: Parts, job: Any, raise_failure: bool = True) -> Iterator[Any]:
     """Yield component updates until the job has ended. Raises gr.Error at the end of one that failed."""
     cache = get_upload_folder()
     pictures: list[tuple[str, str]] = []
+    tables: dict = {}
     update: dict = {}
     failure, last = "", 0.0
     for event in job.follow():
@@ -236,7 +246,9 @@ def relay(parts: Parts, job: Any, raise_failure: bool = True) -> Iterator[Any]:
                 pictures.append((save_file_to_cache(path, cache), said(caption)))
                 update |= _shown(parts, pictures)
             case events.Tabled(title, columns, rows):
-                update |= {parts.tables[title]: _table(parts.tables[title], columns, rows), **_no_hint(parts)}
+                changed = _table(parts, title, columns, rows)
+                tables |= changed
+                update |= {**changed, **_no_hint(parts)}
             case events.Notice(text):
                 update[parts.notices] = text
             case events.Queued(position):
@@ -245,7 +257,7 @@ def relay(parts: Parts, job: Any, raise_failure: bool = True) -> Iterator[Any]:
                 update[parts.status] = f"Loading {title} ..."
             case events.Finished(_, seconds, stopped):
                 update |= {parts.status: "Stopped." if stopped else f"Done in {seconds:.1f} s",
-                           parts.bar: progress.bar("done"), **_shown(parts, pictures)}
+                           parts.bar: progress.bar("done"), **tables, **_shown(parts, pictures)}
             case events.Failed(error):
                 failure = problem(error)
                 update |= {parts.status: failure, parts.bar: progress.bar("failed")}
@@ -268,12 +280,21 @@ def _no_hint(parts: Parts) -> dict:
     return {parts.hint: gr.Markdown(visible=False)}
 
 
-def _table(component: gr.components.Component, columns: tuple[str, ...], rows: tuple[tuple, ...]) -> Any:
+def _table(parts: Parts, title: str, columns: tuple[str, ...], rows: tuple[tuple, ...]) -> dict:
+    component = parts.tables[title]
     if isinstance(component, gr.LinePlot):
         # The types are said, because a plot that begins empty would take its numbers for names.
-        named = [(x, value, said(str(curve))) for x, value, curve in rows]
-        frame = pd.DataFrame(named, columns=COLUMNS).astype({"x": float, "value": float, "curve": str})
-        return gr.LinePlot(frame, visible=True, color_map=curves.colours(frame), x_title=said(component.x_title))
+        curve = [(x, value, said(str(name))) for x, value, name in rows]
+        frame = pd.DataFrame(curve, columns=COLUMNS).astype({"x": float, "value": float, "curve": str})
+        colours = curves.colours(frame)
+        plot = gr.LinePlot(frame, visible=True, color_map=colours, x_title=said(component.x_title))
+        return {component: plot, parts.legends[title]: gr.HTML(_legend(colours), visible=True)}
     data = [[said(str(cell)) if column in WORDED else str(cell) for column, cell in zip(columns, row, strict=True)]
             for row in rows]
-    return gr.Dataframe({"headers": [said(column) for column in columns], "data": data}, visible=True)
+    headers = [said(column) for column in columns]
+    return {component: gr.Dataframe({"headers": headers, "data": data}, visible=True)}
+
+
+def _legend(colours: dict[str, str]) -> str:
+    return "".join(f'<span><i style="background: {colour}"></i>{escape(name)}</span>'
+                   for name, colour in colours.items())

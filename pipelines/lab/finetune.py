@@ -22,33 +22,15 @@ from torch import Tensor, nn
 from ..control import Control
 from ..errors import ModelError, RequestError, StudioError
 from ..events import Notice
-from . import data, draw, hub, sets
+from . import data, draw, hub, publish, sets
 from .events import Trained, Update
 from .latent import PREDICTIONS
 from .learner import DIVERGED, MAX_GRADIENT, loss_of
 from .requests import FineTune
-from .sampling import ddim, denoiser_of, last
+from .sampling import Denoiser, ddim, denoiser_of, last
 from .schedules import Schedule
 
-LOGIN_S = 10
 SHOWN_PX, COLUMNS = 96, 4  # about the side of a picture on a sheet
-CARD = """---
-library_name: diffusers
-pipeline_tag: unconditional-image-generation
-tags: [diffusers, unconditional-image-generation]
----
-# {title}
-
-An unconditional diffusion model: {begun}, fine-tuned with Atelier.
-Learned from {pictures} pictures of {side} px in {updates} updates (batch size {batch}, learning rate {rate:g}).
-
-| before | after, from the same noise |
-|---|---|
-| ![before](before.png) | ![after](after.png) |
-
-    from diffusers import DDPMPipeline
-    image = DDPMPipeline.from_pretrained("{title}")().images[0]
-"""
 
 
 @dataclass(frozen=True)
@@ -76,7 +58,7 @@ def run(request: FineTune, control: Control | None = None) -> Iterator[Event]:
     pipe = load(source, draw.device_of(request.device))
     tiny = sets.load(request.data, pipe.unet.config.sample_size)
     yield from map(Notice, tiny.notices)
-    board = _weights_and_biases(request, folder.parent) if request.wandb else nullcontext()
+    board = publish.weights_and_biases(request, folder.parent) if request.wandb else nullcontext()
     pixels = _with_channels(tiny.pixels, pipe.unet.config.in_channels)
     before = _sampled("before", pipe, request)
     yield before
@@ -89,13 +71,14 @@ def run(request: FineTune, control: Control | None = None) -> Iterator[Event]:
             yield update
     after = _sampled("after", pipe, request)
     yield after
-    card = CARD.format(title=request.push_to or folder.name, begun=asked if from_hub else source.name,
-                       updates=len(losses), pictures=len(tiny), side=pipe.unet.config.sample_size,
-                       batch=request.batch_size * request.accumulation, rate=request.learning_rate)
+    card = publish.CARD.format(
+        title=request.push_to or folder.name, begun=asked if from_hub else source.name, updates=len(losses),
+        pictures=len(tiny), side=pipe.unet.config.sample_size, batch=request.batch_size * request.accumulation,
+        rate=request.learning_rate)
     save(pipe, folder, card, (before, after))
     yield from map(Notice, advice(losses, request))
     if request.push_to:
-        yield Notice(f"Uploaded to {push(folder, request.push_to, request.token)}.")
+        yield Notice(f"Uploaded to {publish.push(folder, request.push_to, request.token)}.")
     yield Trained(request.epochs, len(losses), control.stop.is_set())
 
 
@@ -116,12 +99,22 @@ def load(folder: Path, device: torch.device) -> Any:
 
 def sample(pipe: Any, seeds: Sequence[int], steps: int) -> Tensor:
     """Pictures (b, c, h, w) in -1..1 with DDIM, one seed each."""
-    config, unet = pipe.unet.config, pipe.unet.eval()
+    noise, generators = noise_of(pipe, seeds)
+    return last(ddim(denoiser_for(pipe), schedule_of(pipe), noise, generators, steps)).x
+
+
+def noise_of(pipe: Any, seeds: Sequence[int]) -> tuple[Tensor, list[torch.Generator]]:
+    """Unit noise (b, c, h, w) for a pipeline, one seed a picture, and the generators it was drawn from."""
+    config, unet = pipe.unet.config, pipe.unet
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     size = config.in_channels, config.sample_size, config.sample_size
-    noise = torch.stack([torch.randn(size, generator=one) for one in generators]).to(unet.device, unet.dtype)
-    denoiser = denoiser_of(_plain(unet), PREDICTIONS[pipe.scheduler.config.prediction_type])
-    return last(ddim(denoiser, schedule_of(pipe), noise, generators, steps)).x
+    noise = torch.stack([torch.randn(size, generator=one) for one in generators])
+    return noise.to(unet.device, unet.dtype), generators
+
+
+def denoiser_for(pipe: Any) -> Denoiser:
+    """A pipeline's U-Net as the lab's samplers and guidances ask it."""
+    return denoiser_of(_plain(pipe.unet.eval()), PREDICTIONS[pipe.scheduler.config.prediction_type])
 
 
 def schedule_of(pipe: Any) -> Schedule:
@@ -141,35 +134,6 @@ def save(pipe: Any, folder: Path, card: str, drawn: Sequence[Sampled] = ()) -> N
     if folder.exists():
         folder.rmdir()
     part.rename(folder)
-
-
-def push(folder: Path, repository: str, token: str) -> str:
-    """Upload a saved pipeline with its model card to the Hugging Face hub; returns its address."""
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=token)
-    try:
-        repository = api.create_repo(repository, exist_ok=True, private=True).repo_id
-        return str(api.upload_folder(folder_path=folder, repo_id=repository))
-    except Exception as error:  # the network's and the hub's errors are of many kinds
-        raise StudioError(f"The result is saved here, but {repository} on the hub did not take it. May this token "
-                          "write there, and is the network up?") from error
-
-
-def _weights_and_biases(request: FineTune, folder: Path) -> Any:
-    """A run of W&B, as a context. Raises RequestError where its package is not installed or knows no account."""
-    try:
-        import wandb
-    except ImportError:
-        raise RequestError("Weights & Biases: its package is not installed: pip install wandb", "wandb") from None
-    folder.mkdir(parents=True, exist_ok=True)
-    config = request.model_dump(exclude={"token", "output"})
-    patience = wandb.Settings(login_timeout=LOGIN_S)  # it may ask for a key on the terminal, and wait
-    try:
-        return wandb.init(project="atelier-lab", dir=folder, config=config, settings=patience)
-    except wandb.Error as error:
-        raise RequestError("Weights & Biases: no run could be begun there. Log in once with: wandb login",
-                           "wandb") from error
 
 
 def advice(losses: Sequence[float], request: FineTune) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from ..errors import RequestError
 from .requests import Guide
 from .sampling import Denoiser, Level
 
+FAINTEST = 0.1  # alpha below which a network's slope by x_t is mostly its error, which (1) would blow up
 LAYOUT = 16  # places a side that a reference's layout is compared at
 CLIP_MISSING = ("a model that compares pictures with text: put the diffusers or transformers folder of a CLIP "
                 "checkpoint, such as openai/clip-vit-base-patch32, into a model folder")
@@ -41,8 +42,8 @@ def guided(denoiser: Denoiser, loss: Loss, scale: float, over: str = "none",
            through_network: bool = False) -> Denoiser:
     """The denoiser, steered towards a lower loss. scale 0 changes nothing; over: a key of OVER_TIME.
 
-    through_network: the gradient by x_t, equation (1): one backward pass through the network a step. Otherwise the
-    gradient by x0 with dx0 / dx_t = alpha / (alpha^2 + sigma^2), its value for pictures of unit variance, which
+    through_network: the gradient by x_t, equation (1): one backward pass through the network a step, with an alpha of
+    at least FAINTEST. Otherwise the gradient by x0 with dx0 / dx_t = alpha / (alpha^2 + sigma^2), its value for pictures of unit variance, which
     makes (1)
         x0' = x0 - sigma^2 / (alpha^2 + sigma^2) dL / dx0.                                                       (2)
     The factor is the variance that such pictures have given x_t, as Song et al. 2023 take it ("Pseudoinverse-Guided
@@ -59,7 +60,8 @@ def guided(denoiser: Denoiser, loss: Loss, scale: float, over: str = "none",
             if through_network:
                 x_t = x.detach().requires_grad_()
                 x0 = denoiser(x_t, level)
-                slope = torch.autograd.grad(loss(x0).sum(), x_t)[0] * (level.sigma**2 / level.alpha)         # (1)
+                factor = level.sigma**2 / max(level.alpha, FAINTEST)
+                slope = torch.autograd.grad(loss(x0).sum(), x_t)[0] * factor                                 # (1)
             else:
                 x0 = denoiser(x, level).detach().requires_grad_()
                 slope = torch.autograd.grad(loss(x0).sum(), x0)[0] * (level.sigma**2 / power)                # (2)

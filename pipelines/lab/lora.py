@@ -15,15 +15,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError, RequestError
+from ..adapters import parts as adapters
+from ..adapters.parts import Part
+from ..adapters.read import parts_of
+from ..errors import RequestError
 from .checkpoints import Model
 from .data import TinySet
 from .learner import loss_of
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out")  # of lab networks; diffusers puts to_out into a list: to_out.0
 MAX_RANK = 64
-PAIRS = ((".lora_A.weight", ".lora_B.weight"), (".lora_down.weight", ".lora_up.weight"),
-         (".lora.down.weight", ".lora.up.weight"))
 
 
 class LowRank(nn.Module):
@@ -149,29 +150,17 @@ def norms(layers: Mapping[str, LowRank]) -> dict[str, float]:
 
 
 def norms_of_file(path: Path) -> dict[str, float]:
-    """Size of the change by layer of any LoRA file: |(alpha / r) B A|, Frobenius. Convolutions count as matrices.
+    """Size of the change by layer of any LoRA file, LoHa and LoKr too: Frobenius norm. Convolutions count as matrices.
 
-    Raises ModelError for a file without pairs of LoRA matrices. Nothing in the file is executed.
+    Raises ModelError for a file without any. Nothing in the file is executed.
     """
-    from safetensors import SafetensorError, safe_open
+    return {layer: _norm(part) for layer, part in parts_of(path).items()}
 
-    found: dict[str, float] = {}
-    try:
-        with safe_open(path, "pt") as file:
-            names = set(file.keys())
-            for name in sorted(names):
-                for down_end, up_end in PAIRS:
-                    layer = name.removesuffix(down_end)
-                    if layer == name or layer + up_end not in names:
-                        continue
-                    down, up = (file.get_tensor(layer + end).float().flatten(1) for end in (down_end, up_end))
-                    alpha = float(file.get_tensor(layer + ".alpha")) if layer + ".alpha" in names else len(down)
-                    found[layer] = alpha / len(down) * _norm_of_product(up, down)
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ModelError("The LoRA file is damaged and cannot be read.") from error
-    if not found:
-        raise ModelError("This file holds no LoRA: there are no pairs of down and up matrices in it.")
-    return found
+
+def _norm(part: Part) -> float:
+    if isinstance(part, adapters.LowRank) and part.mid is None:
+        return abs(part.scale) * _norm_of_product(part.up.float().flatten(1), part.down.float().flatten(1))
+    return float(part.delta().norm())
 
 
 def _norm_of_product(up: Tensor, down: Tensor) -> float:

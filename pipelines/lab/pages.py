@@ -25,12 +25,15 @@ NO_FILE = "none"
 NO_OTHER = "nothing"
 BUNDLED_RUN = "digits (comes along)"
 BUNDLED_MODEL = "digits-ddpm (comes along)"
+Projections = Literal["all", "query and value", "key and value", "output"]
 Lesson = Literal["inverted", "mirrored", "bold"]
 MemoryPrecision = Literal["float32", "mixed", "bfloat16"]
 OptimizerName = Literal["sgd", "adamw", "adamw8bit", "adafactor"]
 SamplerName = Literal[tuple(SAMPLERS)]
+Animation = Literal["webp", "gif"]
 Beside = Literal[("nothing", *SAMPLERS)]
 NEVER_PLAIN = re.compile(r"[()\[\]{}<>|\\]|\b(AND|BREAK)\b")
+NUMBERS = r"\s*\d{1,3}(\s*,\s*\d{1,3}){0,5}\s*"  # up to six
 TASK = "lab-"  # a page's jobs are told from those of other tabs by this and the page's name
 
 
@@ -40,11 +43,15 @@ class Film(LabRequest):
     prompt: str = param("", "Prompt", max_length=MAX_PROMPT, help="What the picture should show.")
     sampler: SamplerName = param("Euler a", "Sampler", help="The solver that walks from noise to picture.")
     steps: int = param(12, "Steps", ge=1, le=60, step=1, help="How many times the model is asked.")
-    beside: Beside = param("nothing", "Compare with", help="A second run from the same noise.")
-    beside_steps: int = param(12, "Steps of the second", ge=1, le=60, step=1, help="How many steps the second run has.")
+    beside: Beside = param("nothing", "Compare with", help="Another run from the same noise.")
+    another: Beside = param("nothing", "And with", help="One more.")
+    beside_steps: str = param("12", "Steps of the others", max_length=40, pattern=rf"^{NUMBERS}$",
+                              help="How many steps the others have: up to six numbers from 1 to 60, such as 4, 12, 30.")
     guidance_scale: float = param(5.0, "Guidance scale", ge=1, le=30, step=0.5,
                                   help="How far each step is pushed along the guidance direction; 1 is not at all.")
     columns: int = param(6, "Columns", ge=2, le=12, step=1, help="About how many steps are shown.")
+    animation: Animation = param("webp", "Animation", help="File type of the animation: WebP keeps every colour, GIF "
+                                                           "can be shown anywhere.")
 
 
 class Noise(LabRequest):
@@ -138,11 +145,13 @@ class LabFineTune(Tuning):
 class LabGuide(Guide):
     """Steer a model, on the page."""
 
-    subject: str = param(CHECKPOINT, "Model", max_length=200, help="What is steered: the model chosen above, or a run "
-                                                                   "of the page Train.")
+    subject: str = param(CHECKPOINT, "Model", max_length=200, help="What is steered: the model chosen above, a run of "
+                                                                   "the page Train, or a DDPMPipeline.")
     image: str = param("", "Picture", help="The reference of the goal reference.")
     label: str = param("", "Class", max_length=200, help="What the goal classifier pulls towards: a class of the run, "
                                                          "by number or name.")
+    sampler: SamplerName = param("DDIM", "Sampler", help="The solver that the model above is drawn with; the others "
+                                                         "are drawn with DDIM.")
     steps: int = param(12, "Steps", ge=1, le=100, step=1, help="Denoising steps.")
     guidance_scale: float = param(3.0, "Guidance scale", ge=1, le=30, step=0.5,
                                   help="How closely a model that reads text follows the prompt, apart from the goal.")
@@ -161,8 +170,10 @@ class LabLora(LabRequest):
     run_name: str = param(BUNDLED_RUN, "Model", max_length=200, help="A run with the network attention.")
     lesson: Lesson = param("inverted", "Lesson", help="What the low-rank layers learn: the run's own "
                                                           "pictures, changed.")
-    ranks: str = param("1, 4, 16, 64", "Ranks", max_length=60, pattern=r"^\s*\d{1,3}(\s*,\s*\d{1,3}){0,5}\s*$",
+    ranks: str = param("1, 4, 16, 64", "Ranks", max_length=60, pattern=rf"^{NUMBERS}$",
                        help="One adaptation each, side by side: up to six numbers from 1 to 64.")
+    projections: Projections = param("all", "Put into", help="Which matrices of the attention layers get low-rank "
+                                                              "layers. The paper takes query and value.")
     updates: int = param(120, "Updates", ge=1, le=10_000, step=10, help="Steps of training for each rank.")
     learning_rate: float = param(5e-3, "Learning rate", gt=0, le=1, help="Size of a step.")
     scale: float = param(1.0, "Strength", ge=0, le=4, step=0.1, help="How much of the change is added when drawing.")

@@ -75,7 +75,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Made:
-    """A picture before it is saved. content: a picture, or the bytes of an animated WebP."""
+    """A picture before it is saved. content: a picture, or the bytes of an animated WebP or GIF."""
 
     caption: str
     content: Image.Image | bytes

@@ -45,7 +45,7 @@ class Shelf:
 
     def subjects(self) -> tuple[str, ...]:
         """What can be steered."""
-        return (CHECKPOINT, *self.runs())
+        return (CHECKPOINT, *self.runs(), *self.unconditional())
 
     def run(self, name: str) -> Path:
         """Folder of a run. Raises RequestError for an unknown name."""

@@ -31,7 +31,7 @@ def test_a_training_run_survives_a_reload_and_can_be_drawn_from(page):
     status(page, "lab-train", "^Step ")
     page.locator("#lab-train-stop").click()
     status(page, "lab-train", "^Stopped")
-    expect(page.locator("#lab-train-loss canvas, #lab-train-loss svg").first).to_be_visible()
+    expect(page.locator("#lab-train-result-loss canvas, #lab-train-result-loss svg").first).to_be_visible()
 
     open_page_of_the_lab(page, "Sample")
     page.locator("#lab-sample-run_name input").click()

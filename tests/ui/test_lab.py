@@ -20,7 +20,7 @@ from ui import shell
 from ui.lab_look import code_of, linked
 from ui.tabs import lab
 
-SMALL = {"steps": 2, "beside_steps": 2, "count": 2, "side": 64, "timesteps": 100}
+SMALL = {"steps": 2, "beside_steps": "2", "count": 2, "side": 64, "timesteps": 100}
 SMALLER = {  # by page, where a minute of the page's own values would be too long for a test
     "train": {"data": "digits:3", "side": None, "width": 16, "minutes": None, "epochs": 2, "samples": 2},
     "finetune": {"epochs": 1, "samples": 2, "batch_size": 128},
@@ -85,14 +85,14 @@ def test_run_as_the_page_stands_shows_pictures_and_all_tables(demo, look):
         for one in pictures.value:
             assert one["caption"] and min(Image.open(one["image"]["path"]).size) >= 64
     for title in set((*look.plots, *look.tables)) - OTHERWISE.get(look.name, set()):
-        table = last[f"lab-{look.name}-{title.split()[0].lower()}"]
+        table = last[f"lab-{look.name}-result-{title.split()[0].lower()}"]
         assert table.visible and table.value is not None
 
 
 def test_captions_headers_and_our_words_are_german_on_a_german_page_and_a_prompt_stays_as_it_is(demo):
     page = LocalContext.request.set(SimpleNamespace(cookies={"atelier-language": "de"}, headers={}))
     try:
-        memory = run(demo, "memory", "german.1")["lab-memory-memory"].value
+        memory = run(demo, "memory", "german.1")["lab-memory-result-memory"].value
         words = run(demo, "words", "german.2", prompt="a style", others="")
     finally:
         LocalContext.request.reset(page)

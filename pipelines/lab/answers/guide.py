@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from ...events import Event, StepDone, Tabled
 from ...generation.batches import Pace
 from ...images.grid import grid
 from ...requests import make
-from .. import checkpoints, classifier, data, draw, guidance, scorer, sets
+from .. import checkpoints, classifier, data, draw, finetune, guidance, scorer, sets
 from ..checkpoints import Model
 from ..guidance import Means
 from ..latent import TextDenoiser, decoder, start, walk
@@ -25,7 +24,6 @@ from ..sampling import Denoiser, ddim
 from ..scene import Made, Scene
 from ..schedules import Schedule
 
-SAMPLER = "DDIM"
 SHARES = (0.0, 0.5, 1.0)  # of the scale, one row each
 SHOWN_PX = 96
 POINTS = 60
@@ -84,9 +82,9 @@ class OfCheckpoint(Subject):
 
     def walk(self, denoiser: Denoiser) -> Iterator[tuple[int, int, Tensor]]:
         scene, side = self.scene, self.scene.native_px
-        scheduler = scene.scheduler(SAMPLER, self.request.steps)
+        scheduler = scene.scheduler(self.request.sampler, self.request.steps)
         latents, generators = start(scene.pipe, scheduler, side, side, self.seeds)
-        for state in walk(denoiser, SAMPLER, scheduler, latents, generators):
+        for state in walk(denoiser, self.request.sampler, scheduler, latents, generators):
             yield state.step, state.steps, state.view.x0
 
     def pixels(self, x0: Tensor) -> Tensor:
@@ -140,8 +138,42 @@ class OfRun(Subject):
         return self._model.schedule
 
 
+class OfPipeline(Subject):
+    """An unconditional model in diffusers' form. It knows no classes."""
+
+    def __init__(self, scene: Scene, request: LabGuide):
+        super().__init__(scene, request)
+        self._pipe = finetune.load(scene.shelf.unconditional_folder(request.subject), draw.device_of(scene.device))
+        self._pipe.unet.requires_grad_(False)
+
+    def denoiser(self) -> Denoiser:
+        return finetune.denoiser_for(self._pipe)
+
+    def means(self) -> Means:
+        config = self._pipe.unet.config
+        return Means(scorer=scorer.find(self.scene) if self.request.goal == "text" else None,
+                     reference=self.reference(config.sample_size, config.in_channels))
+
+    def walk(self, denoiser: Denoiser) -> Iterator[tuple[int, int, Tensor]]:
+        for state in ddim(denoiser, self.schedule(), *finetune.noise_of(self._pipe, self.seeds), self.request.steps):
+            yield state.step, state.steps, state.view.x0
+
+    def pixels(self, x0: Tensor) -> Tensor:
+        return x0.clamp(-1, 1)
+
+    def schedule(self) -> Schedule:
+        return finetune.schedule_of(self._pipe)
+
+
+def subject_of(scene: Scene, request: LabGuide) -> Subject:
+    """What the request names: the checkpoint, a run, or an unconditional pipeline."""
+    if request.subject == CHECKPOINT:
+        return OfCheckpoint(scene, request)
+    return (OfRun if request.subject in scene.shelf.runs() else OfPipeline)(scene, request)
+
+
 def answer(request: LabGuide, scene: Scene) -> Iterator[Event | Made]:
-    subject: Any = (OfCheckpoint if request.subject == CHECKPOINT else OfRun)(scene, request)
+    subject = subject_of(scene, request)
     yield _curves(subject.schedule())
     means = subject.means()
     asked = make(Guide, **{name: getattr(request, name) for name in Guide.model_fields})

@@ -26,7 +26,10 @@ SHOWN = 10  # pictures in a row
 STEPS = 12
 SHOWN_PX = 48
 CELL_PX = 48  # of the heat map
+MOST_ROWS = 48
 CURVE_EVERY = 5
+PROJECTIONS = {"all": lora.TARGETS, "query and value": ("to_q", "to_v"), "key and value": ("to_k", "to_v"),
+               "output": ("to_out",)}
 LESSONS = {
     "inverted": lambda pixels: -pixels,
     "mirrored": lambda pixels: pixels.flip(3),
@@ -38,7 +41,8 @@ def answer(request: LabLora, scene: Scene) -> Iterator[Event | Made]:
     if request.file != NO_FILE:
         found = lora.norms_of_file(scene.shelf.lora(request.file))
         yield _norm_table({request.file: found})
-        yield Made("Size of the change by layer", heat_map({request.file: found}))
+        many = f", the {MOST_ROWS} largest of {len(found)}" if len(found) > MOST_ROWS else ""
+        yield Made(f"Size of the change by layer{many}", heat_map({request.file: found}))
         return
     ranks = _ranks(request.ranks)
     folder = scene.shelf.run(request.run_name)
@@ -59,7 +63,7 @@ def _compare(request: LabLora, scene: Scene, model: Model, tiny: TinySet, ranks:
     for number, rank in enumerate(ranks, 1):
         pace.images_left = len(ranks) - number + 1
         torch.manual_seed(request.seed)
-        layers = lora.inject(model.network, rank)
+        layers = lora.inject(model.network, rank, targets=PROJECTIONS[request.projections])
         try:
             losses = lora.fit(model, layers, tiny, updates=request.updates, learning_rate=request.learning_rate,
                               seed=request.seed)
@@ -96,9 +100,12 @@ def losses_end(curve: list[tuple[int, float, str]]) -> float:
 
 
 def heat_map(changes: Mapping[str, Mapping[str, float]]) -> Image.Image:
-    """A row a layer, a column an adaptation; bright is the largest of all."""
+    """A row a layer, a column an adaptation; bright is the largest of all. Of many layers, those that change most."""
     most = max((value for column in changes.values() for value in column.values()), default=0.0) or 1.0
     names = list(next(iter(changes.values())))
+    if len(names) > MOST_ROWS:
+        kept = set(sorted(names, key=lambda name: -max(column[name] for column in changes.values()))[:MOST_ROWS])
+        names = [name for name in names if name in kept]
     cells = [Image.new("RGB", (CELL_PX, CELL_PX // 2), coloured(column[name] / most)) for name in names
              for column in changes.values()]
     return grid(cells, columns=len(changes), row_labels=[_short(name) for name in names], column_labels=list(changes))

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ...events import Event, Tabled
 from ...generation import decode, samplers
+from ...images.grid import grid
 from .. import autoencoder, schedules
 from ..pages import Noise
 from ..scene import Made, Scene
@@ -18,6 +20,9 @@ from ..schedules import Schedule, View
 POINTS = 100  # of a curve
 LOWEST_BETA = 1e-5
 LOWEST_SNR_DB, HIGHEST_SNR_DB = -60.0, 60.0
+SPACED = {"Uniform": " (linspace)", "SGM Uniform": " (trailing)", "DDIM": " (leading)"}  # diffusers' words
+CELL_PX, DOT_PX = (560, 360), 9  # of a drawing that is shown at half its size
+PAPER, LINE, DOT = (255, 255, 255), (180, 180, 186), (37, 99, 235)
 STEPPED = "DPM++ 2M"  # a sampler that goes with every spacing
 
 
@@ -27,7 +32,9 @@ def answer(request: Noise, scene: Scene) -> Iterator[Event | Made]:
     yield _curves("log10 beta", curves, lambda schedule: torch.log10(schedule.betas.clamp(min=LOWEST_BETA)))
     yield _curves("alpha-bar", curves, lambda schedule: schedule.alphas_cumprod)
     yield _curves("SNR (dB)", curves, lambda schedule: _decibel(schedule.snr))
-    yield _placements(scene.pipe.scheduler, request.steps)
+    placed = _placed(scene.pipe.scheduler, request.steps)
+    yield Tabled("Where samplers step: SNR (dB)", ("step", "SNR (dB)", "schedule"), tuple(
+        (i, snr, spacing) for spacing, steps in placed.items() for i, (_, snr) in enumerate(steps, 1)))
     schedule = known[request.schedule]
     yield _weights(schedule)
     yield _posteriors(schedule, request.count)
@@ -38,6 +45,7 @@ def answer(request: Noise, scene: Scene) -> Iterator[Event | Made]:
         x_t = schedules.noised(schedule, x0, eps, torch.tensor([t]))
         yield Made(f"t = {t}, alpha-bar {float(schedule.alphas_cumprod[t]):.3f}", decode.to_image(x_t))
     yield from _one_step_back(schedule, x0, eps)
+    yield _on_the_curve(curves["this model's"], placed)
 
 
 def _one_step_back(schedule: Schedule, x0: Tensor, eps: Tensor) -> Iterator[Made]:
@@ -57,17 +65,39 @@ def _own_schedule(scheduler: Any) -> Schedule:
     return Schedule("this model's", abar.sqrt(), (1 - abar).sqrt())
 
 
-def _placements(scheduler: Any, steps: int) -> Tabled:
-    """The noise level of every step, by spacing, on the model's own noise levels."""
-    rows = []
+def _placed(scheduler: Any, steps: int) -> dict[str, list[tuple[float, float]]]:
+    """Spacing -> (t / T, SNR in dB) of every step, on the model's own noise levels."""
+    placed: dict[str, list[tuple[float, float]]] = {}
     for spacing in samplers.schedules_for(STEPPED):
         if spacing == "Automatic":
             continue
         made = samplers.make(STEPPED, spacing, dict(scheduler.config), steps, "cpu")
-        for i, t in enumerate(made.timesteps):
-            level = samplers.noise_level(STEPPED, made, t, i)
-            rows.append((i + 1, round(_decibel_of(level.alpha, level.sigma), 2), spacing))
-    return Tabled("Where samplers step: SNR (dB)", ("step", "SNR (dB)", "schedule"), tuple(rows))
+        levels = [(t, samplers.noise_level(STEPPED, made, t, i)) for i, t in enumerate(made.timesteps)]
+        placed[spacing + SPACED.get(spacing, "")] = [
+            ((float(t) + 1) / len(scheduler.alphas_cumprod), round(_decibel_of(level.alpha, level.sigma), 2))
+            for t, level in levels]
+    return placed
+
+
+def _on_the_curve(own: Schedule, placed: dict[str, list[tuple[float, float]]]) -> Made:
+    """The model's SNR over t, once for each spacing, with a dot where it steps."""
+    curve = list(_points(own, _decibel(own.snr)))
+    (width, height), edge = CELL_PX, DOT_PX
+    lowest, highest = min(snr for _, snr in curve), max(snr for _, snr in curve)
+
+    def place(share: float, snr: float) -> tuple[float, float]:
+        down = (highest - min(max(snr, lowest), highest)) / (highest - lowest)
+        return edge + share * (width - 2 * edge), edge + down * (height - 2 * edge)
+
+    cells = []
+    for steps in placed.values():
+        cell = Image.new("RGB", CELL_PX, PAPER)
+        draw = ImageDraw.Draw(cell)
+        draw.line([place(*point) for point in curve], fill=LINE, width=3)
+        for x, y in (place(*step) for step in steps):
+            draw.ellipse((x - DOT_PX, y - DOT_PX, x + DOT_PX, y + DOT_PX), fill=DOT)
+        cells.append(cell.resize((width // 2, height // 2), Image.Resampling.LANCZOS))
+    return Made("Where samplers step: SNR over t", grid(cells, labels=list(placed), columns=3))
 
 
 def _weights(schedule: Schedule) -> Tabled:

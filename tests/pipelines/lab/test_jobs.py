@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from pipelines.errors import RequestError
 from pipelines.events import Pictured, StepDone, Tabled
+from pipelines.lab.answers import noise
 from pipelines.settings import load
 from pipelines.studio import Studio
 
@@ -37,7 +39,7 @@ def answer(studio, name, **values):
 
 
 def test_a_film_has_a_sheet_and_an_animation_a_sampler_and_both_side_by_side(studio):
-    pictures, _ = answer(studio, "film", **QUICK, beside="DDIM", beside_steps=2, columns=12)
+    pictures, _ = answer(studio, "film", **QUICK, beside="DDIM", beside_steps="2", columns=12)
     captions = ["Euler a, 3 steps", "Euler a, 3 steps, predicted x0", "DDIM, 2 steps", "DDIM, 2 steps, predicted x0",
                 "Predicted x0 at the same shares of the way"]
     assert list(pictures) == captions
@@ -46,6 +48,24 @@ def test_a_film_has_a_sheet_and_an_animation_a_sampler_and_both_side_by_side(stu
     with Image.open(pictures[captions[0]]) as sheet:
         assert sheet.width > 3 * 64 and sheet.height > 4 * 64  # x_t, x0, noise and guidance at each of three steps
     assert all(path.parent.parent == studio.settings.data_dir / "lab" for path in pictures.values())
+
+
+def test_several_samplers_and_step_counts_stand_side_by_side_and_a_gif_can_be_taken_away(studio):
+    pictures, _ = answer(studio, "film", **QUICK, beside="DDIM", another="Euler", beside_steps="1, 2", animation="gif")
+    strips = [caption for caption in pictures if caption.endswith("steps")]
+    assert strips == ["Euler a, 3 steps", "DDIM, 1 steps", "DDIM, 2 steps", "Euler, 1 steps", "Euler, 2 steps"]
+    with Image.open(pictures["Euler a, 3 steps, predicted x0"]) as way:
+        assert (way.format, way.n_frames, pictures["Euler a, 3 steps, predicted x0"].suffix) == ("GIF", 3, ".gif")
+    with Image.open(pictures["Predicted x0 at the same shares of the way"]) as sheet:
+        assert sheet.height > 5 * 64
+
+
+def test_a_picture_of_the_lab_says_in_its_text_how_it_was_made(studio):
+    pictures, _ = answer(studio, "film", **QUICK, seed=7)
+    with Image.open(pictures["Euler a, 3 steps"]) as sheet:
+        said = json.loads(sheet.text["atelier-lab"])
+    assert (said["page"], said["prompt"], said["seed"], said["model"]) == ("film", "a red cat", 7,
+                                                                           studio.default_card().name)
 
 
 def test_every_step_of_a_film_is_told(studio):
@@ -83,7 +103,8 @@ def test_steps_are_placed_as_karras_says_and_losses_weigh_as_the_bound_says(stud
     placed = {}
     for _, snr, spacing in tables["Where samplers step: SNR (dB)"]:
         placed.setdefault(spacing, []).append(snr)
-    assert set(placed) == {"Karras", "Exponential", "Beta", "Uniform", "SGM Uniform", "DDIM"}
+    assert set(placed) == {"Karras", "Exponential", "Beta", "Uniform (linspace)", "SGM Uniform (trailing)",
+                           "DDIM (leading)"}
     assert all(len(values) == 8 and values == sorted(values) for values in placed.values())
     sigmas = 10 ** (-np.array(placed["Karras"]) / 20)
     wanted = np.linspace(sigmas[0] ** (1 / 7), sigmas[-1] ** (1 / 7), 8) ** 7  # "Elucidating the Design Space", eq. 5
@@ -96,6 +117,13 @@ def test_steps_are_placed_as_karras_says_and_losses_weigh_as_the_bound_says(stud
     for share, value in weights["variational bound"].items():
         assert value == pytest.approx(np.log10(bound[round(share * 1000) - 1] / bound.mean()), abs=1e-3)
     assert set(weights["simple"].values()) == {0.0}
+
+
+def test_the_steps_lie_as_dots_on_the_models_curve(studio, image):
+    few, many = (answer(studio, "noise", image=image, count=2, steps=steps)[0]["Where samplers step: SNR over t"]
+                 for steps in (2, 12))
+    inks = [np.all(np.abs(np.asarray(Image.open(path), int) - noise.DOT) < 40, 2).sum() for path in (few, many)]
+    assert inks[0] > 0 and inks[1] > 3 * inks[0]
 
 
 def test_one_prediction_is_shown_in_four_forms(studio, image):
@@ -176,6 +204,7 @@ def test_stop_ends_a_job_within_a_step(studio):
 
 @pytest.mark.parametrize(("name", "values", "words"), [
     ("film", {"steps": 0}, "Steps: 0 is not possible"),
+    ("film", {"beside_steps": "many"}, "Steps of the others"),
     ("film", {"sampler": "Euler z"}, "Sampler: 'Euler z' is not possible"),
     ("words", {"prompt": "a (red:1.3) cat"}, "Only plain words"),
 ])

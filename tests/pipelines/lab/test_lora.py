@@ -145,10 +145,22 @@ def test_norms_of_a_file_are_read_under_every_way_of_naming(tmp_path):
         "lora_unet_c": pytest.approx(float((conv_up.flatten(1) @ conv_down.flatten(1)).norm()), rel=1e-5)}
 
 
+def test_norms_of_hadamard_and_kronecker_files_are_read_too(tmp_path):
+    torch.manual_seed(0)
+    a, b, c, d = torch.randn(4, 2), torch.randn(2, 6), torch.randn(4, 2), torch.randn(2, 6)
+    one, two = torch.randn(2, 3), torch.randn(4, 5)
+    save_file({"lora_unet_a.hada_w1_a": a, "lora_unet_a.hada_w1_b": b, "lora_unet_a.hada_w2_a": c,
+               "lora_unet_a.hada_w2_b": d, "lora_unet_a.alpha": torch.tensor(1.0),
+               "lora_unet_b.lokr_w1": one, "lora_unet_b.lokr_w2": two}, tmp_path / "x.safetensors")
+    assert lora.norms_of_file(tmp_path / "x.safetensors") == {
+        "lora_unet_a": pytest.approx(float((0.5 * (a @ b) * (c @ d)).norm()), rel=1e-5),
+        "lora_unet_b": pytest.approx(float(one.norm() * two.norm()), rel=1e-5)}
+
+
 def test_a_file_without_lora_and_a_damaged_one_are_refused(tmp_path):
     save_file({"weight": torch.zeros(2)}, tmp_path / "plain.safetensors")
     with pytest.raises(ModelError, match="holds no LoRA"):
         lora.norms_of_file(tmp_path / "plain.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
-    with pytest.raises(ModelError, match="damaged"):
+    with pytest.raises(ModelError, match="header is not readable"):
         lora.norms_of_file(tmp_path / "broken.safetensors")

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from pipelines.errors import ModelError, RequestError, StudioError
 from pipelines.events import Finished, Notice, Pictured, StepDone, Tabled
 from pipelines.lab import checkpoints, guidance, scorer
-from pipelines.lab.pages import BUNDLED_RUN, NEW
+from pipelines.lab.pages import BUNDLED_MODEL, BUNDLED_RUN, NEW
 from pipelines.settings import load
 from pipelines.studio import Studio
 
@@ -147,9 +147,19 @@ def test_steering_lowers_the_loss_the_more_the_stronger_it_pulls(studio, run):
         "none", "alpha-bar", "root of alpha-bar", "one minus alpha-bar"}
 
 
-def test_a_text_model_is_pulled_towards_a_colour_through_its_decoder(studio):
+@pytest.mark.parametrize("subject", [BUNDLED_MODEL, "tiny-ddpm"])
+def test_an_unconditional_pipeline_is_steered_by_either_gradient(studio, subject):
+    for through_network in (False, True):
+        _, tables, _ = answer(studio, "guide", subject=subject, goal="colour", colour="#ffffff", scale=1.0, count=1,
+                              steps=3, through_network=through_network)
+        losses = [float(row[1]) for row in tables["What came of it"].rows]
+        assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "Euler a", "DPM++ 2M"])
+def test_a_text_model_is_pulled_towards_a_colour_through_its_decoder(studio, sampler):
     _, tables, _ = answer(studio, "guide", prompt="a cat", colour="#ff0000", scale=1.0, count=1, steps=3,
-                          guidance_scale=1.0)
+                          guidance_scale=1.0, sampler=sampler)
     losses = [float(row[1]) for row in tables["What came of it"].rows]
     assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0]
 
@@ -213,6 +223,27 @@ def test_ranks_are_compared_and_merged_equals_adapted(studio, run):
     assert all(float(row[4]) < 1e-5 < float(row[5]) + 1 for row in rows)
     numbers = [int(row[1].replace(",", "")) for row in rows]
     assert numbers[1] == 4 * numbers[0]
+
+
+def test_low_rank_layers_go_into_the_chosen_projections_only(studio, run):
+    rows = {}
+    for projections in ("all", "query and value", "output"):
+        _, tables, _ = answer(studio, "lora", run_name=run, ranks="2", updates=1, projections=projections)
+        rows[projections] = [layer.rpartition(".")[2] for layer, _ in tables["Change by layer"].rows]
+    assert set(rows["query and value"]) == {"to_q", "to_v"} and set(rows["output"]) == {"to_out"}
+    assert len(rows["all"]) == 2 * len(rows["query and value"]) == 4 * len(rows["output"])
+
+
+def test_of_a_file_with_many_layers_the_heat_map_shows_those_that_change_most(studio):
+    many = {f"unet.l{i}.to_q.lora_{end}.weight": torch.ones(2, 4) if end == "A" else torch.full((4, 2), float(i))
+            for i in range(60) for end in "AB"}
+    save_file(many, studio.settings.data_dir / "loras" / "many.safetensors")
+    studio.collection.library.refresh()
+    studio.collection.library.wait_for_scan()
+    pictures, tables, _ = answer(studio, "lora", file="many")
+    assert len(tables["Change by layer"].rows) == 60
+    with Image.open(pictures["Size of the change by layer, the 48 largest of 60"]) as map_:
+        assert map_.height < 50 * 28
 
 
 def test_any_lora_file_shows_the_size_of_its_change(studio):

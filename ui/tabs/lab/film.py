@@ -11,7 +11,8 @@ A picture begins as noise. At every step the model says what clean picture it be
 (*predicted x0*), and the sampler walks a part of the way there: "Denoising Diffusion Probabilistic Models" adds fresh
 noise on each step, "Denoising Diffusion Implicit Models" adds none and needs far fewer steps. The row *guidance* is
 what the prompt changes about the prediction; "Classifier-Free Diffusion Guidance" multiplies it by the guidance scale.
-Run two samplers from the same noise to see where they part; the animations can be downloaded as WebP files.
+Run several samplers, or one with several numbers of steps, from the same noise to see where they part. The animations
+can be downloaded.
 """
 
 LOOK = Look(
