@@ -106,7 +106,18 @@
     return list(task, model, name);
   }
 
+  // What the default presets of a model say, by the names under which the page remembers its controls.
+  function defaults(model) {
+    const found = {};
+    for (const [task, mine] of Object.entries(load(PRESETS))) {
+      const chosen = Object.values(mine ?? {}).find((each) => each?.default && each.model === model);
+      for (const [name, value] of Object.entries(chosen?.values ?? {})) found[`${task}.${name}`] = value;
+    }
+    return found;
+  }
+
   const preset = {
+    defaults,
     list: (task, rules, name, model) => list(task, model, name),
     load: (task, rules, name, model, ...now) => values(task, rules, name, model, now),
     save: (task, rules, name, model, ...now) => keep(task, rules, name, model, now, {}),

@@ -57,8 +57,17 @@ window.atelier = (() => {
     return [];
   }
 
-  async function restore(rules, answers) {
-    const saved = typed();
+  function isNewVisit() {
+    try {
+      return !sessionStorage.getItem("atelier-page");
+    } catch {
+      return false;
+    }
+  }
+
+  // A reload brings back what was typed; a new visit does too, but for what the default presets say.
+  async function restore(rules, answers, model) {
+    const saved = { ...typed(), ...(isNewVisit() ? atelier.preset.defaults(typed().model ?? model) : {}) };
     // Nothing is said about the others: to set a value, even the one that is there, is slow on a page of hundreds.
     // But a number that may be left out is told to stay empty, or it would become 0.
     const untold = (rule) => (rule.empty ? null : { __type__: "update" });
@@ -300,5 +309,5 @@ window.atelier = (() => {
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();
 
-  return { fits, save, restore, answered, settled, generate, aspect, reach, noteTab, noteLabPage };
+  return { fits, save, restore, answered, settled, generate, aspect, reach, hand, noteTab, noteLabPage };
 })();

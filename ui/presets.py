@@ -40,7 +40,8 @@ def presets(form: Form) -> None:
 
 
 BUTTONS = {"save": "Save preset", "default": "Use as default", "delete": "Delete preset"}
-DONE = {"save": "Saved as {}.", "default": "{} is taken whenever this model is chosen.", "delete": "Deleted: {}."}
+DONE = {"save": "Saved as {}.", "default": "{} is taken whenever this model is chosen, and on a new visit.",
+        "delete": "Deleted: {}."}
 
 
 def wire(page: Page, rule: Callable[[str, Any], dict]) -> None:

@@ -193,7 +193,7 @@ def _remember(demo: gr.Blocks, page: Page) -> None:
     rules = json.dumps([_rule(name, control) for name, control in page.remembered.items()]).replace("</", "<\\/")
     answers = sum(not inspect.isgeneratorfunction(handler) for handler, _, _ in page.returning)
     arrived = demo.load(None, None, [page.visitor, *controls],
-                        js=f"async () => atelier.restore({rules}, {answers})", **QUIET)
+                        js=f"async () => atelier.restore({rules}, {answers}, {json.dumps(page.model.value)})", **QUIET)
     for handler, inputs, outputs in page.returning:
         answer = arrived.then(_or_nothing(handler), inputs, outputs, **apart(QUEUED, page.model))
         if not inspect.isgeneratorfunction(handler):

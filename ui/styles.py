@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pipelines.prompts.styles import MARK, Style, read
 
 from .comfort import opener, panel
 from .tab import Form, Page
-from .wiring import QUEUED, QUIET, guarded
+from .wiring import QUEUED, QUIET, problem
 
 EDITOR = "styles-editor"
 
@@ -71,12 +72,25 @@ def editor(studio: Any, page: Page) -> None:
     def take(file: str) -> list:
         found = read(Path(file))
         studio.save_styles(*found)
-        return listed(f"{len(found)} styles added.")
+        return listed("1 style added." if len(found) == 1 else f"{len(found)} styles added.")
 
     known.input(show, known, boxes, **QUIET)
-    save.click(guarded(keep), boxes, [line, known, *pickers], **QUEUED)
-    delete.click(guarded(forget), name, [line, known, *pickers, *boxes], **QUEUED)
-    upload.upload(guarded(take), upload, [line, known, *pickers], **QUEUED)
+    shown = [line, known, *pickers]
+    save.click(_told(keep, shown), boxes, shown, **QUEUED)
+    delete.click(_told(forget, [*shown, *boxes]), name, [*shown, *boxes], **QUEUED)
+    upload.upload(_told(take, shown), upload, shown, **QUEUED)
+
+
+def _told(handler: Callable, outputs: list) -> Callable:
+    """Say an error on the panel's own line, the first output: a toast would lie behind the panel."""
+
+    def call(*values: Any) -> list:
+        try:
+            return handler(*values)
+        except Exception as error:
+            return [problem(error), *[gr.skip()] * (len(outputs) - 1)]
+
+    return call
 
 
 def _names(studio: Any) -> list[str]:

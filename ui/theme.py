@@ -41,6 +41,7 @@ THEME = gr.themes.Base(
     slider_color="*primary_500", slider_color_dark="*primary_500",
 )
 CSS = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "comfort.css"))
-SCRIPTS = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "prompt.js", "comfort.js"))
+SCRIPTS = "\n".join((_HERE / name).read_text(encoding="utf-8")
+                    for name in ("page.js", "prompt.js", "comfort.js", "drag.js"))
 HEAD = (f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<script>\n{SCRIPTS}\n</script>" + tips.script())
