@@ -16,6 +16,7 @@ from time import monotonic
 
 from ..checkpoints.card import weight_files
 from ..errors import ModelError
+from ..families import FAMILIES
 from .entry import AUTO_V2, AUTO_V3, LibraryEntry, entry_of, file_stamp, search
 from .places import Place
 from .scan import Found, scan
@@ -193,7 +194,8 @@ class Library:
 
     def _hash(self, entry: LibraryEntry) -> None:
         try:
-            whole, body = hashes_of(entry.path, self._between)
+            core = FAMILIES[entry.family].core if entry.family in FAMILIES else "unet"
+            whole, body = hashes_of(entry.path, self._between, core)
             now = entry.path.stat()
             if not entry.path.is_dir() and (now.st_size, now.st_mtime) != (entry.size_bytes, entry.modified_s):
                 return  # another file by this time
@@ -211,13 +213,13 @@ class Library:
             return {}
 
 
-def hashes_of(path: Path, stopped: Callable[[], bool] = lambda: False) -> tuple[str, str]:
-    """SHA-256 of a file, and of what follows its header ("" when it has none); of a folder, those of its U-Net.
+def hashes_of(path: Path, stopped: Callable[[], bool] = lambda: False, core: str = "unet") -> tuple[str, str]:
+    """SHA-256 of a file, and of what follows its header ("" when it has none); of a folder, those of its core.
 
     Their first 10 and 12 digits are what Civitai calls AutoV2 and AutoV3. Raises OSError, ModelError, or
     InterruptedError when `stopped` says so.
     """
-    file = weight_files(path, "unet")[0][0] if path.is_dir() else path
+    file = weight_files(path, core)[0][0] if path.is_dir() else path
     whole, body = hashlib.sha256(), hashlib.sha256()
     with file.open("rb") as opened:
         head = opened.read(8)

@@ -13,6 +13,7 @@ from pipelines.errors import ModelError
 from pipelines.library.catalogue import find
 from pipelines.library.library import FILE_NAME, hashes_of
 from tests.pipelines.library.files import checkpoint, embedding, lora, vae
+from tests.tiny_families import write_tiny
 
 
 def refreshed(library):
@@ -127,13 +128,15 @@ def test_a_file_that_went_away_before_its_hash_is_no_obstacle(library, root):
     assert hashes_of(here)[0][:10] == library.get("lora", "b").auto_v2
 
 
-def test_the_hash_of_a_folder_is_that_of_its_unet(library, root, sd_folder):
+def test_the_hash_of_a_folder_is_that_of_what_denoises(library, root, sd_folder):
     shutil.copytree(sd_folder, root / "tiny")
+    write_tiny("z_image", root / "other")
     entries = refreshed(library)
     library.want_hashes(entries)
     assert library.wait(60)
-    unet = (sd_folder / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
-    assert library.get("checkpoint", "tiny").auto_v2 == hashlib.sha256(unet).hexdigest()[:10]
+    for name, core in (("tiny", "unet"), ("other", "transformer")):
+        weights = (root / name / core / "diffusion_pytorch_model.safetensors").read_bytes()
+        assert library.get("checkpoint", name).auto_v2 == hashlib.sha256(weights).hexdigest()[:10]
 
 
 def test_the_model_picker_uses_what_the_library_read(library, root, settings, sd_folder, monkeypatch, tmp_path):
