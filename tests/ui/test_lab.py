@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
+import httpx
 import pytest
 from gradio.context import LocalContext
+from gradio_client.utils import apply_diff
 from PIL import Image
 
 from pipelines.lab.pages import PAGES
@@ -18,6 +22,7 @@ from pipelines.studio import Studio
 from tests.test_architecture import ROOT, imports_of
 from ui import shell
 from ui.lab_look import code_of, linked
+from ui.launch import launch
 from ui.tabs import lab
 
 SMALL = {"steps": 2, "beside_steps": "2", "count": 2, "side": 64, "timesteps": 100}
@@ -41,6 +46,13 @@ def demo(studio):
     return shell.build(studio)
 
 
+@pytest.fixture(scope="module")
+def running(studio, demo):
+    server = launch(demo, studio.settings, port=0)
+    yield server
+    server.close()
+
+
 def component(demo, elem_id):
     return next(block for block in demo.blocks.values() if getattr(block, "elem_id", None) == elem_id)
 
@@ -49,24 +61,50 @@ def event_of(demo, button):
     return next(fn for fn in demo.fns.values() if fn.fn is not None and (button._id, "click") in fn.targets)
 
 
+def values_of(fn, name, changes):
+    """The page's own values, smaller ones and changes, as its Run hands them over."""
+    given = {**SMALL, **SMALLER.get(name, {}), **changes}
+    return [given.get((control.elem_id or "").removeprefix(f"lab-{name}-"), control.value)
+            for control in fn.inputs[2:]]
+
+
 def run(demo, name, visitor, **changes):
     """Press Run with the page's own values; returns the last update of each component, by its elem_id."""
     fn = event_of(demo, component(demo, f"lab-{name}-run"))
-    values = []
-    for control in fn.inputs[2:]:
-        key = (control.elem_id or "").removeprefix(f"lab-{name}-")
-        values.append({**SMALL, **SMALLER.get(name, {}), **changes}.get(key, control.value))
     last = {}
-    for update in fn.fn(visitor, demo_model(demo), *values):
+    for update in fn.fn(visitor, demo_model(demo), *values_of(fn, name, changes)):
         if isinstance(update, dict) and "__type__" not in update:
             last |= {getattr(one, "elem_id", None): value for one, value in update.items()}
     return last
+
+
+def pressed(running, demo, name, visitor):
+    """Press Run in the running app as a browser does; returns what each component was told at last, by its elem_id."""
+    fn = event_of(demo, component(demo, f"lab-{name}-run"))
+    here = {"session_hash": visitor}
+    asked = {**here, "fn_index": fn._id, "data": [visitor, demo_model(demo), *values_of(fn, name, {})]}
+    httpx.post(f"{running.url}gradio_api/queue/join", json=asked, timeout=60).raise_for_status()
+    told, now = {}, []
+    with httpx.stream("GET", f"{running.url}gradio_api/queue/data", params=here, timeout=120) as lines:
+        for line in lines.iter_lines():
+            message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {"msg": ""}
+            if message["msg"] not in ("process_generating", "process_completed"):
+                continue
+            assert message["success"], message["output"]
+            data = message["output"]["data"]
+            # Each but the first says only what has changed since the one before.
+            now = data if message["msg"] == "process_completed" or not now else [
+                apply_diff(old, changes) for old, changes in zip(now, data, strict=True)]
+            told |= {one.elem_id: update for one, update in zip(fn.outputs, now, strict=True) if update != NOTHING_NEW}
+            if message["msg"] == "process_completed":
+                return told
 
 
 def demo_model(demo):
     return component(demo, "model").value
 
 
+NOTHING_NEW = {"__type__": "update"}
 # What a page shows only when it is asked otherwise.
 OTHERWISE = {"sample": {"DDPM against DDIM"}, "memory": {"Measured"}}
 
@@ -76,17 +114,18 @@ def test_every_request_of_the_lab_has_a_page():
 
 
 @pytest.mark.parametrize("look", lab.LOOKS, ids=lambda look: look.name)
-def test_run_as_the_page_stands_shows_pictures_and_all_tables(demo, look):
-    last = run(demo, look.name, f"visitor-{look.name}.1")
+def test_run_as_the_page_stands_shows_pictures_and_all_tables_in_the_running_app(running, demo, look):
+    last = pressed(running, demo, look.name, f"visitor-{look.name}.1")
     assert last[f"lab-{look.name}-status"].startswith("Done in ")
     if look.name != "memory":  # which is about numbers
         pictures = last[f"lab-{look.name}-pictures"]
-        assert pictures.visible and pictures.value
-        for one in pictures.value:
-            assert one["caption"] and min(Image.open(one["image"]["path"]).size) >= 64
+        assert pictures["visible"] and pictures["value"]
+        for one in pictures["value"]:
+            sent = httpx.get(one["image"]["url"], timeout=30).content
+            assert one["caption"] and min(Image.open(io.BytesIO(sent)).size) >= 64
     for title in set((*look.plots, *look.tables)) - OTHERWISE.get(look.name, set()):
         table = last[f"lab-{look.name}-result-{title.split()[0].lower()}"]
-        assert table.visible and table.value is not None
+        assert table["visible"] and table["value"]["data"]
 
 
 def test_captions_headers_and_our_words_are_german_on_a_german_page_and_a_prompt_stays_as_it_is(demo):
