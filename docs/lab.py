@@ -1,6 +1,7 @@
 """Make the pictures of docs/lab.md: python -m docs.lab (no browser needed; a few minutes on two cores)
 
-Asks the lab's pages as the tab does, with the values that the pages begin with, and keeps one picture of each, small.
+Asks the lab's pages as the tab does, with the values that the pages begin with, prints how long each took (the promise
+is less than a minute on two cores), and keeps one picture of each, small.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from app import quieten
-from pipelines.events import Pictured
+from pipelines.events import Finished, Pictured
 from pipelines.settings import load
 from pipelines.studio import Studio
 from pipelines.training.example import DRAWINGS
@@ -45,20 +46,23 @@ def main() -> None:
         try:
             fox = studio.images.add(DRAWINGS / "fox.png").id
             for look in LOOKS:
-                if look.name in KEPT:
-                    keep(studio, look, fox)
+                keep(studio, look, fox)
         finally:
             studio.close()
 
 
 def keep(studio: Studio, look: Any, fox: str) -> None:
-    """Run a page and save its picture."""
+    """Run a page, print its time, and save its picture where it has one."""
     from pipelines.images.grid import grid
 
-    caption, values = KEPT[look.name]
+    caption, values = KEPT.get(look.name, ("", {}))
     picture = {"image": fox} if look.name in ("noise", "autoencoder") else {}
     job = studio.lab(look.name, {**look.values, **picture, **values})
     job.wait()
+    seconds = next(event.seconds for event in job.events if isinstance(event, Finished))
+    print(f"{look.label}: {seconds:.1f} s")
+    if look.name not in KEPT:
+        return
     made = [event for event in job.events if isinstance(event, Pictured) and event.caption.startswith(caption)]
     images = [Image.open(event.path).convert("RGB") for event in made]
     if not caption:
@@ -70,7 +74,6 @@ def keep(studio: Studio, look: Any, fox: str) -> None:
     if sheet.width > WIDTH_PX:
         sheet = sheet.resize((WIDTH_PX, round(sheet.height * WIDTH_PX / sheet.width)), Image.Resampling.LANCZOS)
     sheet.quantize(COLOURS, dither=Image.Dither.NONE).save(FOLDER / f"{look.name}.png", optimize=True)
-    print(look.name, sheet.size, (FOLDER / f"{look.name}.png").stat().st_size)
 
 
 if __name__ == "__main__":
