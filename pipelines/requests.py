@@ -104,9 +104,9 @@ class Request(BaseModel):
     eta: float | None = param(None, "Eta", ge=0, le=1, step=0.05, infotext="Eta", a1111="eta",
                               help="Fresh noise a step, for the DDIM sampler: 0 none, 1 as much as DDPM.")
     s_churn: float = param(0.0, "Churn", ge=0, le=100, step=1, infotext="Sigma churn", a1111="s_churn",
-                           help="Extra noise that Euler and Heun add and take away again; livelier detail.")
+                           help="Extra noise that the Euler sampler adds and takes away again; livelier detail.")
     s_noise: float = param(1.0, "Noise factor", ge=0.9, le=1.1, step=0.005, infotext="Sigma noise", a1111="s_noise",
-                           help="How strong added noise is. Just over 1 gives more detail, just under 1 less.")
+                           help="How strong the noise of Churn is. Just over 1 gives more detail, just under 1 less.")
     model: str | None = param(None, "Model", infotext="Model", help="The checkpoint that draws.")
     vae: str | None = param(None, "VAE", max_length=200, infotext="VAE",
                             help="Another autoencoder in place of the model's own: it turns what was drawn into "

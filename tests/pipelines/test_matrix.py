@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import RequestError
-from pipelines.events import Notice, StepDone
+from pipelines.events import Notice, Saved, StepDone
 from pipelines.matrix import LORA, NOT_AN_AXIS, PROMPT, Axis, Matrix, axis, check
 from pipelines.requests import TASKS, Img2Img, Txt2Img, make
 from pipelines.settings import load
@@ -128,6 +128,26 @@ def test_a_grid_submitted_again_makes_only_what_is_missing(studio):
     second = job.wait(60).records
     assert [record.path for record in second[:3:2]] == [record.path for record in first[:3:2]]
     assert second[1].path != first[1].path and second[1].infotext == first[1].infotext
+
+
+def test_a_stopped_grid_goes_on_where_it_was_and_ends_with_its_sheet(studio):
+    matrix = Matrix(BASE, Axis("seed", (1, 2, 3)), Axis("steps", (2, 3)))
+    job = studio.submit_matrix(matrix)
+    for event in job.follow():
+        if isinstance(event, Saved):
+            job.stop()
+    kept = [record.path for record in job.wait(60).records if not record.is_grid]
+    assert 0 < len(kept) < 6
+    records = studio.submit_matrix(matrix).wait(60).records
+    assert [record.is_grid for record in records] == [False] * 6 + [True]
+    assert set(kept) <= {record.path for record in records}
+
+
+def test_the_third_axis_makes_a_sheet_for_each_of_its_values(studio):
+    matrix = Matrix(BASE, Axis("seed", (1, 2)), None, Axis("guidance_scale", (1.0, 9.0, 12.0)))
+    sheets = [record for record in studio.submit_matrix(matrix).wait(60).records if record.is_grid]
+    assert matrix.shape == (2, 1, 3) and len(sheets) == 3
+    assert len({Image.open(sheet.path).tobytes() for sheet in sheets}) == 3
 
 
 def test_another_source_picture_makes_another_grid(studio):

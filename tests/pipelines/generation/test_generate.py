@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from pipelines.events import ImageReady, Notice, StepDone
 from pipelines.families import FAMILIES
 from pipelines.generation import samplers
 from pipelines.models.cache import build
-from pipelines.requests import Img2Img, Txt2Img, make
+from pipelines.requests import HIRES_UPSCALERS, Img2Img, Txt2Img, make
 
 from .draw import BASE, components, events, furthest, picture, pictures, same, stock
 
@@ -213,6 +215,21 @@ def test_eta_changes_ddim_only(sd):
         plain, noisy = (pictures(sd, make(Txt2Img, **{**BASE, "sampler": sampler, "eta": eta}))[0]
                         for eta in (None, 1.0))
         assert same(plain, noisy) is not changes
+
+
+def test_churn_changes_euler_only_and_its_noise_can_be_made_stronger(sd):
+    def drawn(sampler, **values):
+        return pictures(sd, make(Txt2Img, **{**BASE, "sampler": sampler, **values}))[0]
+
+    for sampler, changes in (("Euler", True), ("Heun", False), ("DPM++ 2M", False)):
+        assert same(drawn(sampler), drawn(sampler, s_churn=20.0)) is not changes
+    assert not same(drawn("Euler", s_churn=20.0), drawn("Euler", s_churn=20.0, s_noise=1.05))
+
+
+def test_each_way_to_enlarge_the_first_picture_gives_a_second_one_of_its_own(sd):
+    made = [pictures(sd, make(Txt2Img, **{**BASE, "hires_scale": 1.5, "hires_upscaler": upscaler,
+                                          "hires_strength": 0.5}))[0] for upscaler in HIRES_UPSCALERS]
+    assert not any(same(one, other) for one, other in combinations(made, 2))
 
 
 @pytest.mark.parametrize("upscaler", ["Latent", "Latent (bicubic)", "Latent (nearest)", "Lanczos"])
