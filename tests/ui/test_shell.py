@@ -58,7 +58,7 @@ def test_the_page_has_only_events_that_stay_private(running):
 
 
 def test_no_event_watches_so_many_controls_that_typing_waits_for_it(running):
-    """For each key Gradio walks its whole tree of components once for every target and every input of the event."""
+    """For each key Gradio asks every target and every input of the event for its state, one after the other."""
     for dependency in running.demo.config["dependencies"]:
         if any(event == "change" for _, event in dependency["targets"]):
             assert len(dependency["targets"]) <= 2 * shell.TOGETHER
