@@ -60,6 +60,19 @@ def status(page: Page, task: str, pattern: str) -> None:
     expect(box(page, f"{task}-status")).to_have_value(re.compile(pattern), timeout=SLOW_MS)
 
 
+def quick(page: Page, task: str = "txt2img", steps: int = 2) -> None:
+    """Ask for pictures that nobody has to wait for."""
+    box(page, f"{task}-steps").fill(str(steps))
+
+
+def long_run(page: Page) -> None:
+    """Start more pictures than anybody waits for."""
+    for name, value in (("steps", "150"), ("batch_count", "16"), ("width", "256")):
+        box(page, f"txt2img-{name}").fill(value)
+    generate(page, "txt2img")
+    status(page, "txt2img", "^Step ")
+
+
 def choose(page: Page, task: str, file: Path) -> None:
     """Choose a source picture as the file dialog does, and wait until the server has it."""
     if task == "inpaint":

@@ -20,27 +20,16 @@ from .drive import (
     box,
     choose,
     generate,
+    long_run,
     open_page,
     open_tab,
+    quick,
     result_bytes,
     settled,
     status,
 )
 
 TABS = ("Text to image", "Image to image", "Inpaint", "Image info")
-
-
-def quick(page, task="txt2img", steps=2):
-    box(page, f"{task}-steps").fill(str(steps))
-
-
-def long_run(page):
-    """Start more pictures than anybody waits for."""
-    box(page, "txt2img-steps").fill("150")
-    box(page, "txt2img-batch_count").fill("16")
-    box(page, "txt2img-width").fill("256")
-    generate(page, "txt2img")
-    status(page, "txt2img", "^Step ")
 
 
 def test_the_page_opens_fast_and_asks_nobody_outside(chromium, url):
@@ -155,99 +144,6 @@ def test_skip_goes_on_with_the_next_picture(page):
     expect(page.locator("#txt2img-strip .caption-label")).to_have_count(0)
     page.locator("#txt2img-stop").click()
     status(page, "txt2img", "^Stopped")
-
-
-def test_a_reload_in_mid_run_goes_on_showing_it(page):
-    long_run(page)
-    page.reload(wait_until="domcontentloaded")
-    status(page, "txt2img", "^Step ")
-    page.seen.errors.clear()  # the page that went away complains that its connections ended
-    expect(page.locator("#txt2img-picture img")).to_be_visible()
-    page.locator("#txt2img-stop").click()
-    status(page, "txt2img", "^Stopped")
-
-
-def test_what_was_typed_survives_a_reload(page):
-    box(page, "txt2img-prompt").fill("a red fox")
-    box(page, "txt2img-steps").fill("37")
-    page.locator("#txt2img-more > button").click()
-    box(page, "txt2img-clip_skip").fill("2")
-    open_tab(page, "Image to image")
-    box(page, "img2img-prompt").fill("a blue fox")
-    box(page, "img2img-strength").fill("0.3")
-    settled(page)
-    page.reload(wait_until="domcontentloaded")
-    settled(page)
-    expect(page.get_by_role("tab", name="Image to image")).to_have_attribute("aria-selected", "true")
-    expect(box(page, "img2img-prompt")).to_have_value("a blue fox")
-    expect(box(page, "img2img-strength")).to_have_value("0.3")
-    open_tab(page, "Text to image")
-    expect(box(page, "txt2img-prompt")).to_have_value("a red fox")
-    expect(box(page, "txt2img-steps")).to_have_value("37")
-    expect(box(page, "txt2img-clip_skip")).to_have_value("2")
-    expect(box(page, "txt2img-clip_skip")).to_be_visible()  # "More" is open again
-
-
-def test_a_reload_on_a_phone_comes_back_to_a_tab_from_the_menu(visit):
-    page = visit(390, 844)
-    page.locator("#tabs .overflow-menu > button").click()
-    page.locator("#tabs .overflow-dropdown").get_by_text("Image info", exact=True).click()
-    tab = page.get_by_role("tab", name="Image info", exact=True)
-    expect(tab).to_have_attribute("aria-selected", "true")
-    page.wait_for_function("localStorage.getItem('atelier-place')?.includes('image_info')")
-    page.reload(wait_until="domcontentloaded")
-    settled(page)
-    expect(tab).to_have_attribute("aria-selected", "true")
-
-
-def test_a_damaged_store_falls_back_to_defaults(chromium, url):
-    context = chromium.new_context()
-    for key, value in {"atelier-typed": "broken", "atelier-place": "["}.items():
-        context.add_init_script(f"localStorage.setItem('{key}', '{value}')")
-    page = context.new_page()
-    open_page(page, url)
-    expect(box(page, "txt2img-steps")).to_have_value(re.compile(r"^\d+$"))
-    expect(box(page, "txt2img-prompt")).to_have_value("")
-    context.close()
-
-
-def test_two_visitors_at_once_get_their_own_pictures(visit):
-    pages = {"a red cat": visit(), "a blue dog": visit()}
-    for prompt, page in pages.items():
-        box(page, "txt2img-prompt").fill(prompt)
-        box(page, "txt2img-steps").fill("40")
-    for page in pages.values():
-        generate(page, "txt2img")
-    for prompt, page in pages.items():
-        status(page, "txt2img", "^1 picture in ")
-        expect(box(page, "txt2img-infotext")).to_have_value(re.compile(rf"^{prompt}\n"))
-        assert metadata.read(Image.open(io.BytesIO(result_bytes(page, "txt2img")))).startswith(f"{prompt}\n")
-    for page in pages.values():
-        page.reload(wait_until="domcontentloaded")
-        settled(page)
-        expect(page.locator("#txt2img-strip .caption-label")).to_have_count(1)
-
-
-# Types into a control as soon as it can be seen, and answers what stands in it half a second later.
-TYPE_AT_ONCE = """([selector, value]) => { window.typed = new Promise((resolve) => {
-    const look = () => {
-        const field = document.querySelector(selector);
-        if (!field || getComputedStyle(field).visibility !== "visible") return requestAnimationFrame(look);
-        field.value = value;
-        field.dispatchEvent(new Event("input", { bubbles: true }));
-        setTimeout(() => resolve(field.value), 500);
-    };
-    new MutationObserver((_, watch) => document.querySelector(selector) && (watch.disconnect(), look()))
-        .observe(document.body, { childList: true, subtree: true });
-}) }"""
-
-
-def test_what_is_typed_into_a_part_that_just_opened_stays(page):
-    for control, opener in {"txt2img-clip_skip": page.locator("#txt2img-more > button"),
-                            "img2img-steps": page.get_by_role("tab", name="Image to image")}.items():
-        page.evaluate(TYPE_AT_ONCE, [f"#{control} input[type=number]", "2"])
-        opener.click()
-        assert page.evaluate("window.typed") == "2", control
 
 
 def test_tokens_are_counted_and_what_does_not_fit_is_struck_through(page):
