@@ -150,7 +150,8 @@ def _results(parts: Parts, look: Look) -> None:
                                           label=title, show_label=False, x_title=across, y_title=" ",
                                           color_title=" ", colors_in_legend=[], elem_id=_result_id(parts, title))
         # One of our own: the plot's would be cut off on a phone.
-        parts.legends[title] = gr.HTML(visible=False, elem_classes="legend")
+        parts.legends[title] = gr.HTML(visible=False, elem_classes="legend",
+                                       elem_id=f"{_result_id(parts, title)}-legend")
     for title in look.tables:
         parts.tables[title] = gr.Dataframe(label=title, interactive=False, wrap=True, visible=False, max_height=320,
                                            elem_id=_result_id(parts, title))

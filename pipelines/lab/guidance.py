@@ -24,6 +24,7 @@ from .requests import Guide
 from .sampling import Denoiser, Level
 
 FAINTEST = 0.1  # alpha below which a network's slope by x_t is mostly its error, which (1) would blow up
+TEXT_GAIN = 200.0  # an angle is far below 1 where the other goals sum over pixels; so a scale of 1 to 5 is seen for all
 LAYOUT = 16  # places a side that a reference's layout is compared at
 CLIP_MISSING = ("a model that compares pictures with text: put the diffusers or transformers folder of a CLIP "
                 "checkpoint, such as openai/clip-vit-base-patch32, into a model folder")
@@ -43,8 +44,8 @@ def guided(denoiser: Denoiser, loss: Loss, scale: float, over: str = "none",
     """The denoiser, steered towards a lower loss. scale 0 changes nothing; over: a key of OVER_TIME.
 
     through_network: the gradient by x_t, equation (1): one backward pass through the network a step, with an alpha of
-    at least FAINTEST. Otherwise the gradient by x0 with dx0 / dx_t = alpha / (alpha^2 + sigma^2), its value for pictures of unit variance, which
-    makes (1)
+    at least FAINTEST. Otherwise the gradient by x0 with dx0 / dx_t = alpha / (alpha^2 + sigma^2), its value for
+    pictures of unit variance, which makes (1)
         x0' = x0 - sigma^2 / (alpha^2 + sigma^2) dL / dx0.                                                       (2)
     The factor is the variance that such pictures have given x_t, as Song et al. 2023 take it ("Pseudoinverse-Guided
     Diffusion Models for Inverse Problems", r_t^2).
@@ -192,7 +193,8 @@ def goal(request: Guide, means: Means) -> Loss:
         return towards_class(_given(means.classifier, "a run of the page Train on a set with classes"), means.label)
     if not request.prompt.strip():
         raise RequestError("Prompt: the goal text needs one.", "prompt")
-    return towards_text(_given(means.scorer, CLIP_MISSING), request.prompt)
+    of_angle = towards_text(_given(means.scorer, CLIP_MISSING), request.prompt)
+    return lambda pixels: TEXT_GAIN * of_angle(pixels)
 
 
 def _given(means: Any, what: str) -> Any:

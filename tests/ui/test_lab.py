@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import inspect
 import io
@@ -126,6 +127,10 @@ def test_run_as_the_page_stands_shows_pictures_and_all_tables_in_the_running_app
     for title in set((*look.plots, *look.tables)) - OTHERWISE.get(look.name, set()):
         table = last[f"lab-{look.name}-result-{title.split()[0].lower()}"]
         assert table["visible"] and table["value"]["data"]
+        if title in look.plots:
+            curves = {row[-1] for row in table["value"]["data"]}
+            legend = last[f"lab-{look.name}-result-{title.split()[0].lower()}-legend"]["value"]
+            assert len(curves) == legend.count("<span>") and all(html.escape(str(one)) in legend for one in curves)
 
 
 def test_captions_headers_and_our_words_are_german_on_a_german_page_and_a_prompt_stays_as_it_is(demo):

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ...events import Event, Tabled
 from ...generation import decode, samplers
-from ...images.grid import grid
 from .. import autoencoder, schedules
 from ..pages import Noise
 from ..scene import Made, Scene
@@ -21,7 +20,7 @@ POINTS = 100  # of a curve
 LOWEST_BETA = 1e-5
 LOWEST_SNR_DB, HIGHEST_SNR_DB = -60.0, 60.0
 SPACED = {"Uniform": " (linspace)", "SGM Uniform": " (trailing)", "DDIM": " (leading)"}  # diffusers' words
-CELL_PX, DOT_PX = (560, 360), 9  # of a drawing that is shown at half its size
+SHEET_PX, EDGE_PX, DOT_PX = 512, 48, 10  # of a drawing that is shown at half its size
 PAPER, LINE, DOT = (255, 255, 255), (180, 180, 186), (37, 99, 235)
 STEPPED = "DPM++ 2M"  # a sampler that goes with every spacing
 
@@ -45,7 +44,7 @@ def answer(request: Noise, scene: Scene) -> Iterator[Event | Made]:
         x_t = schedules.noised(schedule, x0, eps, torch.tensor([t]))
         yield Made(f"t = {t}, alpha-bar {float(schedule.alphas_cumprod[t]):.3f}", decode.to_image(x_t))
     yield from _one_step_back(schedule, x0, eps)
-    yield _on_the_curve(curves["this model's"], placed)
+    yield from _on_the_curve(curves["this model's"], placed)
 
 
 def _one_step_back(schedule: Schedule, x0: Tensor, eps: Tensor) -> Iterator[Made]:
@@ -79,25 +78,22 @@ def _placed(scheduler: Any, steps: int) -> dict[str, list[tuple[float, float]]]:
     return placed
 
 
-def _on_the_curve(own: Schedule, placed: dict[str, list[tuple[float, float]]]) -> Made:
+def _on_the_curve(own: Schedule, placed: dict[str, list[tuple[float, float]]]) -> Iterator[Made]:
     """The model's SNR over t, once for each spacing, with a dot where it steps."""
     curve = list(_points(own, _decibel(own.snr)))
-    (width, height), edge = CELL_PX, DOT_PX
     lowest, highest = min(snr for _, snr in curve), max(snr for _, snr in curve)
 
     def place(share: float, snr: float) -> tuple[float, float]:
         down = (highest - min(max(snr, lowest), highest)) / (highest - lowest)
-        return edge + share * (width - 2 * edge), edge + down * (height - 2 * edge)
+        return EDGE_PX + share * (SHEET_PX - 2 * EDGE_PX), EDGE_PX + down * (SHEET_PX - 2 * EDGE_PX)
 
-    cells = []
-    for steps in placed.values():
-        cell = Image.new("RGB", CELL_PX, PAPER)
-        draw = ImageDraw.Draw(cell)
-        draw.line([place(*point) for point in curve], fill=LINE, width=3)
+    for spacing, steps in placed.items():
+        sheet = Image.new("RGB", (SHEET_PX, SHEET_PX), PAPER)
+        draw = ImageDraw.Draw(sheet)
+        draw.line([place(*point) for point in curve], fill=LINE, width=4)
         for x, y in (place(*step) for step in steps):
             draw.ellipse((x - DOT_PX, y - DOT_PX, x + DOT_PX, y + DOT_PX), fill=DOT)
-        cells.append(cell.resize((width // 2, height // 2), Image.Resampling.LANCZOS))
-    return Made("Where samplers step: SNR over t", grid(cells, labels=list(placed), columns=3))
+        yield Made(f"{spacing}, on the curve", sheet.resize((SHEET_PX // 2, SHEET_PX // 2), Image.Resampling.LANCZOS))
 
 
 def _weights(schedule: Schedule) -> Tabled:

@@ -120,9 +120,12 @@ def test_steps_are_placed_as_karras_says_and_losses_weigh_as_the_bound_says(stud
 
 
 def test_the_steps_lie_as_dots_on_the_models_curve(studio, image):
-    few, many = (answer(studio, "noise", image=image, count=2, steps=steps)[0]["Where samplers step: SNR over t"]
-                 for steps in (2, 12))
-    inks = [np.all(np.abs(np.asarray(Image.open(path), int) - noise.DOT) < 40, 2).sum() for path in (few, many)]
+    few, many = (answer(studio, "noise", image=image, count=2, steps=steps)[0] for steps in (2, 12))
+    assert [caption for caption in few if caption.endswith("on the curve")] == [
+        f"{name}, on the curve" for name in ("Karras", "Exponential", "Beta", "Uniform (linspace)",
+                                             "SGM Uniform (trailing)", "DDIM (leading)")]
+    inks = [np.all(np.abs(np.asarray(Image.open(pictures["Karras, on the curve"]), int) - noise.DOT) < 40, 2).sum()
+            for pictures in (few, many)]
     assert inks[0] > 0 and inks[1] > 3 * inks[0]
 
 

@@ -180,9 +180,9 @@ def test_without_anything_that_compares_pictures_with_text_the_page_says_what_to
 def test_the_embedded_models_own_tower_pulls_its_pictures_towards_a_text(tmp_path):
     studio = Studio(load(["--data-dir", str(tmp_path)], {}))
     try:
-        _, tables, _ = answer(studio, "guide", goal="text", prompt="a red apple", scale=500.0, count=1, steps=4)
+        _, tables, _ = answer(studio, "guide", goal="text", prompt="a red apple", scale=2.0, count=1, steps=4)
         losses = [float(row[1]) for row in tables["What came of it"].rows]
-        assert losses[-1] < losses[0]
+        assert losses[-1] < 0.97 * losses[0]  # the page's own scale is seen
     finally:
         studio.close()
 
