@@ -39,7 +39,10 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "thorough": Preset(16, 16, 8e-5, 160, 4_000, 30_000)},
 }
 SMALL_UNET = 100_000_000  # parameters
-SMALL_RATE, SMALL_VIEWS = 5, 4  # small networks bear, and need, larger and more steps
+# Small networks bear, and need, larger and more steps, and learn few pictures by heart with half the rank. Their finest
+# level, where lines and colours are decided, often has no attention: there, a LoRA is felt through convolutions alone.
+SMALL_RATE, SMALL_VIEWS, SMALL_RANK, SMALL_TARGETS = 5, 2, 0.5, "attention+ff+conv"
+TARGETS = "attention+ff"
 FULL_RATE = 0.1  # all weights at once bear a tenth of what a LoRA does
 TEXT_RATE = 0.5
 
@@ -51,12 +54,14 @@ def resolve(config: TrainLora, *, pictures: int, native_size: int, unet_paramete
     rate = preset.learning_rate * (SMALL_RATE if small else 1) * (FULL_RATE if config.method == "full" else 1)
     if config.optimizer == "prodigy":  # it finds the rate itself and multiplies it by this
         rate = 1.0
-    rank = config.rank or preset.rank
+    auto = SMALL_TARGETS if small else TARGETS
+    rank = config.rank or round(preset.rank * (SMALL_RANK if small else 1))
     batch = config.batch_size or _batch_size(native_size)
     seen = min(preset.most, max(preset.least, preset.views * pictures)) * (SMALL_VIEWS if small else 1)
     learning_rate = config.learning_rate or rate
     known = dict(
-        rank=rank, alpha=config.alpha or preset.alpha * rank / preset.rank, learning_rate=learning_rate,
+        targets=auto if config.targets == "auto" else config.targets, rank=rank,
+        alpha=config.alpha or preset.alpha * rank / preset.rank, learning_rate=learning_rate,
         text_encoder_learning_rate=config.text_encoder_learning_rate or learning_rate * TEXT_RATE,
         batch_size=batch, resolution=config.resolution or native_size,
         steps=config.steps or max(1, round(seen / (batch * config.accumulation))))

@@ -16,7 +16,7 @@ from ..errors import RequestError
 from ..requests import MAX_PROMPT, MAX_SEED, make, param
 
 Method = Literal["lora", "full"]
-Targets = Literal["attention", "attention+ff", "attention+ff+conv"]
+Targets = Literal["auto", "attention", "attention+ff", "attention+ff+conv"]
 TextEncoder = Literal["off", "attention", "attention+mlp"]
 Goal = Literal["subject", "style", "concept"]
 Length = Literal["fast", "balanced", "thorough"]
@@ -55,7 +55,8 @@ class TrainLora(BaseModel):
                                              "alpha, learning rate and steps unless they are given.")
     length: Length = param("balanced", "How long", help="fast, balanced or thorough: how often each picture is seen.")
     method: Method = param("lora", "Method", help="lora learns a small addition; full changes the U-Net itself.")
-    targets: Targets = param("attention+ff", "Targets", help="Which layers of the U-Net a LoRA is added to.")
+    targets: Targets = param("auto", "Targets", help="Which layers of the U-Net a LoRA is added to. Auto takes "
+                                                     "attention+ff, and the convolutions too where the model is small.")
     text_encoder: TextEncoder = param("off", "Text encoder", help="Whether the text encoder gets a LoRA as well: in "
                                                                   "its attention (q, k, v, out), or its MLP too.")
     rank: int | None = param(None, "Rank", ge=1, le=512, step=1, help="Size of the LoRA: more can hold more detail, "
@@ -94,8 +95,10 @@ class TrainLora(BaseModel):
     suffix: str = param("", "Suffix", max_length=1000, help="Put behind every caption, as it is.")
     shuffle: bool = param(False, "Shuffle tags", help="Reorder the caption's comma-separated tags.")
     keep_first: int = param(0, "Keep first tags", ge=0, le=100, step=1, help="Tags that keep their place.")
-    caption_dropout: float = param(0.05, "Caption dropout", ge=0, le=1, step=0.05,
-                                   help="Share of pictures shown with an empty caption.")
+    caption_dropout: float = param(0.0, "Caption dropout", ge=0, le=1, step=0.05,
+                                   help="Share of pictures shown with an empty caption. Guidance draws away from what "
+                                        "an empty caption gives: once that looks like your pictures, it works against "
+                                        "them.")
     clip_skip: int = param(1, "Clip skip", ge=1, le=12, step=1, help="Which of the text encoder's last layers is "
                                                                      "read: 1 is the last.")
 

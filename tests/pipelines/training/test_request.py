@@ -71,6 +71,14 @@ def test_presets_fill_what_was_not_given_and_follow_the_pictures(tmp_path):
     assert (concrete.rank, concrete.alpha, concrete.steps, concrete.learning_rate) == (4, 4, 7, 0.5)
 
 
+def test_a_small_model_gets_convolutions_larger_steps_and_half_the_rank_unless_told_otherwise(tmp_path):
+    facts = dict(pictures=24, native_size=128, unet_parameters=6_500_000)
+    config, large = (resolve(read(tmp_path, SMALLEST), **facts | more) for more in ({}, {"unet_parameters": 10**9}))
+    assert (config.targets, large.targets) == ("attention+ff+conv", "attention+ff")
+    assert config.rank == config.alpha == large.rank / 2 and config.learning_rate == 5 * large.learning_rate
+    assert resolve(read(tmp_path, f'{SMALLEST}targets = "attention"\n'), **facts).targets == "attention"
+
+
 def test_only_what_no_weight_depends_on_may_change_before_a_run_goes_on(tmp_path):
     begun = read(tmp_path, SMALLEST)
     assert changed_since(begun, read(tmp_path, f"{SMALLEST}steps = 9\nkeep_last = 1\n")) is None
