@@ -41,13 +41,13 @@ def axes(form: Form, studio: Any) -> Axes:
     with gr.Accordion("Grid: compare settings (X/Y/Z)", open=False, elem_classes="more", elem_id=f"{form.task}-grid"):
         for name in NAMES:
             with gr.Row():
-                made.boxes[f"{name} field"] = gr.Dropdown(
+                made.boxes[f"{name} field"] = form.keep(f"grid-{name}", gr.Dropdown(
                     _choices(form.request), value="", label=WORDS[name], filterable=False, min_width=100, scale=2,
-                    elem_id=f"{form.task}-grid-{name}", info="What changes from one picture to the next.")
-                made.boxes[f"{name} values"] = gr.Textbox(
+                    elem_id=f"{form.task}-grid-{name}", info="What changes from one picture to the next."))
+                made.boxes[f"{name} values"] = form.keep(f"grid-{name}-values", gr.Textbox(
                     "", label="Values", max_lines=2, min_width=120, scale=3, elem_id=f"{form.task}-grid-{name}-values",
                     info="With commas: 10, 20, 30. Ranges: 1-5, 10-50 (+10), 0-1 [5]. For prompt text the first word "
-                         "is replaced by the others.")
+                         "is replaced by the others."))
         line = gr.Textbox("", label="What this makes", show_label=False, container=False, interactive=False,
                           max_lines=2, elem_classes="line", elem_id=f"{form.task}-grid-line")
 

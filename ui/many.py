@@ -51,6 +51,7 @@ def many(form: Form, with_pictures: bool = False) -> Many:
                              info="Each becomes a picture, with the settings of this page. Longer ones are parted by "
                                   "empty lines, and may have a line 'Negative prompt:' or a picture's own settings. "
                                   "The prompt above is not used then.")
+        form.keep("many-prompts", prompts)
         upload = gr.UploadButton("Read prompts from a file", size="sm", file_types=[".txt"], type="filepath",
                                  elem_id=f"{task}-many-file")
         boxes: dict[str, gr.components.Component] = {"prompts": prompts}

@@ -28,6 +28,10 @@ def test_what_was_typed_survives_a_reload(page):
     box(page, "txt2img-steps").fill("37")
     page.locator("#txt2img-more > button").click()
     box(page, "txt2img-clip_skip").fill("2")
+    page.locator("#txt2img-grid > button").click()
+    box(page, "txt2img-grid-x-values").fill("1-3")
+    page.locator("#txt2img-many > button").click()
+    box(page, "txt2img-many-prompts").fill("a cat\na dog")
     open_tab(page, "Image to image")
     box(page, "img2img-prompt").fill("a blue fox")
     box(page, "img2img-strength").fill("0.3")
@@ -42,6 +46,8 @@ def test_what_was_typed_survives_a_reload(page):
     expect(box(page, "txt2img-steps")).to_have_value("37")
     expect(box(page, "txt2img-clip_skip")).to_have_value("2")
     expect(box(page, "txt2img-clip_skip")).to_be_visible()  # "More" is open again
+    expect(box(page, "txt2img-grid-x-values")).to_have_value("1-3")
+    expect(box(page, "txt2img-many-prompts")).to_have_value("a cat\na dog")
 
 
 def test_a_reload_on_a_phone_comes_back_to_a_tab_from_the_menu(visit):
