@@ -54,7 +54,7 @@ class Request(BaseModel):
     prompt_lines: bool = param(False, "One prompt a line",
                                help="Makes the pictures once for each line of the prompt, and one labelled grid.")
     dynamic: Dynamic = param("off", "Wildcards and choices",
-                             help="Reads __name__ as a random line of the file name.txt in the wildcards folder, and "
+                             help="Reads `__name__` as a random line of the file name.txt in the wildcards folder, and "
                                   "{a|b|2::c} as one of its parts. Random draws by the seed, anew for each batch.")
     emphasis: Emphasis = param("Original", "Emphasis", infotext="Emphasis",
                                help="How (words:1.2) are weighted: as AUTOMATIC1111 does, without restoring the mean, "

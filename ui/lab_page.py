@@ -31,7 +31,7 @@ PICTURES = {"image": "Picture (a drawing of a fox, if you give none)", "second":
 SECRET = ("token",)  # never remembered by the browser
 COLUMNS = ["x", "value", "curve"]
 WORDED = {"Way", "What", "Kind"}  # columns whose cells are words of ours
-HINT = "The result appears here. The settings are good ones to begin with: press **Run**."
+HINT = "The result appears here. The settings are good ones to begin with: press **Start**."
 
 
 @dataclass
@@ -66,7 +66,7 @@ def build(look: Look, studio: Any, page: Page) -> None:
             for name in look.front:
                 _add(parts, look, studio, page, name)
             with gr.Row(elem_classes="actions"):
-                run = gr.Button("Run", variant="primary", size="lg", scale=6, min_width=120, elem_classes="generate",
+                run = gr.Button("Start", variant="primary", size="lg", scale=6, min_width=120, elem_classes="generate",
                                 elem_id=f"{parts.task}-run")
                 stop = gr.Button("Stop", size="lg", scale=2, min_width=64, elem_classes="while-running",
                                  elem_id=f"{parts.task}-stop")

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pipelines.checkpoints.prediction import sentence
 from pipelines.library.preview import preview
 
-from ...language import said
+from ...language import current, said
 
 KINDS = {"checkpoint": "Checkpoint", "lora": "LoRA", "vae": "VAE", "embedding": "Embedding"}
 COLOURS = {"checkpoint": "#4f5d9e", "lora": "#3f7d6b", "vae": "#8a6a3a", "embedding": "#7a4f86"}
@@ -32,7 +32,7 @@ class Pictures:
         """The picture beside the file, or else a plain tile that says what the file is."""
         key = (str(entry.preview), _changed(entry.preview)) if entry.preview else ()
         return (key and self._kept(key, lambda: preview(entry.preview))) or self._kept(
-            (entry.kind, entry.family_label, bool(entry.fault)), lambda: _tile(entry))
+            (entry.kind, entry.family_label, bool(entry.fault), current()), lambda: _tile(entry))
 
     def _kept(self, key: tuple, make: Any) -> str:
         path = self._paths.get(key)
@@ -93,7 +93,7 @@ def _changed(path: Path) -> int:
 def _tile(entry: Any) -> Image.Image:
     image = Image.new("RGB", (TILE_PX, TILE_PX), REFUSED if entry.fault else COLOURS[entry.kind])
     draw = ImageDraw.Draw(image)
-    below = "cannot be used" if entry.fault else entry.family_label
-    for text, height, points in ((KINDS[entry.kind], 118, 34), (below, 152, 18)):
+    below = said("cannot be used") if entry.fault else entry.family_label
+    for text, height, points in ((said(KINDS[entry.kind]), 118, 34), (below, 152, 18)):
         draw.text((TILE_PX / 2, height), text[:24], "white", ImageFont.load_default(points), anchor="mm")
     return image
