@@ -142,6 +142,7 @@ window.atelier = (() => {
       if (name && !field.ariaLabel && !field.labels?.length) field.ariaLabel = name;
       if (help) field.setAttribute("aria-description", help);
     }
+    for (const button of document.querySelectorAll("button[title]")) button.title = atelier.word(button.title);
     for (const [id, words] of Object.entries(window.atelierTips ?? {})) {
       for (const part of document.querySelectorAll(id.startsWith("-") ? `[id$="${id}"]` : `#${id}`)) {
         part.title = atelier.word(words);

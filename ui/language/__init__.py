@@ -27,7 +27,10 @@ ENDING = 10  # characters behind the last blank that make an ending
 MAX_DEPTH = 3  # sentences within sentences
 COOKIE = "atelier-language"  # what somebody chose; without it the browser's own language counts
 BY_SCRIPTS = ("Stopping ...", "Skipping this picture ...", "Text to image", "Image to image", "Inpaint", "Upscale",
-              "Train", "Lab", "Image info", "Settings", "Delete this picture and its file?")
+              "Train", "Lab", "Image info", "Settings", "Delete this picture and its file?",
+              # what Gradio's own buttons say when the pointer rests on them
+              "Pan", "Zoom in", "Zoom out", "Undo", "Redo", "Clear canvas", "Brush", "Erase", "Upload", "Copy",
+              "Fullscreen", "Remove Image")
 SHOWN = ("label", "info", "placeholder", "title")  # attributes of any component; names of axes are drawn as they are
 WRITTEN = (gr.Button, gr.UploadButton, gr.DownloadButton, gr.Markdown)  # components whose value is a text of ours
 
