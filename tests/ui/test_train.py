@@ -20,7 +20,7 @@ CHOSEN = dict(goal="style", length="fast", steps="", rank="", batch_size="", met
 
 def test_the_knobs_are_said_in_numbers():
     line = knobs.meaning(SMALL, 24, CHOSEN)
-    assert line.startswith("24 pictures, 720 steps of 8: each is seen about 240 times. Learns rank 16, alpha 16")
+    assert line.startswith("24 pictures, 360 steps of 8: each is seen about 120 times. Learns rank 8, alpha 8")
     assert "100 steps" in knobs.meaning(SMALL, 24, {**CHOSEN, "steps": "100"})
     assert "all weights" in knobs.meaning(SMALL, 24, {**CHOSEN, "method": "full"})
     assert knobs.meaning(SMALL, 0, CHOSEN) == ""

@@ -27,7 +27,7 @@ SHOWN = 60  # pictures whose crops are shown
 SIDE_PX = 320
 TAGS = 200
 HEADERS = ["picture", "verdict", "trained at", "tokens", "caption"]
-WIDTHS = ["20%", "20%", "16%", "11%", "33%"]
+WIDTHS = ["20%", "20%", "16%", "13%", "31%"]
 CAPTION = HEADERS.index("caption")
 Rows = list[list[str]]
 

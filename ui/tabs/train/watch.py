@@ -52,7 +52,8 @@ def build(studio: Any) -> dict[str, gr.components.Component]:
                                     x_title="step", y_title=" ", color_title=" ", visible=name == what.value,
                                     elem_classes="curve") for name in curves.CURVES}
         gallery = gr.Gallery(label="Samples, newest first: a row for each time, a column for each prompt", columns=4,
-                             height=360, object_fit="contain", buttons=[], elem_id="train-samples", interactive=False)
+                             height=360, object_fit="contain", buttons=[], elem_id="train-samples", interactive=False,
+                             visible=False)
         told = gr.Textbox("", label="Notices", show_label=False, container=False, interactive=False, max_lines=4,
                           elem_classes="line", elem_id="train-notices")
     return {**buttons, "run": run, "clone": clone, "answer": answer, "status": status, "plan": plan, "what": what,
@@ -127,7 +128,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         plots = [gr.LinePlot(curves.frame(log, what, said), color_map=colours, x_title=said("step")) for what in charts]
         found = curves.weights(log, name)
         return (curves.status_line(state, log), curves.forecast_line(state, log),
-                gr.Gallery(pictures, columns=max(1, prompts)), curves.notices(log),
+                gr.Gallery(pictures, columns=max(1, prompts), visible=bool(pictures)), curves.notices(log),
                 gr.skip() if running else "",
                 *(gr.Button(interactive=state.can_resume if word == "resume" else running) for word in STEERING), sign,
                 gr.Column(visible=True), gr.Dropdown(found, value=found[0] if found else None), *plots)
