@@ -22,8 +22,6 @@ from PIL import Image, ImageDraw
 
 from .config import default_cache_dir
 
-STEPS, GUIDANCE = 20, 5.0
-
 
 def prompts_for(vocabulary: dict, count: int, unseen: bool) -> list[tuple[int, int, int]]:
     """(concept, style, colour) indices: a fixed draw among the pairs held out of training, or among the others."""
@@ -37,7 +35,7 @@ def prompts_for(vocabulary: dict, count: int, unseen: bool) -> list[tuple[int, i
 
 
 class Studio:
-    """The three stock pipelines on one set of weights, called in batches with a seed a picture."""
+    """The three stock pipelines on one set of weights, with its settings, called in batches with a seed a picture."""
 
     def __init__(self, folder: Path):
         import torch
@@ -46,6 +44,8 @@ class Studio:
         self.torch = torch
         self.text = StableDiffusionPipeline.from_pretrained(folder)
         parts = {**self.text.components, "requires_safety_checker": False}
+        liked = json.loads((folder / "atelier.json").read_text())
+        self.settings = {"num_inference_steps": liked["steps"], "guidance_scale": liked["guidance_scale"]}
         self.image = StableDiffusionImg2ImgPipeline(**parts)
         self.inpaint = StableDiffusionInpaintPipeline(**parts)
         for pipe in (self.text, self.image, self.inpaint):
@@ -56,7 +56,7 @@ class Studio:
         pictures = []
         for at in range(0, len(prompts), batch):
             part = slice(at, at + batch)
-            pictures += pipe(prompts[part], num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=[
+            pictures += pipe(prompts[part], **self.settings, generator=[
                 self.torch.Generator().manual_seed(s) for s in seeds[part]],
                 **{k: v[part] if isinstance(v, list) else v for k, v in lists.items()}).images
         return [np.asarray(p) for p in pictures]
@@ -188,7 +188,8 @@ def evaluate(folder: Path, cache: Path, count: int, sheet_path: Path, log=print)
 
     began = time.monotonic()
     studio(studio.text, [text(*seen[0])], [0])
-    table[f"seconds for {STEPS} steps, {torch.get_num_threads()} threads"] = time.monotonic() - began
+    steps, threads = studio.settings["num_inference_steps"], torch.get_num_threads()
+    table[f"seconds for {steps} steps, {threads} threads"] = time.monotonic() - began
     if (value := held_out_psnr(studio.text.vae, cache)) is not None:
         table["autoencoder PSNR on held-out drawings, dB"] = value
     table["size of the folder, MB"] = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
