@@ -64,7 +64,7 @@ def test_a_broken_file_says_why_and_a_checkpoint_is_chosen(page, files, studio):
     shows(page, "models-fault", "zebra broken.safetensors cannot be used")
     expect(page.locator("#models-use")).to_be_hidden()
     page.get_by_label("Checkpoints", exact=True).check()
-    shows(page, "models-range", "^1 to 2 of 2$")  # the one that comes along, and the second in a model folder
+    shows(page, "models-range", "^1 to 3 of 3$")  # what comes along, what --model names, one in a model folder
     tile(page, "atelier-demo").click()
     page.locator("#models-choose").click()
     expect(page.locator("#model input")).to_have_value(re.compile("Atelier demo"), timeout=SLOW_MS)
