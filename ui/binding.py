@@ -170,11 +170,17 @@ def _paste(studio: Any, form: Form, panel: results.Panel) -> None:
         if not found.parsed.fields or set(found.parsed.fields) <= {"prompt", "negative_prompt", "clip_skip"}:
             return gr.skip()
         unused = [f"Not used: {name} {value[:80]}" for name, value in found.parsed.unknown.items()]
-        return {**filled(form, found.parsed), panel.status: f"Settings read{f' ({found.tool})' if found.tool else ''}.",
+        model, here = found.parsed.fields.get("model"), {card.name for card in studio.cards()}
+        if model and model not in here:
+            unused.append(f"Model: {model[:80]} is not known here.")
+        picked = {form.page.model: model} if model in here else {}
+        return {**filled(form, found.parsed), **picked,
+                panel.status: f"Settings read{f' ({found.tool})' if found.tool else ''}.",
                 panel.notices: "\n".join([*found.parsed.notes, *unused])}
 
     # Not `input`: Gradio's text box says it for keys only, not for what is pasted.
-    form.fields["prompt"].change(read, form.fields["prompt"], [*form.fields.values(), panel.status, panel.notices],
+    form.fields["prompt"].change(read, form.fields["prompt"],
+                                 [*form.fields.values(), form.page.model, panel.status, panel.notices],
                                  trigger_mode="always_last", **QUIET)
 
 
