@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,8 @@ from ..errors import ModelError
 from ..families import FAMILIES, Family
 from . import keys, names
 from .parts import Full, Hadamard, Kronecker, LowRank, Part
+
+log = logging.getLogger(__name__)
 
 FLOATS = ("F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2")
 MAX_TRIGGER = 500  # characters
@@ -129,7 +132,8 @@ def _turned(pipe: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     try:
         return {name: tensor.contiguous() for name, tensor in type(pipe).lora_state_dict(dict(tensors)).items()}
-    except Exception:  # each of its converters has errors of its own
+    except Exception:  # each of its converters has errors of its own; the caller refuses the file in plain words
+        log.warning("The library cannot turn this LoRA's names into its own.", exc_info=True)
         return {}
 
 

@@ -6,6 +6,7 @@ picture, and least squares tell which colours its latents stand for.
 
 from __future__ import annotations
 
+import logging
 from time import perf_counter
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch.nn import functional as F
 
 from ..models.offload import device_of
 from . import decode
+
+log = logging.getLogger(__name__)
 
 SIDES = (128, 256, 512)  # px of the picture; larger ones where latents are few
 EQUATIONS = 4  # for each unknown, at least
@@ -29,7 +32,8 @@ class Glimpses:
         self._due = perf_counter() + decode.PREVIEW_EVERY_S
         try:
             self._map = fitted(self._vae)
-        except Exception:  # no preview is worth a picture
+        except Exception:  # an autoencoder of a shape not met yet: the picture is made without previews
+            log.warning("There are no previews with this autoencoder.", exc_info=True)
             self._map = None
 
     def draw(self, scheduler: Any, step: dict[str, Any], after: torch.Tensor, size: tuple[int, int]
@@ -46,7 +50,8 @@ class Glimpses:
                 weight, bias = (part.to(latents) for part in self._map)
                 rgb = torch.einsum("chw,cr->rhw", torch.nan_to_num(latents), weight) + bias[:, None, None]
                 return decode.to_image(rgb[None])
-        except Exception:  # steps of a prior, whose output is no picture, or a layout that is not known
+        except Exception:  # steps of a prior, whose output is no picture: those of the decoder after it may be drawn
+            log.debug("This step has no preview.", exc_info=True)
             return None
 
 
