@@ -44,6 +44,16 @@ def loss_weight(alphas_cumprod: Tensor, gamma: float = 5.0) -> Tensor:
     return (snr.clamp(max=gamma) + 1) / (snr + 1)
 
 
+def style_contrast(alphas_cumprod: Tensor, most: float) -> Tensor:
+    """Share of the loss that pushes away from another style of the same thing (Stoica et al. 2025, arXiv:2506.05350).
+
+    loss = |out - v|^2 - share |out - v'|^2, with v' of the other drawing under the same noise. Its minimum puts x0
+    share / (1 - share) further from the other styles' mean than the data are: guidance by style, learned once. `most`
+    at pure noise, where style is decided; 0 from where picture and noise are even, so that no detail is overdrawn.
+    """
+    return most * (1 - 2 * alphas_cumprod).clamp(min=0)
+
+
 def training_times(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
     """Draw times in [0, 1): (count,), three in four of them where thing and style are decided, the rest anywhere.
 
@@ -88,6 +98,7 @@ def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data
     left_out = data.held_out_pairs(taught, config.held_out)
     pairs = [(i, s) for i, c in enumerate(taught) for s, style in enumerate(data.STYLES)
              if (c.name, style) not in left_out]
+    siblings = {(i, s): [z for j, z in pairs if j == i and z != s] for i, s in pairs}
     colours = list(data.COLOURS)
     alphas_cumprod = folder.scheduler().alphas_cumprod.to(device)
     times = len(alphas_cumprod)
@@ -101,19 +112,25 @@ def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data
 
     def loss_of(model, draw: Draw, b: int) -> Tensor:
         rng = draw.py
-        at, captions = [], []
+        at, others, captions, styled = [], [], [], []
         for _ in range(b):
             i, s = rng.choice(pairs)
             k, variant = rng.randrange(len(colours)), rng.randrange(config.variants)
             at.append((i, s, k, variant))
-            captions.append(data.caption(taught[i], data.STYLES[s], colours[k], rng, config.empty_captions).text)
-        x0 = latents[tuple(torch.tensor(at, device=device).T)].float()
+            said = data.caption(taught[i], data.STYLES[s], colours[k], rng, config.empty_captions)
+            captions.append(said.text)
+            styled.append(said.style is not None)      # a caption that names none has none to be told from
+            others.append((i, rng.choice(siblings[i, s]), k, rng.randrange(config.variants)))
+        x0, other = (latents[tuple(torch.tensor(which, device=device).T)].float() for which in (at, others))
         t = (training_times(b, draw.torch, device) * times).long().clamp(max=times - 1)
         noise = torch.randn(x0.shape, generator=draw.torch, device=device)
-        x_t, v = v_target(x0, noise, alphas_cumprod[t])
+        a = alphas_cumprod[t]
+        x_t, v = v_target(x0, noise, a)
+        push = style_contrast(a, config.contrast) * torch.tensor(styled, device=device)
         with autocast(device):
             out = model(x_t.contiguous(memory_format=torch.channels_last), t, clip.ids(tokens, captions).to(device))
-        return (loss_weight(alphas_cumprod[t]) * (out.float() - v).square().mean((1, 2, 3))).mean()
+        near, far = ((out.float() - w).square().mean((1, 2, 3)) for w in (v, v_target(other, noise, a)[1]))
+        return (loss_weight(a) * (near - push * far)).mean()
 
     def report() -> str:
         names = [n for n in WATCHED if any(c.name == n for c in taught)] or [c.name for c in taught[:8]]

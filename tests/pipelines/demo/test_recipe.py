@@ -190,6 +190,29 @@ def test_every_stage_runs_and_the_folder_it_writes_draws(tmp_path, drawings):
     assert moved <= {"decoder", "post_quant_conv"} and "decoder" in moved
 
 
+def test_the_least_contrastive_loss_lies_beyond_the_data_away_from_the_other_style():
+    """By hand: |out - v|^2 - share |out - w|^2 is least at v + q (v - w), q = share / (1 - share)."""
+    import torch
+
+    from pipelines.demo.unet import style_contrast, v_target
+
+    a = torch.tensor([0.01, 0.3, 0.5, 0.9], dtype=torch.float64)
+    share = style_contrast(a, 0.25)
+    assert torch.allclose(share, torch.tensor([0.245, 0.1, 0, 0], dtype=torch.float64))
+
+    x0, other, noise = (torch.randn(4, 4, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
+                        for i in range(3))
+    (x_t, v), w = v_target(x0, noise, a), v_target(other, noise, a)[1]
+    share, a = share.view(-1, 1, 1, 1), a.view(-1, 1, 1, 1)
+    q = share / (1 - share)
+    out = (v + q * (v - w)).requires_grad_()
+    ((out - v).square() - share * (out - w).square()).sum().backward()
+    assert out.grad.abs().max() < 1e-12
+    # the picture that this v says has moved away from the other one, by the noise's share of it
+    said = a.sqrt() * x_t - (1 - a).sqrt() * out.detach()
+    assert torch.allclose(said, x0 + (1 - a) * q * (x0 - other))
+
+
 def test_another_size_does_not_resume_an_old_state(tmp_path, drawings):
     from pipelines.demo import vae
 
