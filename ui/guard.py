@@ -39,7 +39,9 @@ PAGE = re.compile(r"/(config|logout)/?|/gradio_api/file=.+|/gradio_api/(heartbea
                   r"|/gradio_api/(info|user|login_check|app_id|upload|upload_progress|reset|cancel"
                   r"|queue/(join|data|status))/?")
 FILE = "/gradio_api/file="
+LOGOUT = "/logout"
 LINK = re.compile(r"\s*[a-z][a-z0-9+.-]+:", re.IGNORECASE)  # two letters and more: C: is a drive, not a scheme
+SEEN = ("image/png", "image/jpeg", "image/webp", "image/gif")  # of a visitor's files, what a browser may show
 FORGEABLE = (b"x-forwarded-for", b"x-real-ip", b"x-gradio-server", b"forwarded")
 
 HEADERS = {
@@ -103,9 +105,12 @@ class Guard:
         if scope["type"] != "http":  # no page of ours opens a websocket
             return await send({"type": "websocket.close", "code": 1008})
         headers = Headers(scope=scope)
-        answering = _Answering(send, secure=headers.get("x-forwarded-proto", scope["scheme"]) == "https")
+        answering = _Answering(send, secure=headers.get("x-forwarded-proto", scope["scheme"]) == "https",
+                               is_file=scope["path"].startswith(FILE))
         try:
             self._check(scope, headers)
+            if scope["path"].rstrip("/") == LOGOUT:
+                scope = _leaving_alone(scope)
             receive = await _bounded(scope, headers, receive, self.upload_bytes)
             kept = [header for header in scope["headers"] if self._is_believed(*header)]
             await self.app({**scope, "headers": kept}, receive, answering)
@@ -158,14 +163,17 @@ class Guard:
 class _Answering:
     """A send function that adds the security headers and remembers whether the answer has begun."""
 
-    def __init__(self, send: Send, secure: bool):
-        self._send, self._secure, self.started = send, secure, False
+    def __init__(self, send: Send, secure: bool, is_file: bool):
+        self._send, self._secure, self._is_file, self.started = send, secure, is_file, False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
             headers = MutableHeaders(scope=message)
             headers.update(HEADERS)
+            if self._is_file and message["status"] < 300 and headers.get("content-type") not in SEEN:
+                # Somebody uploaded it: opened as a page, it would act in the name of whoever follows its link.
+                headers.update({"content-type": "application/octet-stream", "content-disposition": "attachment"})
             cookies = headers.getlist("set-cookie")
             del headers["set-cookie"]
             for cookie in cookies:
@@ -236,12 +244,20 @@ def _holds_link(body: bytes) -> bool:
 
 
 def _is_logged_in(scope: Scope) -> bool:
-    app = scope["app"]  # the Gradio app; it holds the tokens that its /login gave out
-    if app.auth is None:
-        return True
-    cookies = HTTPConnection(scope).cookies
-    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return any(cookies.get(name) in app.tokens for name in names)
+    return scope["app"].auth is None or any(token in scope["app"].tokens for token in _tokens(scope))
+
+
+def _tokens(scope: Scope) -> list[str | None]:
+    """What the visitor shows as a token of Gradio's /login; the Gradio app holds those that it gave out."""
+    cookies, id = HTTPConnection(scope).cookies, scope["app"].cookie_id
+    return [cookies.get(f"access-token-{id}"), cookies.get(f"access-token-unsecure-{id}")]
+
+
+def _leaving_alone(scope: Scope) -> Scope:
+    """Log out this visitor: Gradio would log out all who use the same name, and here they all do."""
+    for token in _tokens(scope):
+        scope["app"].tokens.pop(token, None)
+    return {**scope, "query_string": b"all_session=false"}
 
 
 def limit_decoders(formats: Iterable[str] = FORMATS, max_pixels: int = MAX_PIXELS) -> None:

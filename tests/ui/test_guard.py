@@ -196,6 +196,17 @@ def test_only_files_of_the_cache_are_served(url: str, data_dir: Path) -> None:
         assert answer.status_code == 403 and "Traceback" not in answer.text, target
 
 
+@pytest.mark.parametrize("name", ["page.html", "page.HTM", "drawing.svg", "page.xhtml", "words.xml", "code.js", "x"])
+def test_an_uploaded_file_is_never_opened_as_a_page(url: str, name: str) -> None:
+    path = upload(url, b"<html><script>alert(1)</script></html>", name)
+    for headers in ({}, {"Range": "bytes=0-9"}):
+        answer = httpx.get(f"{url}gradio_api/file={path}", headers=headers)
+        assert answer.is_success and answer.headers["content-type"] == "application/octet-stream"
+        assert answer.headers["content-disposition"] == "attachment"
+    picture = httpx.get(f"{url}gradio_api/file={upload(url, png(8, 8))}")
+    assert picture.headers["content-type"] == "image/png" and "inline" in picture.headers["content-disposition"]
+
+
 def test_files_that_were_not_uploaded_cannot_be_given_as_pictures(url: str) -> None:
     assert "event: error" in call(url, "size", [file_data("/etc/hostname")])
 

@@ -129,6 +129,16 @@ def test_the_right_password_opens_the_page(locked: Running) -> None:
         assert client.get(f"{locked.url}config").status_code == 401
 
 
+def test_whoever_logs_out_leaves_the_others_logged_in(locked: Running) -> None:
+    with httpx.Client(base_url=locked.url) as leaving, httpx.Client(base_url=locked.url) as staying:
+        for client in (leaving, staying):
+            client.post("login", data={"username": "ann", "password": PASSWORD})
+        kept = dict(leaving.cookies)
+        leaving.get("logout")
+        assert staying.get("config").status_code == 200
+        assert httpx.get(f"{locked.url}config", cookies=kept).status_code == 401  # the token itself is worth nothing
+
+
 def test_a_made_up_cookie_does_not_open_the_page(locked: Running) -> None:
     name = f"access-token-unsecure-{locked.demo.app.cookie_id}"
     for value in ("", "x", "None", "null", '"'):
