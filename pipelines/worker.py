@@ -154,13 +154,14 @@ class Worker:
         folder = self._settings.data_dir / "lab"
         scene = lab.Scene(self._lab_shelf, self._images.open, job.control, self._settings.device)
         if not asked.model:
-            yield from lab.run(asked, scene, folder)
+            yield from lab.run(asked, scene, folder, self._settings.embed_metadata)
             return
         card = self._card(asked.model)
         yield from self._loading(card)
         with self._cache.lease(card, card.tasks[0]) as lease:
-            yield from lab.run(asked, replace(scene, pipe=lease.pipe, family=lease.family, placement=lease.placement,
-                                              native_px=card.native_size, model=card.name), folder)
+            scene = replace(scene, pipe=lease.pipe, family=lease.family, placement=lease.placement,
+                            native_px=card.native_size, model=card.name)
+            yield from lab.run(asked, scene, folder, self._settings.embed_metadata)
 
     def _merge(self, request: MergeLora) -> Iterator[Event]:
         card = self._card(request.model)

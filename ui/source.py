@@ -94,10 +94,11 @@ def hidden_text(name: str) -> gr.Textbox:
     return gr.Textbox("", label=name, visible="hidden", elem_id=name)
 
 
-def upload_button(task: str) -> gr.UploadButton:
+def upload_button(task: str, and_gif: bool = False) -> gr.UploadButton:
     """The hidden way in: it sends the file's own bytes."""
+    types = [".png", ".jpg", ".jpeg", ".webp", *([".gif"] if and_gif else [])]
     with gr.Column(elem_id=f"{task}-upload", elem_classes="source-upload"):
-        return gr.UploadButton("Upload", file_types=[".png", ".jpg", ".jpeg", ".webp"], type="filepath")
+        return gr.UploadButton("Upload", file_types=types, type="filepath")
 
 
 def note_line(task: str) -> gr.Textbox:
@@ -106,9 +107,9 @@ def note_line(task: str) -> gr.Textbox:
                       max_lines=2, lines=1, elem_classes="line note", elem_id=f"{task}-note")
 
 
-def picture(task: str, label: str) -> Source:
-    """A plain picture to start from (the mask editor makes its own)."""
+def picture(task: str, label: str, and_gif: bool = False) -> Source:
+    """A plain picture to start from (the mask editor makes its own). and_gif: of which only the text is read."""
     view = gr.Image(label=label, type="filepath", sources=["upload"], interactive=True, format="png", height=240,
                     image_mode=None, buttons=["fullscreen"], elem_classes="source", elem_id=f"{task}-source",
                     placeholder="Drop, paste or click to choose a picture")
-    return Source(view, hidden_text(f"{task}-image-id"), note_line(task), upload_button(task))
+    return Source(view, hidden_text(f"{task}-image-id"), note_line(task), upload_button(task, and_gif))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, Literal
 
 import torch
@@ -100,15 +99,19 @@ def side_by_side(strips: Sequence[tuple[Strip, Sequence[Frame]]], kind: str = "x
                 column_labels=[f"{round(100 * i / max(1, columns - 1))} %" for i in range(columns)])
 
 
+@dataclass(frozen=True)
+class Animation:
+    """Pictures that follow each other for ever. durations_ms: how long each is seen. form: of the file."""
+
+    pictures: tuple[Image.Image, ...]
+    durations_ms: tuple[int, ...]
+    form: Format = "webp"
+
+
 def animated(shown: Sequence[Frame], kind: str = "x0", form: Format = "webp", frame_ms: int = 120,
-             last_ms: int = 1500) -> bytes:
-    """An endless animation of one row; the last frame stays longer. Returns the file's bytes."""
+             last_ms: int = 1500) -> Animation:
+    """One row as an animation whose last frame stays longer."""
     if not shown:
         raise RequestError("Film strip: there are no frames yet.")
-    pictures = [frame.pictures[kind].convert("RGB") for frame in shown]
-    durations = [frame_ms] * (len(pictures) - 1) + [last_ms]
-    file = BytesIO()
-    options = {"lossless": True} if form == "webp" else {"disposal": 1}
-    pictures[0].save(file, form.upper(), save_all=True, append_images=pictures[1:], duration=durations, loop=0,
-                     **options)
-    return file.getvalue()
+    pictures = tuple(frame.pictures[kind] for frame in shown)
+    return Animation(pictures, (frame_ms,) * (len(pictures) - 1) + (last_ms,), form)

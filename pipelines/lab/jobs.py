@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,40 +9,53 @@ from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 
-from PIL.PngImagePlugin import PngInfo
-
+from .. import metadata
 from ..errors import StudioError
 from ..events import Event, Pictured
-from .pages import LabJob
+from ..requests import Txt2Img, make
+from .filmstrip import Animation
+from .pages import CHECKPOINT, LabJob
 from .scene import Made, Scene
 
-TEXT_KEY = "atelier-lab"
+SHARED = ("prompt", "sampler", "steps", "guidance_scale")  # what Text to image calls the same and can take over
 
 
-def run(job: LabJob, scene: Scene, folder: Path) -> Iterator[Event]:
-    """Yield a job's events. Pictures go to folder/YYYY-MM-DD. Raises Cancelled after Stop."""
+def run(job: LabJob, scene: Scene, folder: Path, embed: bool = True) -> Iterator[Event]:
+    """Yield a job's events. Pictures go to folder/YYYY-MM-DD. Raises Cancelled after Stop.
+
+    embed: whether a picture's file says how it was made.
+    """
     answer = import_module(f".answers.{job.page}", __package__).answer
     with closing(answer(job.request, scene)) as items:  # what was attached to the model is removed at once
         for item in items:
-            yield Pictured(_save(item, folder, job), item.caption) if isinstance(item, Made) else item
+            if isinstance(item, Made):
+                yield Pictured(_save(item, folder, text_of(job, item.caption) if embed else None, job.page),
+                               item.caption)
+            else:
+                yield item
 
 
-def _save(made: Made, folder: Path, job: LabJob) -> Path:
-    """A PNG says in its text under TEXT_KEY how it was made; animations have no place for that."""
-    now = datetime.now()
+def text_of(job: LabJob, caption: str) -> str:
+    """Say how a picture was made, as every picture of the studio does; what only the lab knows begins with "Lab"."""
+    given = job.request.model_dump(exclude={"token"})
+    draws = job.model and "prompt" in given and given.get("subject", CHECKPOINT) == CHECKPOINT
+    known = {"seed": given.pop("seed"), "model": job.model or None}
+    known |= {name: given.pop(name) for name in SHARED if draws and name in given}
+    own = {f"Lab {name.replace('_', ' ')}": value for name, value in given.items() if value not in ("", None)}
+    return metadata.infotext(make(Txt2Img, **known), extra={"Lab page": job.page, "Lab picture": caption, **own})
+
+
+def _save(made: Made, folder: Path, text: str | None, page: str) -> Path:
+    now, content = datetime.now(), made.content
     day = folder / f"{now:%Y-%m-%d}"
-    name = f"{now:%H%M%S}-{job.page}-{secrets.token_hex(2)}"
+    form = content.form if isinstance(content, Animation) else "png"
+    path = day / f"{now:%H%M%S}-{page}-{secrets.token_hex(2)}.{form}"
     try:
         day.mkdir(parents=True, exist_ok=True)
-        if isinstance(made.content, bytes):
-            path = day / f"{name}.{'gif' if made.content.startswith(b'GIF8') else 'webp'}"
-            path.write_bytes(made.content)
+        if isinstance(content, Animation):
+            metadata.save_animation(content.pictures, content.durations_ms, path, text)
         else:
-            path = day / f"{name}.png"
-            text = PngInfo()
-            asked = {"page": job.page, "model": job.model, **job.request.model_dump(exclude={"token"})}
-            text.add_text(TEXT_KEY, json.dumps({**asked, "caption": made.caption}))
-            made.content.save(path, pnginfo=text)
+            metadata.save(content, path, text)
     except OSError as error:
         raise StudioError(f"The picture cannot be saved: {error.strerror or 'the disk refuses it'}.") from None
     return path

@@ -14,6 +14,7 @@ from ..families import Family
 from ..generation import samplers
 from ..images.convert import flatten
 from ..library.catalogue import EMBEDDED_NAME
+from .filmstrip import Animation
 from .latent import LatentState, TextDenoiser, start, walk
 from .latentset import Frozen
 from .shelf import Shelf
@@ -75,7 +76,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Made:
-    """A picture before it is saved. content: a picture, or the bytes of an animated WebP or GIF."""
+    """A picture before it is saved."""
 
     caption: str
-    content: Image.Image | bytes
+    content: Image.Image | Animation

@@ -1,4 +1,4 @@
-"""Where pictures keep their text: PNG chunks, the EXIF block and comments of JPEG and WebP.
+"""Where pictures keep their text: PNG chunks, the EXIF block and comments of JPEG and WebP, the comment of a GIF.
 
 Reading is capped and never trusts a file; writing replaces whole files.
 """
@@ -9,6 +9,7 @@ import io
 import os
 import secrets
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from ..errors import RequestError
 from ..requests import SHOWN_INPUT
+from . import gif
 from .fields import MAX_TEXT
 
 MAX_SHOWN = 20_000  # of one text chunk
@@ -23,13 +25,14 @@ MAX_CHUNKS = 64
 MAX_DECODED_PX = 4096 * 4096
 MAX_COMMENT = 16_000_000  # bytes of an EXIF comment; a graph in a WebP file may be long
 MAX_HIDDEN = 4_000_000  # bytes of a text hidden in the pixels
+MAX_SEGMENT = 65_000  # bytes that one JPEG segment holds
 
 _STEALTH = {b"stealth_pnginfo": False, b"stealth_pngcomp": True}  # mark -> whether the text behind it is packed
 _LOWEST_BIT = bytes(b"01"[value & 1] for value in range(256))
 
 
 def read(source: Image.Image | str | os.PathLike) -> str | None:
-    """Return the generation text of a PNG, JPEG or WebP picture, or None. Raises RequestError for other files."""
+    """Return the generation text of a PNG, JPEG, WebP or GIF picture, or None. Raises RequestError for other files."""
     texts = texts_of(source)
     text = texts.get("parameters") or texts.get("UserComment")
     return text[:MAX_TEXT] if text else None
@@ -44,6 +47,9 @@ def texts_of(source: Image.Image | str | os.PathLike) -> dict[str, str]:
     """Return every text a picture carries, whole. Raises RequestError for files that are no pictures."""
     try:
         if not isinstance(source, Image.Image):
+            if (comment := gif.comment(source)) is not None:
+                # Whoever writes settings into a GIF has no other place for them; any other comment is no prompt.
+                return {"parameters" if "Seed: " in comment else "comment": comment} if comment else {}
             with Image.open(source, formats=("PNG", "JPEG", "WEBP")) as image:
                 return texts_of(image)
         texts = source.info
@@ -143,6 +149,19 @@ def save(image: Image.Image, path: str | os.PathLike, text: str | None) -> None:
     _write(Path(path), _encoded(image, text, formats[suffix]))
 
 
+def save_animation(pictures: Sequence[Image.Image], durations_ms: Sequence[int], path: str | os.PathLike,
+                   text: str | None) -> None:
+    """Write an endless .webp or .gif file, whole or not at all. Raises OSError."""
+    form = Path(path).suffix.removeprefix(".").upper()
+    options: dict[str, Any] = {"lossless": True, "exif": _exif(text)} if form == "WEBP" else {"disposal": 1}
+    if form == "GIF" and text is not None:
+        options["comment"] = text.encode("utf-8", "replace")
+    first, *others = (picture.convert("RGB") for picture in pictures)
+    file = io.BytesIO()
+    first.save(file, form, save_all=True, append_images=others, duration=list(durations_ms), loop=0, **options)
+    _write(Path(path), file.getvalue())
+
+
 def _encoded(image: Image.Image, text: str | None, file_format: str) -> bytes:
     # Pillow would carry comments of the source file along, so only what changes how pixels look is kept.
     image, info = image.copy(), image.info
@@ -154,18 +173,23 @@ def _encoded(image: Image.Image, text: str | None, file_format: str) -> bytes:
         options["pnginfo"] = PngImagePlugin.PngInfo()
         options["pnginfo"].add_text("parameters", text)
     elif file_format != "PNG":
-        options |= {"quality": 95}
-        comment = b"UNICODE\0" + (text or "").encode("utf-16-be")
-        if text is not None and len(comment) < 65_000:  # what one JPEG segment holds
-            exif = Image.Exif()
-            exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
-            options["exif"] = exif
+        options |= {"quality": 95, "exif": _exif(text)}
     if file_format == "JPEG" and image.mode not in ("RGB", "L", "CMYK"):
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     file = io.BytesIO()
     image.save(file, file_format, **options)
     return file.getvalue()
+
+
+def _exif(text: str | None) -> bytes:
+    """The EXIF block that says a text; b"" for none, and for more than one segment of a JPEG can hold."""
+    comment = b"UNICODE\0" + (text or "").encode("utf-16-be", "replace")
+    if text is None or len(comment) >= MAX_SEGMENT:
+        return b""
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+    return exif.tobytes()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -34,7 +34,7 @@ class Found:
 
 def read_any(source: Image.Image | str | os.PathLike,
              allowed: Mapping[str, Collection[str]] | None = None) -> Found:
-    """Read what any known tool wrote into a PNG, JPEG or WebP picture.
+    """Read what any known tool wrote into a PNG, JPEG, WebP or GIF picture.
 
     allowed: names that may be chosen, by field, as in `parse`. Raises RequestError for files that are no pictures.
     """

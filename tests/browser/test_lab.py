@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
 from playwright.sync_api import expect
 
 from .drive import SLOW_MS, box, open_tab, settled, status
@@ -52,3 +55,16 @@ def test_settings_go_from_the_lab_to_the_real_tab(page):
     expect(page.get_by_role("tab", name="Text to image")).to_have_attribute("aria-selected", "true")
     expect(box(page, "txt2img-prompt")).to_have_value("a green moon")
     expect(box(page, "txt2img-steps")).to_have_value("7")
+
+
+@pytest.mark.parametrize("form", ["webp", "gif"])
+def test_an_animation_says_on_image_info_how_it_was_made_and_its_settings_go_to_text_to_image(page, studio, form):
+    job = studio.lab("film", {"prompt": "a green moon", "steps": 3, "seed": 11, "animation": form})
+    job.wait(120)
+    open_tab(page, "Image info")
+    page.locator("#image_info-source input[type=file]").first.set_input_files(str(job.events[-2].path))
+    expect(box(page, "image_info-parameters")).to_have_value(re.compile("^a green moon\nSteps: 3, "), timeout=SLOW_MS)
+    expect(box(page, "image_info-unknown")).to_have_value(re.compile("Lab page: film"))
+    page.locator("#image_info-send-txt2img").click()
+    expect(box(page, "txt2img-prompt")).to_have_value("a green moon")
+    expect(box(page, "txt2img-seed")).to_have_value("11")

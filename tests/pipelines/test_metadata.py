@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from pipelines import metadata
 from pipelines.errors import RequestError
-from pipelines.metadata import MAX_TEXT, all_text, infotext, parse, png_bytes, read, save, save_png
+from pipelines.metadata import MAX_TEXT, all_text, infotext, parse, png_bytes, read, save, save_animation, save_png
 from pipelines.requests import MAX_PROMPT, TASKS, Img2Img, Inpaint, Txt2Img, Upscale, extra_of, make
 
 from .metadata.odd import ODD
@@ -271,6 +271,34 @@ def test_text_comes_back_from_every_kind_of_file(tmp_path, name, text):
     with Image.open(tmp_path / name) as image:
         assert read(image) == text
         assert image.size == (8, 6)
+
+
+@pytest.mark.parametrize("text", ["latin é, Seed: 1", "猫 👩‍🎨\nSteps: 2, Seed: 1", "Seed: 1" + "x" * 20_000])
+@pytest.mark.parametrize("name", ["x.webp", "x.gif"])
+def test_text_comes_back_from_an_animation_whose_pictures_nobody_decodes(tmp_path, name, text):
+    frames = [Image.effect_noise((40, 24), 80), Image.new("RGB", (40, 24), "red")]
+    save_animation(frames, (100, 900), tmp_path / name, text)
+    assert read(tmp_path / name) == text
+    with Image.open(tmp_path / name) as image:
+        assert (image.n_frames, image.size, image.info["loop"]) == (2, (40, 24), 0)
+    save_animation(frames, (100, 900), tmp_path / name, None)
+    assert all_text(tmp_path / name) == {}
+
+
+def test_a_gif_of_another_program_says_its_comment_and_no_prompt(tmp_path):
+    tiny().save(tmp_path / "x.gif", comment=b"made with love")
+    assert all_text(tmp_path / "x.gif") == {"comment": "made with love"} and read(tmp_path / "x.gif") is None
+
+
+def test_a_comment_behind_the_pictures_of_a_gif_is_found_and_half_a_file_is_refused(tmp_path):
+    Image.effect_noise((64, 64), 80).save(tmp_path / "x.gif")
+    data = (tmp_path / "x.gif").read_bytes()
+    assert data.endswith(b";")
+    (tmp_path / "x.gif").write_bytes(data[:-1] + b"!\xfe\x07Seed: 1\0;")
+    assert read(tmp_path / "x.gif") == "Seed: 1"
+    (tmp_path / "x.gif").write_bytes(data[:-10])
+    with pytest.raises(RequestError, match="not a whole PNG, JPEG or WebP"):
+        read(tmp_path / "x.gif")
 
 
 def test_png_keeps_pixels_transparency_and_says_so_byte_for_byte():

@@ -82,7 +82,7 @@ def _end(event: Trained, curve: Curve, sheets: list[Image.Image]) -> Iterator[Ev
         raise Cancelled("Stopped.")
 
 
-def _animated(sheets: list[Image.Image]) -> bytes:
+def _animated(sheets: list[Image.Image]) -> filmstrip.Animation:
     chosen = sheets[::max(1, len(sheets) // FRAMES)]
     frames = [filmstrip.Frame(i, len(chosen), 0.0, {"x0": sheet}) for i, sheet in enumerate(chosen)]
     return filmstrip.animated(frames, frame_ms=200)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines import metadata
 from pipelines.errors import RequestError
 from pipelines.events import Pictured, StepDone, Tabled
 from pipelines.lab.answers import noise
+from pipelines.lab.jobs import text_of
+from pipelines.lab.pages import LabJob, LabSample, LabTrain
+from pipelines.requests import Txt2Img, make
 from pipelines.settings import load
 from pipelines.studio import Studio
 
@@ -60,12 +63,35 @@ def test_several_samplers_and_step_counts_stand_side_by_side_and_a_gif_can_be_ta
         assert sheet.height > 5 * 64
 
 
-def test_a_picture_of_the_lab_says_in_its_text_how_it_was_made(studio):
-    pictures, _ = answer(studio, "film", **QUICK, seed=7)
-    with Image.open(pictures["Euler a, 3 steps"]) as sheet:
-        said = json.loads(sheet.text["atelier-lab"])
-    assert (said["page"], said["prompt"], said["seed"], said["model"]) == ("film", "a red cat", 7,
-                                                                           studio.default_card().name)
+@pytest.mark.parametrize("form", ["webp", "gif"])
+def test_pictures_and_animations_of_the_lab_say_how_they_were_made_as_all_others_do(studio, form):
+    pictures, _ = answer(studio, "film", **QUICK, seed=7, animation=form)
+    assert len(pictures) == 2
+    for caption, path in pictures.items():
+        said = metadata.read_any(path, {"model": [studio.default_card().name]}).parsed
+        assert said.notes == ()
+        assert make(Txt2Img, **said.for_task(Txt2Img)) == make(Txt2Img, **QUICK, seed=7, sampler="Euler a",
+                                                               model=studio.default_card().name)
+        assert (said.unknown["Lab page"], said.unknown["Lab picture"]) == ("film", caption)
+        assert (said.unknown["Lab columns"], said.unknown["Lab animation"]) == ("6", form)
+
+
+def test_what_means_something_else_on_a_page_is_not_taken_for_a_setting_of_text_to_image(studio):
+    request = make(LabSample, steps=1000, sampler="ddpm", run_name="digits", seed=5)
+    said = metadata.parse(text_of(LabJob("sample", request, ""), "Seeds 5 to 12"))
+    assert said.fields["seed"] == 5 and not {"steps", "sampler", "model"} & set(said.fields)
+    assert (said.unknown["Lab steps"], said.unknown["Lab run name"]) == ("1000", "digits")
+    assert "s3cret" not in text_of(LabJob("train", make(LabTrain, token="s3cret"), ""), "")
+
+
+def test_pictures_say_nothing_where_that_is_switched_off(tmp_path, sd_folder):
+    silent = Studio(load(["--data-dir", str(tmp_path), "--model", str(sd_folder), "--no-embed-metadata"], {}))
+    try:
+        pictures, _ = answer(silent, "film", **QUICK)
+    finally:
+        silent.close()
+    assert len(pictures) == 2 and not [path for path in pictures.values() if metadata.read_any(path).raw]
+    assert not [path for path in pictures.values() if b"red cat" in path.read_bytes()]
 
 
 def test_every_step_of_a_film_is_told(studio):
