@@ -13,17 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints import prediction
-from ..checkpoints.card import ModelCard, networks_of, parts_here, parts_of, read_json, weight_files
+from ..checkpoints.card import VAE_PREFIX, ModelCard, networks_of, parts_here, parts_of, read_json, weight_files
 from ..checkpoints.headers import Header, read_header
 from ..checkpoints.hub import hub_folder
 from ..device import Placement
 from ..errors import ModelError, StudioError
 from ..families import FAMILIES, Family
 from ..families.clip import CONFIGS, write_vocabulary
+from ..families.family import UNET_PREFIX
 from ..library.entry import LibraryEntry
 from ..library.recognise import vae_layout
 from .four_bits import in_four_bits
+from .layout import as_stored, settled
 from .offload import by_layers, in_eight_bits
+
+# Networks of an original single file: component -> its class, and where the file keeps its tensors.
+PARTS_OF_A_FILE = {"unet": ("UNet2DConditionModel", UNET_PREFIX), "vae": ("AutoencoderKL", VAE_PREFIX)}
 
 
 def load(card: ModelCard, placement: Placement, *, offline: bool = True,
@@ -53,7 +58,8 @@ def load(card: ModelCard, placement: Placement, *, offline: bool = True,
             in_four_bits(components[family.core], _dtype_of(family.core, placement, family))
         for part in networks_of(family):
             if components[part] is not None:
-                components[part] = _settled(components[part], part, f"{card.title}: {_shown(card)}", placement)
+                components[part] = settled(components[part], part, f"{card.title}: {_shown(card)}", placement,
+                                           _dtype_of(part, placement, family))
         if placement.weights == "8-bit":
             in_eight_bits(components[family.core])
         if placement.offload == "group":
@@ -84,14 +90,14 @@ def load_vae(entry: LibraryEntry, placement: Placement, own: Mapping[str, Any]) 
     try:
         header = read_header(entry.path)
         layout = vae_layout(header)
-        network = _vae(entry.path, header, layout, own, getattr(torch, placement.vae_dtype))
+        network = _vae(entry.path, header, layout, own)
     except StudioError:
         raise
     except Exception as error:
         if _is_out_of_memory(error):
             raise
         raise ModelError(f"{entry.path.name[:80]} cannot be used: {_reason(error)}") from error
-    return _settled(network, "vae", entry.path.name[:80], placement)
+    return settled(network, "vae", entry.path.name[:80], placement, getattr(torch, placement.vae_dtype))
 
 
 def bytes_of(components: dict[str, Any]) -> int:
@@ -112,7 +118,7 @@ def _told(card: ModelCard, components: dict[str, Any], placement: Placement, tri
     return type(scheduler).from_config(scheduler.config, **{**found, **card.scheduler})
 
 
-def _vae(path: Path, header: Header, layout: str, own: Mapping[str, Any], dtype: Any) -> Any:
+def _vae(path: Path, header: Header, layout: str, own: Mapping[str, Any]) -> Any:
     import diffusers
     import torch
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
@@ -146,7 +152,7 @@ def _vae(path: Path, header: Header, layout: str, own: Mapping[str, Any], dtype:
             raise ModelError(f"{path.name[:80]} cannot be used: {name} is {_shape(tensors[name])} and should be "
                              f"{_shape(tensor)}.")
     network.load_state_dict({name: tensors[name] for name in wanted}, assign=True)
-    return network.to(dtype)
+    return network
 
 
 def _old_attention(name: str) -> str:
@@ -169,10 +175,9 @@ def _from_folder(folder: Path, part: str, dtype: Any) -> Any:
     if dtype is None:
         return cls.from_pretrained(folder / part, **safely)
     files, variant = weight_files(folder, part)
-    for path in files:
-        read_header(path)  # says plainly what is wrong with a file
-    network, info = cls.from_pretrained(folder / part, torch_dtype=dtype, variant=variant, use_safetensors=True,
-                                        output_loading_info=True, **safely)
+    headers = [read_header(path) for path in files]  # says plainly what is wrong with a file
+    network, info = cls.from_pretrained(folder / part, torch_dtype=as_stored(part, headers, dtype), variant=variant,
+                                        use_safetensors=True, output_loading_info=True, **safely)
     missing = sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))
     if missing:
         raise ModelError(f"{part}/{files[0].name} cannot be used: {len(missing)} of its tensors are missing, the first "
@@ -193,11 +198,14 @@ def components_of_file(path: Path, config_folder: Path, family: Family, placemen
 
     cls = getattr(diffusers, next(iter(family.pipelines.values())))
     known = {"config": str(config_folder), "local_files_only": True}
-    vae = diffusers.AutoencoderKL.from_single_file(str(path), subfolder="vae",
-                                                   torch_dtype=_dtype_of("vae", placement, family), **known)
+    header, networks = read_header(path), {}
+    for part, (name, prefix) in PARTS_OF_A_FILE.items():
+        dtype = as_stored(part, [header], _dtype_of(part, placement, family), prefix)
+        networks[part] = getattr(diffusers, name).from_single_file(str(path), subfolder=part, torch_dtype=dtype,
+                                                                   **known)
     # An explicit None keeps the safety checker from being looked for.
     without = {"safety_checker": None} if "safety_checker" in inspect.signature(cls).parameters else {}
-    pipe = cls.from_single_file(str(path), vae=vae, torch_dtype=_dtype_of("unet", placement, family),
+    pipe = cls.from_single_file(str(path), torch_dtype=_dtype_of("text_encoder", placement, family), **networks,
                                 **without, **known)
     return {part: pipe.components[part] for part in parts_here(config_folder, family)}
 
@@ -245,43 +253,6 @@ def _dtype_of(part: str, placement: Placement, family: Family) -> Any:
         return None
     # The library's pipelines hand latents to the autoencoder as they are.
     return getattr(torch, placement.vae_dtype if part == "vae" and not family.stock else placement.dtype)
-
-
-def _settled(network: Any, part: str, shown: str, placement: Placement) -> Any:
-    """Freeze a network and put it in its place, in the memory layout in which convolutions run fastest there."""
-    if any(tensor.is_meta for tensor in network.parameters()):
-        raise ModelError(f"{shown} cannot be used: it holds only a part of its {part}.")
-    network.eval().requires_grad_(False)
-    # On a CPU it is worth a tenth of the time of a decode and, in bfloat16, of a U-Net step; on a card nothing
-    # without compilation.
-    if placement.device == "cpu" and part in ("unet", "vae"):
-        _turn_channels_last(network)
-    return network.to(placement.home)
-
-
-def _turn_channels_last(network: Any) -> None:
-    """Store convolutions as (out, height, width, in), in the memory that they have.
-
-    A new tensor for each, as Module.to makes, leaves gaps that are never given back: a third more memory.
-    """
-    import torch
-
-    scratch: dict[Any, Any] = {}
-    convolutions = [parameter for parameter in network.parameters() if parameter.dim() == 4]
-    for parameter in sorted(convolutions, key=lambda parameter: -parameter.numel()):
-        weight = parameter.data
-        # A weight that is a part of something larger is one that is mapped from its file, which nobody writes into.
-        if not weight.is_contiguous() or weight.untyped_storage().nbytes() != weight.nbytes:
-            parameter.data = weight.contiguous(memory_format=torch.channels_last)
-            continue
-        outer, inner, height, width = weight.shape
-        if height * width > 1:
-            if weight.dtype not in scratch:
-                scratch[weight.dtype] = torch.empty_like(weight).view(-1)
-            buffer = scratch[weight.dtype][:weight.numel()]
-            buffer.view(outer, height, width, inner).copy_(weight.permute(0, 2, 3, 1))
-            weight.view(-1).copy_(buffer)
-        parameter.data = weight.as_strided(weight.shape, (inner * height * width, 1, width * inner, inner))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

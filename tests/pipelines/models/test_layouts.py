@@ -14,7 +14,8 @@ from pipelines.device import Placement
 from pipelines.events import ImageReady
 from pipelines.families import FAMILIES
 from pipelines.models.cache import build
-from pipelines.models.loading import _settled, components_of_file, load
+from pipelines.models.layout import settled
+from pipelines.models.loading import components_of_file, load
 from pipelines.requests import TASKS, make
 from tests.original_layout import original
 from tests.tiny import tiny_sd, tiny_sdxl
@@ -50,6 +51,7 @@ def draw(card, components):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_both_layouts_draw_the_same_picture(kind, tmp_path):
+    import torch
     from safetensors.torch import save_file
 
     folder = MODELS[kind](tmp_path / "model")
@@ -61,7 +63,7 @@ def test_both_layouts_draw_the_same_picture(kind, tmp_path):
     from_file = components_of_file(file, configs, FAMILIES[card.family], PLACE)
     for part in networks_of(FAMILIES[card.family]):  # as `load` does with what it gets of either
         if from_file.get(part) is not None:
-            from_file[part] = _settled(from_file[part], part, "model", PLACE)
+            from_file[part] = settled(from_file[part], part, "model", PLACE, torch.float32)
     settings = {name: part for name, part in components.items() if not hasattr(part, "parameters")}
     from_file = {**settings, **from_file}
     # Where a mapped weight begins in memory changes the last bit of a product, which now and then turns one step of
