@@ -167,12 +167,17 @@ class JobQueue:
 
     def position(self, job: Job) -> int:
         with self._changed:
-            return self._waiting.index(job) + (self._running is not None) if job in self._waiting else 0
+            return self._waiting.index(job) + self._is_busy if job in self._waiting else 0
 
     def __len__(self) -> int:
         """Jobs running and waiting."""
         with self._changed:
-            return len(self._waiting) + (self._running is not None)
+            return len(self._waiting) + self._is_busy
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a job runs. One that has told its end counts no more, though its thread may still tidy up."""
+        return self._running is not None and not self._running.done
 
     def drop(self, job: Job) -> None:
         """Take a waiting job out; one that runs is left to its control."""

@@ -42,7 +42,7 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
     varied = {**axes.boxes, **many.boxes}
     inputs = {**form.fields, **(extra or {}), "model": page.model, **varied}
     names = list(inputs)
-    outputs = [*panel.outputs, form.fields["seed"], *(echo or {}).values()]
+    outputs = [*panel.outputs, form.fields["seed"], page.queue, *(echo or {}).values()]
     running = studio.current
 
     def generate(visitor: str, shown: list, selected: int, locked: bool, *values: Any) -> Iterator[dict]:
@@ -93,6 +93,8 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
         for update in progress.relay(panel, job, shown):
             if locked and update.get(panel.shown):
                 update[form.fields["seed"]] = update[panel.shown][0].seed
+            if job.done:  # else the line would say for seconds, until its timer comes, that one is in the queue
+                update[page.queue] = progress.queue_line(studio)
             yield update or gr.skip()
 
     def attach(visitor: str) -> Iterator[dict]:

@@ -143,6 +143,13 @@ def waiting_line(position: int) -> str:
     return f"Waiting: {position} {'job' if position == 1 else 'jobs'} before this one"
 
 
+def queue_line(studio: Any) -> str:
+    """Such as "CPU, 2 threads, float32 · 1 in the queue"."""
+    status = studio.status()
+    waiting = f"{status.queue_length} in the queue" if status.queue_length else "queue empty"
+    return " · ".join(filter(None, (status.device_line, waiting)))
+
+
 def finished_line(event: events.Finished, many: bool = False) -> str:
     """How a run ended and what it left. many: it was a grid or a series, which goes on when it is asked for again."""
     count = sum(not record.is_grid for record in event.records)

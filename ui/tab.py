@@ -23,6 +23,7 @@ class Page:
     visitor: hidden text box with this browser tab's id, filled by the page's script on load.
     model: the model picker of the header.
     about: the line beside it, which changes when a model begins to load and when it is loaded.
+    queue: the line with the device and how many jobs wait; a run brings it up to date when it ends.
     remembered: the controls whose values survive a reload, by a name that never changes.
     returning: what runs after a reload, once the remembered values are back: (function, inputs, outputs).
     opened: the tab each name stands for, whose `select` tells that it is looked at.
@@ -34,6 +35,7 @@ class Page:
     model: gr.Dropdown
     tabs: gr.Tabs
     about: gr.Textbox
+    queue: gr.Textbox
     remembered: dict[str, gr.components.Component] = field(default_factory=dict)
     forms: dict[str, Form] = field(default_factory=dict)
     panels: dict[str, Panel] = field(default_factory=dict)

@@ -101,6 +101,16 @@ def test_stop_ends_a_running_job_and_takes_a_waiting_one_out(queue):
     assert running.wait(10).stopped
 
 
+def test_a_job_that_has_told_its_end_is_in_the_queue_no_more(queue, work):
+    job = queue.submit(gated, "a")
+    while not work.order:
+        assert len(queue) == 1
+    with queue._changed:  # its thread cannot tidy up meanwhile
+        work.gate.set()
+        job.wait(10)
+        assert len(queue) == 0
+
+
 def test_a_late_stop_does_not_hit_the_next_job(queue):
     first = queue.submit(quick, "a")
     first.wait(10)
