@@ -106,18 +106,26 @@
     return list(task, model, name);
   }
 
+  const defaultOf = (task, model) => names(task, model).find((each) => load(PRESETS)[task][each].default);
+
+  // The name box of a form: its default preset, where it has one.
+  function taken(task, model) {
+    const name = defaultOf(task, model);
+    return name ? list(task, model, name) : { __type__: "update" };
+  }
+
   // What the default presets of a model say, by the names under which the page remembers its controls.
   function defaults(model) {
     const found = {};
     for (const [task, mine] of Object.entries(load(PRESETS))) {
-      const chosen = Object.values(mine ?? {}).find((each) => each?.default && each.model === model);
+      const chosen = mine?.[defaultOf(task, model)];
       for (const [name, value] of Object.entries(chosen?.values ?? {})) found[`${task}.${name}`] = value;
     }
     return found;
   }
 
   const preset = {
-    defaults,
+    defaults, taken,
     list: (task, rules, name, model) => list(task, model, name),
     load: (task, rules, name, model, ...now) => values(task, rules, name, model, now),
     save: (task, rules, name, model, ...now) => keep(task, rules, name, model, now, {}),
@@ -127,7 +135,7 @@
       return list(task, model, name);
     },
     begin(task, rules, name, model, ...now) {
-      const wanted = switched ? names(task, model).find((each) => load(PRESETS)[task][each].default) : undefined;
+      const wanted = switched ? defaultOf(task, model) : undefined;
       return [list(task, model, switched ? wanted ?? null : name), ...(wanted ? values(task, rules, wanted, model, now) : now)];
     },
   };

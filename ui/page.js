@@ -66,8 +66,11 @@ window.atelier = (() => {
   }
 
   // A reload brings back what was typed; a new visit does too, but for what the default presets say.
-  async function restore(rules, answers, model) {
-    const saved = { ...typed(), ...(isNewVisit() ? atelier.preset.defaults(typed().model ?? model) : {}) };
+  // tasks: the forms that have presets; the box of each names the one that was taken.
+  async function restore(rules, answers, model, tasks) {
+    const wanted = isNewVisit() ? typed().model ?? model : null;
+    const saved = { ...typed(), ...(wanted ? atelier.preset.defaults(wanted) : {}) };
+    const names = tasks.map((task) => atelier.preset.taken(task, wanted));
     // Nothing is said about the others: to set a value, even the one that is there, is slow on a page of hundreds.
     // But a number that may be left out is told to stay empty, or it would become 0.
     const untold = (rule) => (rule.empty ? null : { __type__: "update" });
@@ -76,7 +79,7 @@ window.atelier = (() => {
     explain();
     awaited = answers;
     restored = true;
-    return [visitor(), ...back];
+    return [visitor(), ...back, ...names];
   }
 
   const answered = () => (awaited--, []);

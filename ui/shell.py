@@ -18,6 +18,7 @@ from .binding import allowed, filled
 from .controls import find_card
 from .fields import MODEL_FIELDS
 from .language import said
+from .progress import queue_line
 from .tab import Page, discover
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast
 
@@ -28,7 +29,7 @@ TOGETHER = 8  # remembered controls that one event looks at: all of them at once
 def build(studio: Any) -> gr.Blocks:
     """Build the page for a studio. Launch it with the theme, css and head of `ui.theme`."""
     with gr.Blocks(title="Atelier", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as demo:
-        page, queue_line = _header(studio)
+        page = _header(studio)
         with page.tabs:
             for tab in discover():
                 with gr.Tab(tab.label, id=tab.name, elem_id=f"tab-{tab.name}") as opened:
@@ -42,13 +43,13 @@ def build(studio: Any) -> gr.Blocks:
         styles.editor(studio, page)
         comfort.help_panel(demo, page)
         _remember(demo, page)
-        _tell_status(studio, demo, queue_line)
+        _tell_status(studio, page.queue)
         endpoints.publish(studio)
     language.speak(demo)
     return demo
 
 
-def _header(studio: Any) -> tuple[Page, gr.Textbox]:
+def _header(studio: Any) -> Page:
     card = studio.default_card()
     with gr.Row(elem_classes="header"):
         gr.Markdown("# Atelier", elem_classes="name")
@@ -56,13 +57,12 @@ def _header(studio: Any) -> tuple[Page, gr.Textbox]:
                             filterable=False, min_width=160, elem_classes="model", elem_id="model")
         about = gr.Textbox(_about(card), label="About the model", show_label=False, container=False,
                            interactive=False, max_lines=1, elem_classes="line model-line", elem_id="model-line")
-        queue_line = gr.Textbox(_queue(studio), label="Queue and device", show_label=False, container=False,
-                                interactive=False, max_lines=1, elem_id="queue-line",
-                                elem_classes="line right queue-line")
+        queue = gr.Textbox(queue_line(studio), label="Queue and device", show_label=False, container=False,
+                           interactive=False, max_lines=1, elem_id="queue-line", elem_classes="line right queue-line")
         comfort.help_button()
     comfort.guide()
     visitor = gr.Textbox("", label="visitor", visible=False)
-    return Page(visitor, model, gr.Tabs(elem_id="tabs"), about), queue_line
+    return Page(visitor, model, gr.Tabs(elem_id="tabs"), about, queue)
 
 
 def _choices(studio: Any) -> list[tuple[str, str]]:
@@ -77,14 +77,8 @@ def _about(card: Any) -> str:
     return " · ".join(parts)
 
 
-def _queue(studio: Any) -> str:
-    status = studio.status()
-    waiting = f"{status.queue_length} in the queue" if status.queue_length else "queue empty"
-    return " · ".join(filter(None, (status.device_line, waiting)))
-
-
-def _tell_status(studio: Any, demo: gr.Blocks, line: gr.Textbox) -> None:
-    gr.Timer(STATUS_EVERY_S).tick(lambda: _queue(studio), None, line, **QUIET)
+def _tell_status(studio: Any, line: gr.Textbox) -> None:
+    gr.Timer(STATUS_EVERY_S).tick(lambda: queue_line(studio), None, line, **QUIET)
 
 
 def _switch_models(studio: Any, page: Page) -> None:
@@ -192,8 +186,9 @@ def _remember(demo: gr.Blocks, page: Page) -> None:
               js=f"(...values) => atelier.save({json.dumps(names[start:start + TOGETHER])}, values)", **QUIET)
     rules = json.dumps([_rule(name, control) for name, control in page.remembered.items()]).replace("</", "<\\/")
     answers = sum(not inspect.isgeneratorfunction(handler) for handler, _, _ in page.returning)
-    arrived = demo.load(None, None, [page.visitor, *controls],
-                        js=f"async () => atelier.restore({rules}, {answers}, {json.dumps(page.model.value)})", **QUIET)
+    given = f"{rules}, {answers}, {json.dumps(page.model.value)}, {json.dumps(list(page.presets))}"
+    arrived = demo.load(None, None, [page.visitor, *controls, *(made.name for made in page.presets.values())],
+                        js=f"async () => atelier.restore({given})", **QUIET)
     for handler, inputs, outputs in page.returning:
         answer = arrived.then(_or_nothing(handler), inputs, outputs, **apart(QUEUED, page.model))
         if not inspect.isgeneratorfunction(handler):

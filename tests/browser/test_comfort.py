@@ -134,6 +134,7 @@ def test_a_new_visit_begins_with_the_default_preset_and_a_reload_does_not(visito
     open_page(other, url)
     expect(box(other, "txt2img-steps")).to_have_value("7")
     expect(box(other, "txt2img-prompt")).to_have_value("a fox")
+    expect(other.locator("#txt2img-preset input")).to_have_value(re.compile("^mine"))
     box(other, "txt2img-steps").fill("31")
     other.wait_for_function("JSON.parse(localStorage.getItem('atelier-typed'))['txt2img.steps'] === 31")
     open_page(other, url)
