@@ -111,13 +111,14 @@ def read_configs(folder: Path, name: str, kind: str) -> ModelCard:
     """Make a card from model_index.json and the configs alone; the size of what denoises is the family's."""
     index = read_json(folder / "model_index.json")
     core = next((core for core in ("transformer", "unet") if core in index), "unet")
-    facts = Facts(pipeline=str(index.get("_class_name")), index=index, unet=read_json(folder / core / "config.json"))
+    said = folder / "scheduler" / "scheduler_config.json"
+    facts = Facts(pipeline=str(index.get("_class_name")), index=index, unet=read_json(folder / core / "config.json"),
+                  scheduler=read_json(said) if said.is_file() else {})
     family = recognise(facts)
     for component in parts_here(folder, family):
         _check_class(folder, component, index.get(component))
     vae = read_json(folder / "vae" / "config.json") if "vae" in parts_of(family) else {}
-    said = folder / "scheduler" / "scheduler_config.json"
-    predicted = read_json(said).get("prediction_type", "epsilon") if family.stock is None and said.is_file() else ""
+    predicted = facts.scheduler.get("prediction_type", "epsilon") if family.stock is None and facts.scheduler else ""
     return _card(family, facts, name=name, path=folder, kind=kind, likes=_likes(folder), size_bytes=0,
                  scheduler={"prediction_type": predicted} if isinstance(predicted, str) and predicted else {},
                  predicts_by="file" if predicted else "",

@@ -16,12 +16,14 @@ class Facts:
     """What a checkpoint says about itself without its weights being read.
 
     pipeline: class name in model_index.json, "" for a single file. index: all of that file (folder). unet: the
-    config.json of what denoises (folder). shapes: tensor name -> shape, from the header (single file).
+    config.json of what denoises (folder). scheduler: that of the scheduler (folder). shapes: tensor name -> shape, from
+    the header (single file).
     """
 
     pipeline: str = ""
     index: Mapping[str, Any] = field(default_factory=dict)
     unet: Mapping[str, Any] = field(default_factory=dict)
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def width(self, name: str) -> int | None:

@@ -83,18 +83,39 @@ def test_a_latent_consistency_model_is_of_the_first_family_and_likes_few_steps()
 
 
 def test_distilled_folders_like_few_steps_and_their_bases_many():
-    def likes(name, **index):
-        return FAMILIES[name].prefers(Facts(pipeline=FAMILIES[name].pipelines["txt2img"], index=index))
+    def likes(name, unet=None, scheduler=None, **index):
+        return FAMILIES[name].prefers(Facts(FAMILIES[name].pipelines["txt2img"], index, unet or {}, scheduler or {}))
 
     assert likes("flux2_klein", is_distilled=True) == likes("krea2", is_distilled=False) == {}
     assert likes("flux2_klein", is_distilled=False) == {"steps": 50, "guidance_scale": 4.0}
     assert likes("krea2", is_distilled=True) == {"steps": 8, "guidance_scale": 0.0}
+    assert likes("z_image", scheduler={"shift": 3.0}) == likes("z_image", scheduler={"shift": "6"}) == {}
+    assert likes("z_image", scheduler={"shift": 6.0}) == {"steps": 50, "guidance_scale": 4.0}
+    assert likes("sd3", unet={"num_layers": 24}) == {}
+    assert likes("sd3", unet={"num_layers": 24, "qk_norm": "rms_norm"}) == {"steps": 40, "guidance_scale": 4.5}
+    assert likes("sd3", unet={"num_layers": 38, "qk_norm": "rms_norm"}) == {"steps": 28, "guidance_scale": 3.5}
 
 
-# (steps, guidance) where a published model's card asks for others than its pipeline's defaults.
-BY_THE_CARD = {"kandinsky2": (50, 4.0), "cogview3": (50, 7.0), "cogview4": (50, 3.5), "flux2_klein": (4, 1.0),
-               "flux_kontext": (28, 2.5), "lumina2": (50, 4.0), "sd3": (28, 4.5), "sdxl_refiner": (25, 5.0),
-               "z_image": (9, 0.0)}
+def test_the_base_of_z_image_is_told_from_its_turbo_by_the_folder_alone(tmp_path):
+    import json
+
+    from pipelines.checkpoints.card import read_configs
+    from tests.tiny_families import write_tiny
+
+    folder = write_tiny("z_image", tmp_path / "model")
+    card = read_configs(folder, "turbo", "folder")
+    assert (card.steps, card.guidance_scale) == (8, 0)
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "shift": 6.0}))
+    card = read_configs(folder, "base", "folder")
+    assert (card.steps, card.guidance_scale) == (50, 4)
+
+
+# (steps, guidance) where a published model asks for others than its pipeline's defaults: by the cards on the hub of
+# THUDM's CogView3-Plus-3B and CogView4-6B, black-forest-labs' FLUX.2-klein-4B and Alpha-VLLM's Lumina-Image-2.0, and by
+# the examples in the library's own pipelines of Kandinsky 2.2, FLUX.1 Kontext and Z-Image. The refiner follows SDXL.
+ASKED_FOR = {"kandinsky2": (50, 4.0), "cogview3": (50, 7.0), "cogview4": (50, 3.5), "flux2_klein": (4, 1.0),
+             "flux_kontext": (28, 2.5), "lumina2": (50, 4.0), "sdxl_refiner": (25, 5.0), "z_image": (8, 0.0)}
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES.values() if family.stock],
@@ -107,5 +128,5 @@ def test_the_defaults_of_a_family_are_those_of_its_pipeline_or_of_its_models_car
     pipeline = getattr(diffusers, next(iter(family.pipelines.values())))
     known = inspect.signature(pipeline.__call__).parameters
     own = known["num_inference_steps"].default, known[family.stock.guidance].default
-    assert (family.steps, family.guidance_scale) == BY_THE_CARD.get(family.name, own)
-    assert family.name not in BY_THE_CARD or BY_THE_CARD[family.name] != own
+    assert (family.steps, family.guidance_scale) == ASKED_FOR.get(family.name, own)
+    assert family.name not in ASKED_FOR or ASKED_FOR[family.name] != own
