@@ -13,3 +13,10 @@ class Control:
     stop: Event = field(default_factory=Event)
     skip: Event = field(default_factory=Event)
     leave: Event = field(default_factory=Event)
+
+    def skipped(self) -> bool:
+        """Whether the batch being made is to be dropped; asking takes the wish back, so that it counts once."""
+        if not self.skip.is_set():
+            return False
+        self.skip.clear()
+        return True

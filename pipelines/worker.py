@@ -15,7 +15,7 @@ from PIL import Image
 
 from . import metadata
 from .adapters import find, tags
-from .errors import StudioError
+from .errors import Cancelled, StudioError
 from .events import Event, ImageReady, Loading, Notice, Saved, StepDone
 from .generation.upscalers import Upscalers
 from .images.grid import grid
@@ -111,8 +111,12 @@ class Worker:
         One that fails is said and left out; the others are made.
         """
         asked = job.request
-        known = {record.infotext: record for record in self._results.today(job.owner or None, limit=10_000)}
+        known = {record.infotext: record for record in self._results.today(job.owner or None, limit=10_000)
+                 if not record.is_grid}
         for number, (place, request) in enumerate(asked.cells()):
+            if job.control.stop.is_set() or job.control.leave.is_set():
+                raise Cancelled("The rest was left out.")
+
             def keep(image: Image.Image, _: Request, place: tuple = place) -> None:
                 made[place] = _small(image)
 
@@ -125,9 +129,9 @@ class Worker:
             try:
                 for event in self._pictures(job, request, keep):
                     yield _of_all(event, number, len(asked))
+            except Cancelled:
+                raise
             except StudioError as error:
-                if job.control.stop.is_set():
-                    raise
                 yield Notice(f"Picture {number + 1} of {len(asked)} was left out. {error}")
         if not made:
             raise StudioError("None of the pictures could be made.")
@@ -141,7 +145,8 @@ class Worker:
         blank = Image.new("RGB", size, "white")
         for z in range(sheets):
             cells = [made.get((x, y, z), blank) for y in range(rows) for x in range(columns)]
-            labels = [[axis.label(value) for value in axis.values] if axis.field else None for axis in matrix.axes]
+            labels = [[axis.label(value, job.say) for value in axis.values] if axis.field else None
+                      for axis in matrix.axes]
             sheet = grid(cells, columns=columns, column_labels=labels[0], row_labels=labels[1])
             if labels[2]:
                 sheet = grid([sheet], columns=1, column_labels=[labels[2][z]])
@@ -152,7 +157,7 @@ class Worker:
         from .lab import jobs as lab
 
         folder = self._settings.data_dir / "lab"
-        scene = lab.Scene(self._lab_shelf, self._images.open, job.control, self._settings.device)
+        scene = lab.Scene(self._lab_shelf, self._images.open, job.control, self._settings.device, say=job.say)
         if not asked.model:
             yield from lab.run(asked, scene, folder, self._settings.embed_metadata)
             return

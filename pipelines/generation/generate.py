@@ -74,7 +74,7 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
             full = True
         if not full:
             pace.images_left -= len(batch.seeds)
-            if control.leave.is_set():
+            if control.leave.is_set() and waiting:
                 raise Cancelled("The page was away, so the rest was left out.")
             continue
         memory.free()  # outside the except block: its traceback would keep the tensors
@@ -152,8 +152,7 @@ class _Maker:
                                 draws.generators, _sampler_options(request)):
                 if self._control.stop.is_set():
                     raise Cancelled("Stopped.")
-                if self._control.skip.is_set():
-                    self._control.skip.clear()
+                if self._control.skipped():
                     return None
                 speed, seconds = self._pace.tick(step.index, step.count, len(batch.seeds))
                 due = step.index < step.count and step.x0 is not None and not self.tight
@@ -166,6 +165,8 @@ class _Maker:
         """Decode one by one, so that each is ready as soon as possible and fits in memory."""
         for i, one in enumerate(latents.split(1)):
             image, notices = decode.decode(self._pipe, one)
+            if self._control.skipped():
+                return
             yield from map(Notice, notices)
             varied = {"variation_seed": batch.variations[i]} if batch.variations else {}
             alone = changed(self._request, prompt=batch.prompt, seed=batch.seeds[i], batch_size=1, batch_count=1,

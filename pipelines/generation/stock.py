@@ -106,8 +106,7 @@ class Maker:
         def watch(index: int, count: int, *step: Any) -> None:
             if self._control.stop.is_set() or abandoned.is_set():
                 raise Cancelled("Stopped.")
-            if self._control.skip.is_set():
-                self._control.skip.clear()
+            if self._control.skipped():
                 raise _Skipped
             steps.put((index, count, self._glimpses.draw(*step, size) if index < count else None))
 
@@ -123,9 +122,10 @@ class Maker:
             finally:
                 abandoned.set()
         try:
-            return call.result()
+            image = call.result()
         except _Skipped:
             return None
+        return None if self._control.skipped() else image  # it may have been said during the decode
 
     def _call(self, arguments: dict[str, Any], watch: Callable[..., None]) -> Image.Image:
         pipe = self._pipe

@@ -7,7 +7,7 @@ from PIL import Image
 
 from pipelines import metadata
 from pipelines.errors import RequestError
-from pipelines.events import Saved
+from pipelines.events import Notice, Saved
 from pipelines.requests import Img2Img, Txt2Img, changed, make
 from pipelines.series import prompts_in, vary
 from pipelines.settings import load
@@ -86,6 +86,22 @@ def test_a_stopped_series_goes_on_where_it_was(studio):
     assert len(rest) == 3
     anew = studio.submit_series(base, asked, page="p", owner="o").wait(60).records
     assert anew[0].path != rest[0].path  # it had come to its end
+
+
+def test_a_series_ends_after_the_picture_being_made_when_its_page_is_away(studio):
+    job = studio.submit_series(BASE, [{"prompt": prompt} for prompt in ("one", "two", "three")], page="p")
+    job.control.leave.set()
+    ended = job.wait(60)
+    assert ended.stopped and len(ended.records) <= 1
+    assert not any("left out" in event.text for event in job.events if isinstance(event, Notice))
+
+
+def test_a_contact_sheet_is_not_taken_for_one_of_its_pictures(studio):
+    first, *_, sheet = studio.submit(changed(BASE, batch_size=2), owner="o").wait(60).records
+    assert sheet.is_grid and sheet.infotext == first.infotext
+    studio.results.delete(first.id, "o")
+    record, = studio.submit_series(BASE, owner="o").wait(60).records
+    assert not record.is_grid
 
 
 def test_too_many_pictures_are_refused_before_the_first(studio):

@@ -147,14 +147,15 @@ def test_stop_ends_within_one_step_and_keeps_what_is_finished(sd):
     assert sum(isinstance(event, ImageReady) for event in seen) == 1
 
 
-def test_skip_drops_one_batch_and_goes_on(sd):
+@pytest.mark.parametrize("step", [1, BASE["steps"]])  # after the last step the picture is being decoded
+def test_skip_drops_the_batch_being_made_and_goes_on(sd, step):
     from pipelines.generation import generate
 
     family, parts = sd
     control, seeds = Control(), []
     request = make(Txt2Img, **{**BASE, "batch_count": 3})
     for event in generate.run(request, build(family, "txt2img", parts), FAMILIES[family], {}.get, control):
-        if isinstance(event, StepDone) and (event.image, event.step) == (2, 1):
+        if isinstance(event, StepDone) and (event.image, event.step) == (2, step):
             control.skip.set()
         if isinstance(event, ImageReady):
             seeds.append(event.request.seed)
