@@ -80,9 +80,8 @@ def read(path: Path, pipe: Any, family: Family, name: str | None = None) -> Adap
     found, unmatched = _match(named, table)
     tensors: Mapping[str, Tensor] = {}
     if not found and family.stock and hasattr(pipe, "lora_state_dict"):
-        if any("dora_scale" in roles for roles in named.values()):
-            raise _unusable(shown, "it has magnitudes (DoRA) under names of the original model, which lose them")
-        tensors = _turned(pipe, _tensors(header, [key for roles in named.values() for key in roles.values()]))
+        tensors = _turned(pipe, shown, named, _tensors(header, [key for roles in named.values()
+                                                                for key in roles.values()]))
         found, unmatched = _match(keys.layers(tensors)[0], table)
         named = keys.layers(tensors)[0] or named
     if not found:
@@ -125,11 +124,39 @@ def _for_another(shown: str, kind: str, family: Family) -> ModelError:
     return ModelError(f"{shown} is a LoRA for {keys.label(kind)}, the model is {family.label}.")
 
 
-def _turned(pipe: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _turned(pipe: Any, shown: str, named: Mapping[str, Mapping[str, str]], tensors: dict[str, Tensor]
+            ) -> dict[str, Tensor]:
     """The tensors under diffusers' names, as the library turns those of other programs; empty where it cannot.
 
-    Scales are worked into them, and layers that diffusers has in parts are taken apart.
+    Scales are worked into them, and layers that diffusers has in parts are taken apart. The library leaves magnitudes
+    (DoRA) out; they are split by outputs as up factors are, and so go the same way once more in their place.
     """
+    magnitudes = {layer: tensors.pop(roles[role]) for layer, roles in named.items()
+                  for role in ("dora_scale", "magnitude") if role in roles}
+    turned = _by_the_library(pipe, tensors)
+    if not magnitudes or not turned:
+        return turned
+    disguised = dict(tensors)
+    for layer, roles in named.items():
+        if not {"down", "up"} <= roles.keys():
+            continue
+        up = tensors[roles["up"]]
+        # A layer without magnitudes is marked by what no file holds.
+        magnitude = magnitudes.get(layer, torch.full((len(up), 1), torch.nan))
+        if magnitude.shape[0] != len(up) or magnitude.numel() != len(up):
+            raise _unusable(shown, f"the magnitudes (DoRA) of {_short(layer)} are {_sizes(magnitude)}. Of a layer that "
+                                   f"the library names otherwise, one for each of its {len(up)} outputs is read")
+        disguised[roles["up"]] = magnitude.reshape(-1, *[1] * (up.ndim - 1)).expand_as(up).clone()
+        if "alpha" in roles:
+            disguised[roles["alpha"]] = torch.tensor(float(up.shape[1]))  # a scale of 1
+    for name, column in _by_the_library(pipe, disguised).items():
+        layer, role = keys.split(name) or ("", "")
+        if role == "up" and not column.isnan().any():
+            turned[f"{layer}.dora_scale"] = column[:, :1]
+    return turned
+
+
+def _by_the_library(pipe: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     try:
         return {name: tensor.contiguous() for name, tensor in type(pipe).lora_state_dict(dict(tensors)).items()}
     except Exception:  # each of its converters has errors of its own; the caller refuses the file in plain words
@@ -182,7 +209,7 @@ def _part(shown: str, layer: str, held: dict[str, Tensor], module: nn.Module,
     if part is None or (alpha is not None and alpha.numel() != 1):
         raise _unusable(shown, f"{_short(layer)} is not whole: it has {', '.join(sorted(held))[:120]}")
     if not part.fits(shape) or getattr(module, "groups", 1) != 1:
-        sizes = ", ".join(f"{role} {'x'.join(map(str, tensor.shape))}" for role, tensor in held.items())
+        sizes = ", ".join(f"{role} {_sizes(tensor)}" for role, tensor in held.items())
         raise _unusable(shown, f"it is made for a model of other sizes. {_short(layer)} is "
                                f"{'x'.join(map(str, shape))} here, and the file has {sizes[:160]}")
     value = float(alpha) if alpha is not None else alpha_of(layer, part.rank)
@@ -222,7 +249,7 @@ def _dora(shown: str, layer: str, dora_scale: Tensor, shape: torch.Size) -> Tens
         return dora_scale.reshape(shape[0], 1, *ones)
     if dora_scale.shape[1:2] == shape[1:2] and dora_scale.numel() == shape[1]:
         return dora_scale.reshape(1, shape[1], *ones)
-    raise _unusable(shown, f"the magnitudes of {_short(layer)} are {'x'.join(map(str, dora_scale.shape))}, "
+    raise _unusable(shown, f"the magnitudes of {_short(layer)} are {_sizes(dora_scale)}, "
                            f"the weight is {'x'.join(map(str, shape))}")
 
 
@@ -248,6 +275,10 @@ def _peft_alphas(metadata: Mapping[str, str]) -> Callable[[str, int], float | No
         return alpha * math.sqrt(rank) if said.get(f"{component}.use_rslora") is True else float(alpha)
 
     return alpha_of
+
+
+def _sizes(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape))
 
 
 def _short(layer: str) -> str:

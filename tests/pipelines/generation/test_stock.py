@@ -292,6 +292,36 @@ def test_a_file_in_the_originals_names_does_what_the_librarys_own_loader_does(lo
     assert ours.tobytes() != pictures(loaded, "flux", "txt2img")[0].tobytes()
 
 
+def test_magnitudes_in_the_originals_names_go_where_its_joined_layers_go(loaded, tmp_path):
+    """DoRA of FLUX's q, k and v in one, beside a layer without: against the joined weight changed by hand."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from pipelines.adapters.parts import change
+    from pipelines.adapters.read import read
+
+    pipe, file = build("flux", "txt2img", loaded("flux")[1]), tmp_path / "ink.safetensors"
+    joined, alone = "lora_unet_double_blocks_0_img_attn_qkv", "lora_unet_double_blocks_0_img_mlp_0"
+    save(file, {f"{joined}.lora_down.weight": (2, 32), f"{joined}.lora_up.weight": (96, 2),
+                f"{joined}.dora_scale": (96, 1), f"{alone}.lora_down.weight": (2, 32),
+                f"{alone}.lora_up.weight": (128, 2)})
+    held = load_file(file)
+    save_file({**held, f"{joined}.alpha": torch.tensor(0.5)}, file)
+    adapter = read(file, pipe, FAMILIES["flux"])
+    block = "transformer.transformer_blocks.0."
+    assert adapter.unmatched == () and adapter.parts[f"{block}ff.net.0.proj"].dora_scale is None
+    attention = pipe.transformer.transformer_blocks[0].attn
+    weight = torch.cat([getattr(attention, f"to_{part}").weight for part in "qkv"])
+    whole = weight + 0.25 * held[f"{joined}.lora_up.weight"] @ held[f"{joined}.lora_down.weight"]
+    expected = whole * held[f"{joined}.dora_scale"] / whole.norm(dim=1, keepdim=True) - weight
+    ours = torch.cat([change(adapter.parts[f"{block}attn.to_{part}"], getattr(attention, f"to_{part}").weight)
+                      for part in "qkv"])
+    assert torch.allclose(ours, expected, atol=1e-5)
+    save_file({**held, f"{joined}.dora_scale": torch.ones(1, 32)}, file)
+    with pytest.raises(ModelError, match="magnitudes .DoRA. of lora_unet_double_blocks_0_img_attn_qkv are 1x32"):
+        read(file, pipe, FAMILIES["flux"])
+
+
 def _run(pipe, name):
     from pipelines.generation import generate
 
