@@ -23,18 +23,21 @@ log = logging.getLogger(__name__)
 PAGE_AWAY_S = 30.0
 MAX_WAITING = 32
 MAX_PER_PAGE = 3  # one running, two waiting
+MAX_OF_PROGRAMS = 16  # of callers without a page, all together, so that no script keeps the pages out
 
 
 class Job:
     """One request on its way. Made by JobQueue.submit.
 
     task: "txt2img" ... or "load". page: id of the page that asked, or None for callers that wait in place. owner: id
-    of the browser that the pictures belong to.
+    of the browser that the pictures belong to. say: puts a word of ours that is drawn into a picture into the language
+    of who asked.
     """
 
-    def __init__(self, request: Any, task: str, page: str | None, owner: str, queue: JobQueue):
+    def __init__(self, request: Any, task: str, page: str | None, owner: str, queue: JobQueue,
+                 say: Callable[[str], str] = str):
         self.id = secrets.token_hex(8)
-        self.request, self.task, self.page, self.owner = request, task, page, owner
+        self.request, self.task, self.page, self.owner, self.say = request, task, page, owner, say
         self.control = Control()
         self._queue = queue
         self._news = Condition()
@@ -144,15 +147,18 @@ class JobQueue:
         self._thread = Thread(target=self._loop, name="worker", daemon=True)
         self._thread.start()
 
-    def submit(self, request: Any, task: str, page: str | None = None, owner: str = "") -> Job:
+    def submit(self, request: Any, task: str, page: str | None = None, owner: str = "",
+               say: Callable[[str], str] = str) -> Job:
         """Put a request at the end of the queue. Raises QueueFull, with how many wait."""
-        job = Job(request, task, page, owner, self)
+        job = Job(request, task, page, owner, self, say)
         with self._changed:
             if len(self._waiting) >= MAX_WAITING:
                 raise QueueFull(f"{MAX_WAITING} jobs are waiting already. Try again in a while.")
-            mine = [other for other in (*self._waiting, self._running) if other and page and other.page == page]
-            if len(mine) >= MAX_PER_PAGE:
+            mine = [other for other in (*self._waiting, self._running) if other and (other.page or "") == (page or "")]
+            if page and len(mine) >= MAX_PER_PAGE:
                 raise QueueFull(f"This page has {MAX_PER_PAGE} jobs running or waiting already.")
+            if not page and len(mine) >= MAX_OF_PROGRAMS:
+                raise QueueFull(f"{MAX_OF_PROGRAMS} jobs of programs are waiting already. Try again in a while.")
             self._waiting.append(job)
             if page:
                 self._last[page, task] = job

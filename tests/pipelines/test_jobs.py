@@ -173,6 +173,17 @@ def test_a_page_may_have_three_jobs_and_the_queue_a_limit(queue):
         job.stop()
 
 
+@pytest.mark.parametrize("page", [None, ""])
+def test_programs_leave_room_in_the_queue_for_pages(queue, page):
+    theirs = [queue.submit(endless, "t", page=page) for _ in range(jobs.MAX_OF_PROGRAMS)]
+    with pytest.raises(QueueFull, match="16 jobs of programs"):
+        queue.submit(quick, "t", page=page)
+    mine = queue.submit(quick, "t", page="p")
+    for job in theirs:
+        job.stop()
+    assert not mine.wait(10).stopped
+
+
 def test_a_reader_that_went_away_does_not_hold_the_worker(queue):
     job = queue.submit(quick, "a")
     reader = job.follow()
