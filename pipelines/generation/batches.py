@@ -25,19 +25,35 @@ class Batch:
         return Batch(self.prompt, self.seeds[start:end], self.variations[start:end], self.first + start)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which of the steps of a picture a pass makes.
+
+    before, after: steps of the passes that come before and after it. weight: how many steps of the first pass one of a
+    second pass takes, by its pixels.
+    """
+
+    before: int = 0
+    after: int = 0
+    weight: float = 1.0
+
+
 class Pace:
     """Smoothed speed of the steps, and the time that the rest will take."""
 
     def __init__(self, images: int):
-        self._last, self._step_s, self.images_left = perf_counter(), 0.0, images
+        self._last, self._step_s, self.images_left = perf_counter(), 0.0, images  # of a step of the first pass
 
-    def tick(self, index: int, count: int, batch: int) -> tuple[float, float]:
-        """Count one step; returns (steps a second, seconds left for the whole request)."""
+    def tick(self, index: int, count: int, batch: int, part: Part = Part()) -> tuple[float, float]:
+        """Count one step of `part`; returns (such steps a second, seconds left for the whole request)."""
         now = perf_counter()
-        took, self._last = now - self._last, now
+        own = part.weight if part.before else 1.0
+        took, self._last = (now - self._last) / own, now
         self._step_s = took if not self._step_s else (1 - SMOOTHING) * self._step_s + SMOOTHING * took
         batches_after = max(0, self.images_left - batch) / batch
-        return 1 / max(self._step_s, 1e-9), self._step_s * (count - index + count * batches_after)
+        after = part.after * part.weight
+        left = own * (count - index) + after + batches_after * (part.before + own * count + after)
+        return 1 / max(own * self._step_s, 1e-9), self._step_s * left
 
     def restart(self) -> None:
         """Leave what happened since the last step (encoding, decoding) out of the next one's time."""

@@ -23,11 +23,11 @@ from ..prompts.embed import Conditionings, Embedder, Vectors
 from ..prompts.schedule import plan
 from ..requests import Request, Txt2Img, changed
 from . import decode, memory, samplers, stock
-from .batches import Batch, Pace, batches
+from .batches import Batch, Pace, Part, batches
 from .denoise import Guidance, denoise
 from .noise import Draws
 from .seamless import seamless
-from .sources import FromLatents, OpenImage, Source, source_of
+from .sources import FromLatents, OpenImage, Source, late_steps, source_of
 from .stock import Adapters
 from .upscalers import Enlarge, lanczos
 
@@ -118,17 +118,18 @@ class _Maker:
                 self._told.add(batch.prompt)
             draws = Draws(*(tuple(torch.Generator("cpu").manual_seed(seed) for seed in seeds)
                             for seeds in (batch.seeds, batch.variations)), strength=request.variation_strength)
-            latents = yield from self._denoise(batch, prompt, request, self._source, draws)
+            first, last = _parts(request)
+            latents = yield from self._denoise(batch, prompt, request, self._source, draws, first)
             source = self._source
-            if latents is not None and getattr(request, "hires_scale", 1) > 1:
+            if latents is not None and last.before:
                 second, prompt = _second_pass(request, prompt)
                 source = FromLatents(request, latents, lambda one: decode.decode(pipe, one)[0], self._enlarge)
-                latents = yield from self._denoise(batch, prompt, second, source, draws)
+                latents = yield from self._denoise(batch, prompt, second, source, draws, last)
             if latents is not None:
                 yield from self._finish(batch, source, latents)
 
     def _denoise(self, batch: Batch, prompt: str, request: Request, source: Source,
-                 draws: Draws) -> Generator[Event, None, torch.Tensor | None]:
+                 draws: Draws, part: Part) -> Generator[Event, None, torch.Tensor | None]:
         """One pass. Returns the finished latents, or None when it was skipped."""
         pipe, family = self._pipe, self._family
         embedder = Embedder(pipe, family, clip_skip=request.clip_skip, vectors=self._vectors)
@@ -154,10 +155,11 @@ class _Maker:
                     raise Cancelled("Stopped.")
                 if self._control.skipped():
                     return None
-                speed, seconds = self._pace.tick(step.index, step.count, len(batch.seeds))
+                speed, seconds = self._pace.tick(step.index, step.count, len(batch.seeds), part)
                 due = step.index < step.count and step.x0 is not None and not self.tight
                 preview = previews.draw(step.x0) if due else None
-                yield StepDone(step.index, step.count, batch.first, request.image_count, speed, seconds, preview)
+                yield StepDone(part.before + step.index, part.before + step.count + part.after, batch.first,
+                               request.image_count, speed, seconds, preview)
         decode.finite_or_raise(step.latents)
         return step.latents
 
@@ -172,6 +174,15 @@ class _Maker:
             alone = changed(self._request, prompt=batch.prompt, seed=batch.seeds[i], batch_size=1, batch_count=1,
                             prompt_lines=False, **varied)
             yield ImageReady(source.finish(image), alone, {})
+
+
+def _parts(request: Request) -> tuple[Part, Part]:
+    """The only pass of a picture; with hires fix, both of them."""
+    scale = getattr(request, "hires_scale", 1)
+    if scale <= 1:
+        return Part(), Part()
+    after = late_steps(request.hires_steps or request.steps, request.hires_strength)
+    return Part(after=after, weight=scale**2), Part(before=request.steps, weight=scale**2)
 
 
 def _second_pass(request: Txt2Img, prompt: str) -> tuple[Txt2Img, str]:

@@ -255,10 +255,14 @@ def source_of(request: Request, open_image: OpenImage, enlarge: Enlarge = lanczo
     return FromNoise(request)
 
 
+def late_steps(steps: int, strength: float) -> int:
+    """How many steps a strength leaves to run."""
+    return min(max(1, int(steps * strength)), steps)
+
+
 def late_timesteps(scheduler: Any, steps: int, strength: float) -> tuple[torch.Tensor, int]:
-    """The last max(1, int(steps * strength)) steps, and how many timesteps come before them."""
-    run = min(max(1, int(steps * strength)), steps)
-    begin = (steps - run) * scheduler.order
+    """The last steps of a schedule, and how many timesteps come before them."""
+    begin = (steps - late_steps(steps, strength)) * scheduler.order
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(begin)
     return scheduler.timesteps[begin:], begin

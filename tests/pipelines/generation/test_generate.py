@@ -238,8 +238,9 @@ def test_hires_fix_draws_a_second_time_at_the_larger_size(sd, upscaler):
     request = make(Txt2Img, **{**BASE, "hires_scale": 1.5, "hires_upscaler": upscaler, "hires_steps": 6,
                                "hires_strength": 0.5, "batch_size": 2})
     seen = events(sd, request)
-    steps = [event.steps for event in seen if isinstance(event, StepDone)]
-    assert steps == [4] * 4 + [3] * 3
+    steps = [event for event in seen if isinstance(event, StepDone)]
+    assert [(event.step, event.steps) for event in steps] == [(number, 7) for number in range(1, 8)]
+    assert steps[3].seconds_left > 0 and steps[6].seconds_left == 0  # the second pass is still to come
     made = [event for event in seen if isinstance(event, ImageReady)]
     assert [event.image.size for event in made] == [(96, 96)] * 2
     assert furthest(pictures(sd, made[1].request)[0], made[1].image) <= 1
