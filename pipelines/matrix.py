@@ -6,8 +6,9 @@ Axis texts are read as AUTOMATIC1111's: "1, 2, 5", "1-5", "1-10 (+3)", "0-1 [5]"
 from __future__ import annotations
 
 import csv
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, get_args
@@ -23,6 +24,7 @@ PROMPT = "prompt text"
 SIZE = "size"
 LORA = "lora weight"
 TITLES = {PROMPT: "Prompt text", SIZE: "Size", LORA: "LoRA weight"}  # axes that are no field
+TYPED = ("prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt", "model", "vae")  # names and words
 # What a change of the field costs, so that the dearest axis changes least often; fields not named cost nothing.
 COST = {"model": 4, "vae": 3, LORA: 2, "clip_skip": 1, "prompt": 1, "negative_prompt": 1, PROMPT: 1}
 NOT_AN_AXIS = ("styles", "prompt_lines", "batch_size", "batch_count", "image", "mask")
@@ -47,11 +49,12 @@ class Axis:
         info = next((cls.model_fields[self.field] for cls in TASKS.values() if self.field in cls.model_fields), None)
         return info.title if info else TITLES.get(self.field, self.field)
 
-    def label(self, value: Any) -> str:
-        """One value as it stands beside its row or above its column."""
+    def label(self, value: Any, say: Callable[[str], str] = str) -> str:
+        """One value as it stands beside its row or above its column. say: puts words into another language."""
         if self.field == PROMPT:
             return str(value)
-        return f"{self.title}: {f'{value:g}' if isinstance(value, float) else value}"
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        return f"{say(self.title)}: {shown if self.field in TYPED else say(shown)}"
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,8 @@ def _numbers(text: str, field: str, whole: bool) -> list[float | int]:
     for part in _texts(text):
         try:
             values += _range(part) if _RANGE.fullmatch(part) else [float(part)]
+            if not all(map(math.isfinite, values)):
+                raise ValueError(part)
         except (ValueError, OverflowError):
             raise RequestError(f"Axis {field}: {part[:40]!r} is no number.", field) from None
         if len(values) > MAX_VALUES:

@@ -165,8 +165,12 @@ class Studio:
         """
         return self._queue.submit(self.resolve(request), task_of(request), page, owner)
 
-    def submit_matrix(self, matrix: Matrix, page: str | None = None, owner: str = "") -> Job:
-        """Check every cell of an X/Y/Z grid and put it into the queue. Submitted again after a stop, it goes on."""
+    def submit_matrix(self, matrix: Matrix, page: str | None = None, owner: str = "",
+                      say: Callable[[str], str] = str) -> Job:
+        """Check every cell of an X/Y/Z grid and put it into the queue. Submitted again after a stop, it goes on.
+
+        say: puts the labels into the language of who asked; here and for the lab.
+        """
         def build(base: Request) -> Matrix:
             made = replace(matrix, base=self.resolve(base))
             check(made)
@@ -174,7 +178,7 @@ class Studio:
                 self.resolve(cell)
             return made
 
-        return self._submit_many(matrix.base, build, page, owner)
+        return self._submit_many(matrix.base, build, page, owner, say)
 
     def submit_series(self, base: Request, prompts: Sequence[dict[str, Any]] = (), pictures: Sequence[str] = (),
                       page: str | None = None, owner: str = "") -> Job:
@@ -190,21 +194,22 @@ class Studio:
         return self._submit_many(base, build, page, owner)
 
     def _submit_many(self, base: Request, build: Callable[[Request], Matrix | Series], page: str | None,
-                     owner: str) -> Job:
+                     owner: str, say: Callable[[str], str] = str) -> Job:
         """Put a grid or a series into the queue; one with a random seed takes that of the same one that was stopped."""
         last = self.current(page, task_of(base)) if page else None
         if base.seed == -1 and last is not None and last.stopped and isinstance(last.request, Matrix | Series):
             again = build(changed(base, seed=last.request.base.seed))
             if again == last.request:
-                return self._queue.submit(again, task_of(base), page, owner)
+                return self._queue.submit(again, task_of(base), page, owner, say)
         seed = secrets.randbelow(2**32) if base.seed == -1 else base.seed
-        return self._queue.submit(build(changed(base, seed=seed)), task_of(base), page, owner)
+        return self._queue.submit(build(changed(base, seed=seed)), task_of(base), page, owner, say)
 
     def forecast(self, requests: Iterable[Request], owner: str | None = None) -> float | None:
         """Seconds that concrete requests will take, or None when there is nothing to go by."""
         return forecast.seconds(requests, self.today(owner))
 
-    def lab(self, name: str, values: dict[str, Any], page: str | None = None) -> Job:
+    def lab(self, name: str, values: dict[str, Any], page: str | None = None,
+            say: Callable[[str], str] = str) -> Job:
         """Ask for what a page of the lab shows. values: of the page's request, and model, a name from the list."""
         values = dict(values)
         card = self.card(values.pop("model", None))
@@ -216,7 +221,8 @@ class Studio:
             self._may_train()
         lab_pages.check_hub(request, self.settings)
         model = card.name if looks else ""
-        return self._queue.submit(lab_pages.LabJob(name, request, model), lab_pages.TASK + name, page)
+        return self._queue.submit(lab_pages.LabJob(name, request, model), lab_pages.TASK + name, page,
+                                  say=say)
 
     def train(self, dataset: str, *, only_probe: bool = False, **values: Any) -> Job:
         """Start a training run on a dataset; values: of TrainLora, model being a name from the list.

@@ -2,7 +2,8 @@
 
 Gradio trusts every origin as soon as the host is not localhost, answers any Host header, fetches links for
 visitors and has many routes that the page never uses. `Guard` lets through only what the page and
-`gradio_client` need, from our own pages, with a login wherever one is asked for. Every refusal is short plain text.
+`gradio_client` need, from our own pages, with a login wherever one is asked for. Every refusal is short plain text, in
+the language of who is refused.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .hosts import Hosts
+from .language import language_of, said
 
 MAX_UPLOAD_BYTES = 64 * 2**20  # one request; the editor sends several files of at most 20 MB together
 OWN_UPLOAD_BYTES = 2 * 2**30  # on a page that others cannot reach: pictures to train on, or a zip of them
@@ -105,20 +107,21 @@ class Guard:
         if scope["type"] != "http":  # no page of ours opens a websocket
             return await send({"type": "websocket.close", "code": 1008})
         headers = Headers(scope=scope)
+        spoken = language_of(HTTPConnection(scope).cookies, headers)
         answering = _Answering(send, secure=headers.get("x-forwarded-proto", scope["scheme"]) == "https",
                                is_file=scope["path"].startswith(FILE))
         try:
             self._check(scope, headers)
             if scope["path"].rstrip("/") == LOGOUT:
                 scope = _leaving_alone(scope)
-            receive = await _bounded(scope, headers, receive, self.upload_bytes)
+            receive = await _bounded(scope, headers, receive, self.upload_bytes, spoken)
             kept = [header for header in scope["headers"] if self._is_believed(*header)]
             await self.app({**scope, "headers": kept}, receive, answering)
         except Refused as refused:
             if answering.started:
                 raise
             retry = {"retry-after": str(refused.retry_after_s)} if refused.retry_after_s else {}
-            await PlainTextResponse(str(refused), refused.status, retry)(scope, receive, answering)
+            await PlainTextResponse(said(str(refused), spoken), refused.status, retry)(scope, receive, answering)
 
     def _is_believed(self, name: bytes, value: bytes) -> bool:
         if name == b"x-forwarded-host":  # Gradio writes it into the page's addresses
@@ -187,8 +190,11 @@ class _Answering:
         return cookie if is_secure or not self._secure else f"{cookie}; Secure"
 
 
-async def _bounded(scope: Scope, headers: Headers, receive: Receive, upload_bytes: int) -> Receive:
-    """Return a receive function that never gives more than the cap; raise Refused for a body that holds a link."""
+async def _bounded(scope: Scope, headers: Headers, receive: Receive, upload_bytes: int, spoken: str) -> Receive:
+    """Return a receive function that never gives more than the cap; raise Refused for a body that holds a link.
+
+    spoken: the language of the answer that Gradio gives in our place.
+    """
     is_upload = scope["path"].rstrip("/") == "/gradio_api/upload"
     limit = upload_bytes if is_upload else MAX_BODY_BYTES
     text = f"The request is over the maximum allowed size of {limit // 2**20} MB."
@@ -203,7 +209,7 @@ async def _bounded(scope: Scope, headers: Headers, receive: Receive, upload_byte
         seen += len(message.get("body", b""))
         if seen > limit:
             # Gradio's own exception makes it delete the parts it has stored; it answers 413 with this text.
-            raise MultiPartException(text) if is_upload else Refused(413, text)
+            raise MultiPartException(said(text, spoken)) if is_upload else Refused(413, text)
         return message
 
     if is_upload or scope["method"] != "POST":

@@ -18,6 +18,7 @@ from pipelines.requests import TASKS
 
 from . import again, compare
 from .compare import Comparison
+from .language import said
 from .wiring import QUEUED, QUIET, alive, guarded
 
 THUMBNAIL_SIDE_PX = 256
@@ -47,7 +48,7 @@ class Shown:
         cache = get_upload_folder()
         path = (save_file_to_cache(record.path, cache) if record.path is not None
                 else save_pil_to_cache(record.image, cache, format="png"))
-        caption = "grid" if record.is_grid else str(record.seed)
+        caption = said("grid") if record.is_grid else str(record.seed)
         return cls(path, _thumbnail(path, cache), record.infotext, caption, record.seed, record.id or path)
 
 

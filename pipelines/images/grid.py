@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil, sqrt
 
 from PIL import Image, ImageDraw, ImageFont
@@ -18,12 +18,14 @@ MAX_LINES = 3
 
 
 def grid(images: Sequence[Image.Image], labels: Sequence[str] | None = None, columns: int | None = None, *,
-         row_labels: Sequence[str] | None = None, column_labels: Sequence[str] | None = None) -> Image.Image:
+         row_labels: Sequence[str] | None = None, column_labels: Sequence[str] | None = None,
+         say: Callable[[str], str] = str) -> Image.Image:
     """Put pictures on one sheet (RGB), row by row, in a near-square shape unless columns is given.
 
     labels: one text below each picture, wrapped to three lines, the rest cut off with an ellipsis. row_labels stand
-    left of the rows, column_labels above the columns. Smaller pictures are centred in their cell. Sheets beyond
-    MAX_SIDE or MAX_PIXELS are made of smaller pictures. Raises ValueError without pictures or with too few labels.
+    left of the rows, column_labels above the columns; `say` puts them into the language of who asked. Smaller
+    pictures are centred in their cell. Sheets beyond MAX_SIDE or MAX_PIXELS are made of smaller pictures. Raises
+    ValueError without pictures or with too few labels.
     """
     if not images:
         raise ValueError("a grid needs at least one picture")
@@ -39,8 +41,8 @@ def grid(images: Sequence[Image.Image], labels: Sequence[str] | None = None, col
 
     font = ImageFont.load_default(min(32, max(12, cell_width // 24)))
     below = [_wrapped(text, font, cell_width - 2 * GAP) for text in labels or ()]
-    above = [_wrapped(text, font, cell_width - 2 * GAP) for text in column_labels or ()]
-    beside = [_wrapped(text, font, max(80, cell_width // 2)) for text in row_labels or ()]
+    above = [_wrapped(say(text), font, cell_width - 2 * GAP) for text in column_labels or ()]
+    beside = [_wrapped(say(text), font, max(80, cell_width // 2)) for text in row_labels or ()]
     gap = GAP if below or above or beside else 0
     foot, _ = _extent(below, font)
     head, _ = _extent(above, font)

@@ -80,23 +80,24 @@ def compare(pipe: Any, family: Family, strips: Sequence[Strip], prompt: str, *, 
             yield strip, frame
 
 
-def sheet(shown: Sequence[Frame]) -> Image.Image:
-    """All frames on one picture: a column a step, a row a kind of view."""
+def sheet(shown: Sequence[Frame], say: Callable[[str], str] = str) -> Image.Image:
+    """All frames on one picture: a column a step, a row a kind of view. say: puts labels into another language."""
     if not shown:
         raise RequestError("Film strip: there are no frames yet.")
     rows = {name: label for name, label in ROWS.items() if all(name in frame.pictures for frame in shown)}
     return grid([frame.pictures[name] for name in rows for frame in shown], columns=len(shown),
-                row_labels=list(rows.values()), column_labels=[f"t = {frame.t:g}" for frame in shown])
+                row_labels=list(rows.values()), column_labels=[f"t = {frame.t:g}" for frame in shown], say=say)
 
 
-def side_by_side(strips: Sequence[tuple[Strip, Sequence[Frame]]], kind: str = "x0", columns: int = 8) -> Image.Image:
+def side_by_side(strips: Sequence[tuple[Strip, Sequence[Frame]]], kind: str = "x0", columns: int = 8,
+                 say: Callable[[str], str] = str) -> Image.Image:
     """One row a strip, at the same shares of the way, so that different step counts line up."""
     pictures = []
     for _, shown in strips:
         at = [round(i * (len(shown) - 1) / max(1, columns - 1)) for i in range(columns)]
         pictures += [shown[i].pictures[kind] for i in at]
     return grid(pictures, columns=columns, row_labels=[strip.label for strip, _ in strips],
-                column_labels=[f"{round(100 * i / max(1, columns - 1))} %" for i in range(columns)])
+                column_labels=[f"{round(100 * i / max(1, columns - 1))} %" for i in range(columns)], say=say)
 
 
 @dataclass(frozen=True)

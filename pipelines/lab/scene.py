@@ -25,6 +25,7 @@ class Scene:
     """pipe, family, placement, native_px, model: of the leased checkpoint; empty where a page needs none.
 
     native_px: the side of picture that it was made for. model: its name. device: where the rest is computed.
+    say: puts a word that is drawn into a picture into the language of who asked.
     """
 
     shelf: Shelf
@@ -36,6 +37,7 @@ class Scene:
     placement: Any = None
     native_px: int = 0
     model: str = ""
+    say: Callable[[str], str] = str
 
     def opened(self, image_id: str, side: int) -> Image.Image:
         """An uploaded picture, shrunk so that its longer side has at most so many pixels."""

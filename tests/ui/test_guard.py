@@ -111,6 +111,13 @@ def test_unknown_host_names_are_refused(url: str, host: str) -> None:
     assert answer.status_code == 400
 
 
+@pytest.mark.parametrize(("asked", "said"), [
+    ({}, "Not found."), ({"accept-language": "de-CH"}, "Das gibt es hier nicht."),
+    ({"accept-language": "de", "cookie": "atelier-language=en"}, "Not found.")])
+def test_a_refusal_is_in_the_language_of_who_asks(url: str, asked: dict, said: str) -> None:
+    assert httpx.get(f"{url}gradio_api/nowhere", headers=asked).text == said
+
+
 def test_a_server_for_all_addresses_answers_to_addresses_but_not_to_foreign_names() -> None:
     hosts = Hosts("0.0.0.0")
     assert "192.168.1.5:7860" in hosts and "[fe80::1]:7860" in hosts and socket.gethostname() in hosts

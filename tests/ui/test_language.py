@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +26,8 @@ from ui.wiring import guarded
 ROOT = Path(__file__).parents[2]
 GERMAN = language.table("de")
 # Functions whose text reaches a page, and modules that speak to whoever started the program only.
-SAY = {"RequestError", "StudioError", "ModelError", "QueueFull", "OutOfMemory", "Cancelled", "Notice", "Mark", "inform"}
+SAY = {"RequestError", "StudioError", "ModelError", "QueueFull", "OutOfMemory", "Cancelled", "Notice", "Mark", "inform",
+       "Refused"}
 CONSOLE = ("pipelines/settings.py", "ui/launch.py", "ui/sharing.py", "__main__.py")
 # Parts of sentences: what such calls and keywords hold is for programs, or is looked at by another test.
 FOR_PROGRAMS = {"debug", "info", "warning", "error", "exception", "compile", "sub", "execute", "executescript",
@@ -47,7 +51,7 @@ STAND_IN_A_SENTENCE = {
     "{} Empty: as the preset says.", " Go on tries again.", "{} of {}", "{} files{}", "ready on the device",
     "waits in main memory", "Its {} are not here any more; yours stay chosen.",
     "{}: {} of {} layers matched, {}{}", "Generate makes {} {}.", ": {} of {} files",
-    "scale {}", "log10 weight", "{} (asked for)", "safetensors, {}", "{} hash",
+    "log10 weight", "{} (asked for)", "safetensors, {}", "{} hash",
     "{} <lora:{}:{}>", "{} ({}, {})", "{} min {} s", "{} px", "{} × {} px", "can't allocate memory"}
 NAMES = re.compile(r"# Atelier|\?|[\w-]+-(image-id|kept-mask|last-mask)|visitor|model before|limits shown|.*: marks"
                    r"|\d+(st|nd|rd|th)")
@@ -188,10 +192,11 @@ def test_choices_keep_their_values(page):
     ("Stopped. 2 pictures kept.", "Angehalten. 2 Bilder behalten."),
     ("17 files · 3 hashes to come", "17 Dateien · 3 Hashes fehlen noch"), ("Kind: LoRA", "Art: LoRA"),
     ("x: 12% of 2.1 GB, 3.2 MB/s, 9 s left", "x: 12% von 2.1 GB, 3.2 MB/s, noch 9 s"),
-    ("24 pictures, 2 mended.", "24 Bilder, 2 ausgebessert."), ("DDIM, 20 steps", "DDIM, 20 Schritte"),
+    ("24 pictures · 2 mended", "24 Bilder · 2 ausgebessert"), ("DDIM, 20 steps", "DDIM, 20 Schritte"),
     ("Forecast: 0.25 s a step, 8 pictures at once, 1.1 of 12.4 GB; all steps take about 1 min 5 s, done at 14:32.",
      "Vorhersage: 0.25 s je Schritt, 8 Bilder zugleich, 1.1 von 12.4 GB; alle Schritte dauern etwa 1 min 5 s, "
      "fertig um 14:32."),
+    ("rank 4", "Rang 4"), ("scale 0.5", "Faktor 0.5"), ("predicted x0", "vorhergesagtes x0"), ("grid", "Raster"),
     ("no sentence of ours", "no sentence of ours"), ("", "")])
 def test_a_message_is_turned_with_what_stands_in_it(english, german):
     assert language.said(english, "de") == german
@@ -204,6 +209,19 @@ def test_what_a_request_refuses_is_said_in_german():
         with pytest.raises(RequestError) as refused:
             make(Txt2Img, **values)
         assert not re.search(r"not possible|should", language.said(str(refused.value), "de")), refused.value
+
+
+# What a disk, or one in the network, can answer.
+DISK = ("ENOSPC", "EACCES", "EROFS", "ENOENT", "EIO", "EPERM", "EDQUOT", "EFBIG", "ENAMETOOLONG", "EEXIST", "EISDIR",
+        "ENOTDIR", "ENOTEMPTY", "EBUSY", "EMFILE", "ENOMEM", "EINVAL", "ESTALE", "ENOTCONN", "ENXIO")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the words are those of the system's C library")
+def test_what_a_disk_says_is_said_in_german():
+    for name in DISK:
+        reason = os.strerror(getattr(errno, name))
+        told = language.said(f"The picture cannot be stored: {reason}.", "de")
+        assert told.startswith("Das Bild kann nicht gespeichert werden: ") and reason not in told, reason
 
 
 def test_a_line_that_is_long_or_odd_takes_no_time():

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache, lru_cache, wraps
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, lru_cache, partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ MAX_MESSAGE = 2_000  # characters; longer ones are no sentence of ours
 ENDING = 10  # characters behind the last blank that make an ending
 MAX_DEPTH = 3  # sentences within sentences
 COOKIE = "atelier-language"  # what somebody chose; without it the browser's own language counts
-BY_SCRIPTS = ("Stopping ...", "Skipping this picture ...", "Text to image", "Image to image", "Inpaint", "Upscale",
-              "Train", "Lab", "Image info", "Settings", "Delete this picture and its file?",
+BY_SCRIPTS = ("Starting ...", "Stopping ...", "Skipping this picture ...", "Text to image", "Image to image",
+              "Inpaint", "Upscale", "Train", "Lab", "Image info", "Settings", "Delete this picture and its file?",
               # what Gradio's own buttons say when the pointer rests on them
               "Pan", "Zoom in", "Zoom out", "Undo", "Redo", "Clear canvas", "Brush", "Erase", "Upload", "Copy",
               "Fullscreen", "Remove Image")
@@ -138,6 +138,11 @@ def said(text: Any, language: str | None = None) -> Any:
                      for line in text.split("\n"))
 
 
+def speaker() -> Callable[[str], str]:
+    """`said` for the page whose event is running, for what goes on when the event is over."""
+    return partial(said, language=current())
+
+
 def named(values: Iterable[str]) -> list[tuple[str, str]]:
     """Choices for a list: some of the names are ours, and all values stay as they are."""
     return [(said(value), value) for value in values]
@@ -146,9 +151,12 @@ def named(values: Iterable[str]) -> list[tuple[str, str]]:
 def current() -> str:
     """The language of the page whose event is running."""
     request = LocalContext.request.get(None)
-    if request is None:
-        return "en"
-    wanted = [request.cookies.get(COOKIE, ""), *request.headers.get("accept-language", "").split(",")]
+    return "en" if request is None else language_of(request.cookies, request.headers)
+
+
+def language_of(cookies: Mapping[str, str], headers: Mapping[str, str]) -> str:
+    """The language of who sends a request: what was chosen, else what the browser asks for."""
+    wanted = [cookies.get(COOKIE, ""), *headers.get("accept-language", "").split(",")]
     short = (each.strip().partition(";")[0].partition("-")[0].lower() for each in wanted)
     return next((each for each in short if each in LANGUAGES), "en")
 

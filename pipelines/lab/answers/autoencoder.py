@@ -63,7 +63,7 @@ def _sums(request: Autoencoder, scene: Scene, vae: Any, first: Reconstruction) -
         mixed = [Image.blend(first.original, second, i / (count - 1)) for i in range(count)]
         yield Made("From the first to the second", grid(
             [*decoded, *mixed], columns=count, row_labels=["latents", "pixels"],
-            column_labels=[f"{100 * i / (count - 1):.0f} %" for i in range(count)]))
+            column_labels=[f"{100 * i / (count - 1):.0f} %" for i in range(count)], say=scene.say))
     scene.go_on()
     if request.third:
         third = autoencoder.encode(vae, _like(scene.opened(request.third, request.side), first.original))

@@ -29,11 +29,12 @@ def answer(request: Film, scene: Scene) -> Iterator[Event | Made]:
             yield StepDone(state.step, state.steps, number, len(strips), speed, left, shown[-1].pictures["x0"])
             scene.go_on()
         made.append((strip, shown))
-        yield Made(strip.label, filmstrip.sheet(shown))
+        yield Made(strip.label, filmstrip.sheet(shown, scene.say))
         yield Made(f"{strip.label}, predicted x0", filmstrip.animated(shown, form=request.animation, frame_ms=250))
     if len(made) > 1:
         columns = min(request.columns, *(len(shown) for _, shown in made))
-        yield Made("Predicted x0 at the same shares of the way", filmstrip.side_by_side(made, columns=columns))
+        yield Made("Predicted x0 at the same shares of the way",
+                   filmstrip.side_by_side(made, columns=columns, say=scene.say))
 
 
 def _strips(request: Film) -> list[Strip]:

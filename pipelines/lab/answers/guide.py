@@ -193,7 +193,8 @@ def answer(request: LabGuide, scene: Scene) -> Iterator[Event | Made]:
         rows += [data.to_image(one, max(1, SHOWN_PX // one.shape[-1])) for one in pixels]
         yield Tabled("What came of it", ("Scale", "Loss of the pictures", *COLOURS[pixels.shape[1]]), tuple(scores))
     yield Made("From no pull to all of it, the same noise in each column",
-               grid(rows, columns=request.count, row_labels=[f"scale {share * request.scale:g}" for share in SHARES]))
+               grid(rows, columns=request.count, row_labels=[f"scale {share * request.scale:g}" for share in SHARES],
+                    say=scene.say))
     if request.goal == "reference":
         yield Made("The reference", data.to_image(means.reference[0], max(1, SHOWN_PX // means.reference.shape[-1])))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -88,8 +88,9 @@ def _compare(request: LabLora, scene: Scene, model: Model, tiny: TinySet, ranks:
         yield Tabled("Ranks", ("Rank", "Trained numbers", "Of the model", "Loss at the end",
                                "Merged against adapted, at most", "Adapted against base, mean"), tuple(counts))
     yield Tabled("Loss", ("update", "loss", "rank"), tuple(curve))
-    yield Made("Base and adapted, the same noise in each column", grid(rows, columns=SHOWN, row_labels=labels))
-    yield Made("Size of the change by layer, as a share of the weight", heat_map(changes))
+    yield Made("Base and adapted, the same noise in each column",
+               grid(rows, columns=SHOWN, row_labels=labels, say=scene.say))
+    yield Made("Size of the change by layer, as a share of the weight", heat_map(changes, scene.say))
     yield _norm_table(changes)
 
 
@@ -99,7 +100,7 @@ def losses_end(curve: list[tuple[int, float, str]]) -> float:
     return sum(newest) / len(newest)
 
 
-def heat_map(changes: Mapping[str, Mapping[str, float]]) -> Image.Image:
+def heat_map(changes: Mapping[str, Mapping[str, float]], say: Callable[[str], str] = str) -> Image.Image:
     """A row a layer, a column an adaptation; bright is the largest of all. Of many layers, those that change most."""
     most = max((value for column in changes.values() for value in column.values()), default=0.0) or 1.0
     names = list(next(iter(changes.values())))
@@ -108,7 +109,8 @@ def heat_map(changes: Mapping[str, Mapping[str, float]]) -> Image.Image:
         names = [name for name in names if name in kept]
     cells = [Image.new("RGB", (CELL_PX, CELL_PX // 2), coloured(column[name] / most)) for name in names
              for column in changes.values()]
-    return grid(cells, columns=len(changes), row_labels=[_short(name) for name in names], column_labels=list(changes))
+    return grid(cells, columns=len(changes), row_labels=[_short(name) for name in names], column_labels=list(changes),
+                say=say)
 
 
 def _norm_table(changes: Mapping[str, Mapping[str, float]]) -> Tabled:

@@ -42,7 +42,7 @@ def answer(request: LabSample, scene: Scene) -> Iterator[Event | Made]:
         scene.go_on()
     yield Made(f"Seeds {request.seed} to {request.seed + request.count - 1}",
                draw.sheet([model.image(x, enlarge) for x in state.x], SHEET_COLUMNS))
-    yield Made("The way of the first picture", filmstrip.sheet(shown))
+    yield Made("The way of the first picture", filmstrip.sheet(shown, scene.say))
     yield Made("Predicted x0, step by step", filmstrip.animated(shown, frame_ms=200))
 
 
