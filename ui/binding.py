@@ -17,6 +17,7 @@ from pipelines.requests import HIRES_UPSCALERS, LANCZOS, Img2Img, Request, Txt2I
 
 from . import again, progress, results
 from .axes import Axes
+from .language import speaker
 from .many import Many
 from .tab import Form, Page
 from .wiring import QUEUED, QUIET, alive, inform, problem, toast, told
@@ -58,7 +59,7 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
                 raise RequestError("Grid: it cannot be made of many prompts or pictures at once. Empty one of the two.")
             if prompts or pictures:
                 return studio.submit_series(request, prompts, pictures, **who)
-            return studio.submit_matrix(matrix, **who) if matrix else studio.submit(request, **who)
+            return studio.submit_matrix(matrix, **who, say=speaker()) if matrix else studio.submit(request, **who)
 
         yield from run(submit, visitor, shown, locked, values)
 
