@@ -115,10 +115,14 @@ def make(sampler: str, schedule: str, config: dict[str, Any], steps: int, device
         flags = {k: v for k, v in flags.items() if k == "timestep_spacing"}
     cls = getattr(diffusers, row.scheduler)
     known = inspect.signature(cls).parameters  # from_config warns about every entry of another class
+    if "original_inference_steps" in known:  # LCM picks its steps among that many
+        flags["original_inference_steps"] = max(steps, config.get("original_inference_steps", 50))
     scheduler = cls.from_config({k: v for k, v in config.items() if k in known}, **row.options, **flags)
     scheduler.set_timesteps(steps, device=device)
     if by_hand:
         _respace(scheduler, followed, steps)
+    if hasattr(scheduler, "set_begin_index"):  # else looked up by the first timestep, which Beta may have twice
+        scheduler.set_begin_index(0)
     return scheduler
 
 

@@ -44,6 +44,15 @@ def test_a_perfect_model_leads_every_sampler_to_its_picture(name, schedule, pred
     torch.testing.assert_close(end, x0, atol=0.2 if name in ("DEIS", "PLMS") else 2e-3, rtol=0)
 
 
+@pytest.mark.parametrize(("name", "schedule"), [("LCM", "Automatic"), ("DPM++ 2M", "Beta"), ("DPM++ SDE", "Beta"),
+                                                ("UniPC", "Beta")])
+def test_a_sampler_walks_many_steps_to_the_end(name, schedule):
+    import torch
+
+    x0, noise = torch.full((1, 4, 2, 2), 0.5), torch.ones(1, 4, 2, 2)
+    torch.testing.assert_close(walk(name, schedule, "epsilon", x0, noise, steps=60), x0, atol=2e-3, rtol=0)
+
+
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
 def test_schedules_space_the_steps_differently(name):
     spacings = {}
