@@ -127,6 +127,8 @@ class Job:
             else:
                 self._log.append(event)
             self._done = isinstance(event, Finished | Failed)
+            if self._done:
+                self._step = None  # ended jobs are kept for pages that come back, and a preview is half a megabyte
             self._news.notify_all()
 
 
@@ -197,8 +199,10 @@ class JobQueue:
         """Stop the running job, drop the others, and end the thread."""
         with self._changed:
             self._closed = True
-            running = self._running
+            running, waiting = self._running, tuple(self._waiting)
             self._changed.notify()
+        for job in waiting:
+            self.drop(job)
         if running:
             running.control.stop.set()
         self._thread.join(timeout_s)

@@ -106,7 +106,8 @@ class Results:
             path = folder / (f"grid-{number:05d}.png" if made.is_grid else f"{number:05d}-{made.seed}.png")
             metadata.save_png(made.image, path, made.infotext if self._embed else None)
             with (folder / INDEX).open("a", encoding="utf-8") as index:
-                index.write(json.dumps({"file": path.name, "owner": made.owner, **facts}) + "\n")
+                # The line break comes first: one that was cut off by a full disk or a crash spoils itself alone.
+                index.write("\n" + json.dumps({"file": path.name, "owner": made.owner, **facts}))
         return path
 
     def _room(self) -> str:

@@ -111,6 +111,14 @@ def test_a_job_that_has_told_its_end_is_in_the_queue_no_more(queue, work):
         assert len(queue) == 0
 
 
+def test_closing_ends_the_waiting_jobs_too_and_whoever_follows_them(work):
+    queue = JobQueue(work)
+    running, waiting = queue.submit(endless, "a"), queue.submit(quick, "b")
+    queue.close()
+    assert running.wait(10).stopped
+    assert [event for event in waiting.follow(tick_s=0.01) if event][-1].stopped
+
+
 def test_a_late_stop_does_not_hit_the_next_job(queue):
     first = queue.submit(quick, "a")
     first.wait(10)

@@ -47,6 +47,16 @@ def test_a_picture_is_deleted_once(results):
         results.delete(record.id, "ann")
 
 
+def test_a_line_that_was_cut_off_hides_no_later_picture(results):
+    first = saved(results)
+    index = first.path.with_name("index.jsonl")
+    index.write_text(index.read_text() + '\n{"file": "00002-9.png", "own')
+    second = saved(results, seed=8)
+    assert [record.id for record in results.today("ann")] == [second.id, first.id]
+    results.delete(second.id, "ann")
+    assert [record.id for record in results.today("ann")] == [first.id]
+
+
 @pytest.mark.parametrize("wrong", ["", "x", "../secret.png", "2026-01-01/../../secret.png", "2026-01-01/index.jsonl",
                                    "/etc/00001-7.png", "2026-01-01/00001-7.png\n"])
 def test_an_id_is_no_path(results, tmp_path, wrong):
