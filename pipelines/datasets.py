@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 
 from .errors import RequestError, StudioError
 from .training import archive
@@ -26,7 +28,7 @@ class Datasets:
     """Folders of pictures by name. root: where copies lie. browsable: a folder of the server that may be named."""
 
     def __init__(self, root: Path, browsable: Path | None = None):
-        self._root, self._browsable = root, browsable
+        self._root, self._browsable, self._lock = root, browsable, Lock()
 
     def names(self) -> tuple[str, ...]:
         """What can be trained on: uploads, newest first; the folders of the server; the example comes last."""
@@ -52,28 +54,32 @@ class Datasets:
 
         Raises RequestError for a bad name, too many files, other kinds of file, or a zip that is no harmless one.
         """
-        name = self._unused(name)
-        target = self._root / name
+        name = " ".join(name.split())[:80] or "pictures"
+        if not NAME.fullmatch(name):
+            raise RequestError(f"Name: {name[:40]!r} is not possible. Letters, digits and . _ + - inside.", "name")
         zips = [path for path in files if path.suffix.lower() == ".zip"]
         if zips and len(files) > 1:
             raise RequestError("Data: give one zip, or pictures, not both.", "data")
         if len(files) > MAX_FILES:
             raise RequestError(f"Data: {len(files):,} files are too many; the limit is {MAX_FILES:,}. "
                                "Put them into a zip.", "data")
+        wanted = [path for path in files if path.suffix.lower() in (*PICTURES, *CAPTIONS)]
+        if not zips and not any(path.suffix.lower() in PICTURES for path in wanted):
+            raise RequestError("Data: there is no picture among the files. PNG, JPEG and WebP can be read.", "data")
         try:
-            if zips:
-                archive.unpack(zips[0], target)
-                return name
-            wanted = [path for path in files if path.suffix.lower() in (*PICTURES, *CAPTIONS)]
-            if not any(path.suffix.lower() in PICTURES for path in wanted):
-                raise RequestError("Data: there is no picture among the files. PNG, JPEG and WebP can be read.", "data")
-            target.mkdir(parents=True)
-            for path in wanted:
-                shutil.copyfile(path, target / path.name)
+            self._root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".adding-", dir=self._root) as half:
+                made = Path(half) / "pictures"
+                if zips:
+                    archive.unpack(zips[0], made)
+                else:
+                    made.mkdir()
+                    for path in wanted:
+                        shutil.copyfile(path, made / path.name)
+                with self._lock:  # the name is chosen at the end: another page may bring the same one meanwhile
+                    return made.rename(self._root / self._unused(name)).name
         except OSError as error:
-            shutil.rmtree(target, ignore_errors=True)
             raise StudioError(f"The pictures cannot be stored: {error.strerror or 'the disk refuses them'}.") from None
-        return name
 
     def look(self, name: str, *, resolution: int, count_tokens: Callable[[str], int] | None = None
              ) -> tuple[Picture, ...]:
@@ -93,9 +99,6 @@ class Datasets:
         path.with_suffix(".txt").write_text(" ".join(text.split()), encoding="utf-8")
 
     def _unused(self, name: str) -> str:
-        name = " ".join(name.split())[:80] or "pictures"
-        if not NAME.fullmatch(name):
-            raise RequestError(f"Name: {name[:40]!r} is not possible. Letters, digits and . _ + - inside.", "name")
         number, free = 1, name
         while (self._root / free).exists() or free == EXAMPLE:
             number += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pipelines.errors import RequestError, StudioError
 from pipelines.requests import Txt2Img, make
 from pipelines.settings import load
 from pipelines.studio import Studio
+from pipelines.training import archive
 from pipelines.training.example import DRAWINGS
 from pipelines.training.folder import RunFolder
 
@@ -166,3 +168,23 @@ def test_files_without_a_picture_and_mixed_zips_are_refused(studio, tmp_path):
 def test_a_second_dataset_of_one_name_gets_a_number(studio, tmp_path):
     files = drawings(tmp_path / "mine")
     assert [studio.datasets.add(files, "mine") for _ in range(2)] == ["mine", "mine-2"]
+
+
+def test_two_pages_that_bring_a_zip_of_one_name_at_once_both_keep_their_pictures(tmp_path, monkeypatch):
+    datasets = Datasets(tmp_path / "own")
+    folder = tmp_path / "mine"
+    drawings(folder, 1)
+    zipped = Path(shutil.make_archive(tmp_path / "mine", "zip", folder))
+    unpack, names = archive.unpack, []
+
+    def slowly(*args):
+        made = unpack(*args)
+        if not names:  # meanwhile another page is quicker
+            names.append("")
+            names.append(datasets.add([zipped], "mine"))
+        return made
+
+    monkeypatch.setattr(archive, "unpack", slowly)
+    assert [datasets.add([zipped], "mine"), names[1]] == ["mine-2", "mine"]
+    assert all(list(datasets.folder(name).glob("*.png")) for name in ("mine", "mine-2"))
+    assert len(list((tmp_path / "own").iterdir())) == 2  # nothing half made is left
