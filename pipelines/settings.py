@@ -201,7 +201,7 @@ def _from_file(config: tuple[str, str] | None, data_dir: str | Path) -> dict[str
     if config is None and not path.is_file():
         return {}
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = tomllib.loads(path.read_text("utf-8-sig"))  # Windows' editor marks its files
     except OSError as error:
         raise SettingsError(f"{path.name}: the file cannot be read ({error.strerror}).") from None
     except ValueError as error:  # of TOML and of UTF-8

@@ -6,6 +6,7 @@ pass to its conditioning texts, its model and the LoRAs in between.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 
@@ -244,7 +245,7 @@ def _second_pass(draft: Draft, graph: Graph, sampler: Node, between: list[Node],
     enlarger = next((node for node in between if "upscale_method" in node.inputs), None)
     scale = graph.value(enlarger, "scale_by")
     width, first_width = graph.value(enlarger, "width"), draft.pairs.get("Size-1", "")
-    if scale is None and isinstance(width, int | float) and first_width.isdecimal() and 0 < int(first_width) < 1e6:
+    if scale is None and isinstance(width, int | float) and re.fullmatch(r"[1-9]\d{0,5}", first_width, re.ASCII):
         scale = round(width / int(first_width), 2)
     if scale is None:
         return False

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import os
+import shutil
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -134,8 +135,8 @@ def write(path: Path, styles: Sequence[Style]) -> None:
         writer = csv.writer(opened)
         writer.writerow(COLUMNS)
         writer.writerows((style.name, style.prompt, style.negative_prompt) for style in styles)
-    if path.is_file():
-        path.replace(path.with_name(f"{path.name}.bak"))
+    if path.is_file():  # copied, so that there is a file at every moment
+        shutil.copyfile(path, path.with_name(f"{path.name}.bak"))
     half.replace(path)
 
 

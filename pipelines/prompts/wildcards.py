@@ -146,6 +146,8 @@ class Wildcards:
         parts = name.split("/")
         if not self._folder.is_dir() or any(part.strip(". ") == "" for part in parts):
             return []
+        if sum("**" in part for part in parts) > 1:  # each looks through every folder that the one before it found
+            return []
         found = sorted(self._folder.glob(f"{name}.txt")) if "*" in name else [self._folder / f"{name}.txt"]
         home = self._folder.resolve()
         return [file for file in found if file.is_file() and file.resolve().is_relative_to(home)]

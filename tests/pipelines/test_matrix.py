@@ -31,7 +31,8 @@ def test_axis_texts_are_read_as_people_write_them(field, text, values):
     ("steps", "", "there are no values"), ("steps", "one", "'one' is no number"), ("steps", "1-10000", "too many"),
     ("steps", "0-1 [99999]", "too many"), ("nonsense", "1", "cannot be one"), ("batch_size", "1,2", "cannot be one"),
     ("strength", "0.1", "cannot be one"), ("prompt", "x" * 9000, "the limit is 8,000"),
-    ("steps", "1-2 (0)", "no number")])
+    ("steps", "1-2 (0)", "no number"), ("steps", "nan", "no number"), ("guidance_scale", "1, inf", "no number"),
+    ("seed", "9" * 5000, "no number")])
 def test_bad_axes_are_refused_in_words(field, text, message):
     with pytest.raises(RequestError, match=message):
         axis(field, text, Txt2Img)
@@ -118,6 +119,17 @@ def test_a_grid_saves_every_cell_and_a_labelled_sheet(studio):
     alone = studio.submit(make(Txt2Img, **{**BASE.model_dump(), "batch_size": 1, "steps": 2, "seed": 8})).wait(60)
     assert alone.records[0].infotext in {record.infotext for record in records[:4]}
     assert (job.control, job.task) and records[0].task == "txt2img"
+
+
+def test_labels_are_drawn_in_the_language_of_who_asked_and_prompts_as_they_are(studio):
+    words = {"Steps": "Schritte", "Tiling": "Kacheln", "both": "beide", "a cat": "eine Katze"}
+    matrix = Matrix(BASE, Axis("steps", (1,)), Axis("tiling", ("both",)))
+    plain, german = (studio.submit_matrix(matrix, say=lambda text, table=table: table.get(text, text)).wait(60).records
+                     for table in ({}, words))
+    assert [each.infotext for each in plain] == [each.infotext for each in german]
+    assert Image.open(plain[-1].path).tobytes() != Image.open(german[-1].path).tobytes()
+    assert Axis("tiling", ("both",)).label("both", lambda text: words.get(text, "?")) == "?: beide"
+    assert Axis("prompt", ("a cat",)).label("a cat", lambda text: words.get(text, "?")) == "?: a cat"
 
 
 def test_a_grid_submitted_again_makes_only_what_is_missing(studio):

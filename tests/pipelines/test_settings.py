@@ -117,6 +117,11 @@ def test_a_config_file_that_is_missing_or_broken_is_named_without_its_folder(env
     assert message.startswith("latin.toml: the file is not valid TOML") and str(tmp_path) not in message
 
 
+def test_a_config_file_with_the_mark_of_windows_editor_is_read(environ, tmp_path):
+    (tmp_path / "marked.toml").write_bytes(b"\xef\xbb\xbfport = 8000")
+    assert load(["--config", str(tmp_path / "marked.toml")], environ).port == 8000
+
+
 def test_switches_can_be_turned_off_again_by_flag(environ):
     on = environ | {"ATELIER_SHARE": "true", "ATELIER_OFFLINE": "1"}
     assert load([], on).share and load([], on).offline

@@ -210,6 +210,15 @@ def test_a_second_pass_through_pixels_is_hires_fix_with_another_enlarger():
     assert parsed.fields["hires_sampler"] == "Euler" and parsed.fields["sampler"] == "DPM++ 2M"
 
 
+@pytest.mark.parametrize("width", ["1" * 5_000, "0", 10**20, -1, "x"])
+def test_a_width_that_cannot_be_is_no_scale(width):
+    parsed = found({"5": ("EmptyLatentImage", {"width": width, "height": 768, "batch_size": 1}),
+                    "80": ("LatentUpscale", {"width": 768, "height": 1152, "upscale_method": "bilinear",
+                                             "samples": ["3", 0]}),
+                    "81": second(latent_image=["80", 0]), "8": {"samples": ["81", 0]}})
+    assert "hires_scale" not in parsed.fields and "width" not in parsed.fields
+
+
 def test_a_second_pass_of_another_kind_is_told():
     parsed = found({"81": second(latent_image=["3", 0]), "8": {"samples": ["81", 0]}})
     assert parsed.fields == FIELDS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pipelines.errors import RequestError, StudioError
@@ -23,6 +25,18 @@ def test_the_file_before_is_kept(tmp_path):
     write(tmp_path / "styles.csv", STYLES[:1])
     assert read(tmp_path / "styles.csv") == STYLES[:1] and read(tmp_path / "styles.csv.bak") == STYLES
     assert sorted(file.name for file in tmp_path.iterdir()) == ["styles.csv", "styles.csv.bak"]
+
+
+def test_a_write_that_fails_at_any_moment_leaves_the_styles_there(tmp_path, monkeypatch):
+    write(tmp_path / "styles.csv", STYLES)
+
+    def full(self, target):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="full"):
+        write(tmp_path / "styles.csv", STYLES[:1])
+    assert read(tmp_path / "styles.csv") == STYLES
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252"])

@@ -60,6 +60,12 @@ def test_folders_nest_and_options_hold_further_choices(wildcards):
     assert wildcards.names()[:3] == ("accents", "animals/cat", "animals/dog")
 
 
+def test_a_name_that_would_search_the_folders_again_and_again_is_left_as_it_is(wildcards):
+    assert wildcards.expand("__**/cat__", 1) in ("a red cat", "a blue cat")
+    endless = f"__{'**/' * 200}cat__"
+    assert wildcards.expand(endless, 1) == endless
+
+
 def test_the_prompts_own_bars_are_left_alone_outside_braces(wildcards):
     assert wildcards.expand("[x|y] {a}", 1) == "[x|y] a"
 
