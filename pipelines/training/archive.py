@@ -24,6 +24,7 @@ RATIO_FROM = 1_000_000  # bytes: less cannot hurt, and a small text may well shr
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 TEXTS = (".txt", ".caption", ".jsonl", ".csv")
 ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
+MASK = "-masklabel"  # ends the stem of a picture that is another's mask
 JUNK = ("thumbs.db", "desktop.ini")
 CHUNK = 1 << 20
 DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError,
@@ -89,10 +90,11 @@ def _write(archive: zipfile.ZipFile, members: list[tuple[zipfile.ZipInfo, PurePo
     skip = 1 if len(tops) == 1 and "" not in tops else 0  # a single folder around everything means nothing
     total = 0
     for member, path in members:
-        key = path.with_suffix("")
+        key = path.with_name(path.stem.removesuffix(MASK) or MASK)
         if key not in stems:
-            stems[key] = _unused(_plain("_".join(key.parts[skip:])), set(stems.values()))
-        name = f"{stems[key]}{path.suffix.lower()}"
+            stems[key] = _unused(plain(PurePosixPath(*key.parts[skip:])), set(stems.values()))
+        mask = MASK if path.stem.endswith(MASK) else ""
+        name = f"{stems[key]}{mask}{path.suffix.lower()}"
         with archive.open(member) as reading, (folder / name).open("xb") as writing:
             while chunk := reading.read(CHUNK):
                 total += len(chunk)
@@ -103,9 +105,9 @@ def _write(archive: zipfile.ZipFile, members: list[tuple[zipfile.ZipInfo, PurePo
                 writing.write(chunk)
 
 
-def _plain(name: str) -> str:
-    """Letters, digits and . _ - alone, so that every file system takes it."""
-    return re.sub(r"[^\w.-]", "_", name)[-50:].lstrip(".") or "file"
+def plain(stem: PurePosixPath) -> str:
+    """A path as one stem: letters, digits and . _ - alone, so that every file system takes it."""
+    return re.sub(r"[^\w.-]", "_", "_".join(stem.parts))[-50:].lstrip(".") or "file"
 
 
 def _unused(name: str, taken: set[str]) -> str:

@@ -7,8 +7,9 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from .archive import plain
 from .request import TrainLora
 
 SUFFIXES = (".txt", ".caption")
@@ -26,7 +27,10 @@ class Caption:
 
 
 def read_table(folder: Path) -> dict[str, str]:
-    """metadata.jsonl of a folder: file name -> caption. Damaged lines are passed over."""
+    """metadata.jsonl of a folder: file name -> caption. Damaged lines are passed over.
+
+    Pictures in folders below are named with /, and once more as `archive.unpack` calls them.
+    """
     found: dict[str, str] = {}
     try:
         lines = (folder / "metadata.jsonl").read_bytes().splitlines()
@@ -36,14 +40,15 @@ def read_table(folder: Path) -> dict[str, str]:
         try:
             entry = json.loads(line)
             text = next(entry[key] for key in TEXT_KEYS if isinstance(entry.get(key), str))
-            found[str(entry["file_name"])] = " ".join(text.split())
+            name, text = PurePosixPath(entry["file_name"]), " ".join(text.split())
+            found[f"{plain(name.with_suffix(''))}{name.suffix.lower()}"] = found[str(name)] = text
         except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
             continue
     return found
 
 
-def read(picture: Path, table: dict[str, str]) -> Caption:
-    """The caption of a picture: of the text file of its stem, else of the table."""
+def read(picture: Path, from_table: str | None) -> Caption:
+    """The caption of a picture: of the text file of its stem, else what a table says of it."""
     for suffix in SUFFIXES:
         file = picture.with_suffix(suffix)
         if not file.is_file():
@@ -58,9 +63,7 @@ def read(picture: Path, table: dict[str, str]) -> Caption:
             text, reasons = _decoded(data), ("the caption is not UTF-8; read as Western European text",)
         text = " ".join(text.replace("\0", " ").split())
         return Caption(text, reasons if text else (*reasons, "the caption is empty"))
-    if picture.name in table:
-        return Caption(table[picture.name])
-    return Caption("", ("no caption",))
+    return Caption("", ("no caption",)) if from_table is None else Caption(from_table)
 
 
 def _decoded(data: bytes) -> str:

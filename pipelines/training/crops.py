@@ -17,7 +17,7 @@ from .buckets import crop_variants
 from .dataset import Picture, open_picture
 from .request import Crop
 
-DIMMED = 0.3  # brightness of what is cut off
+DIMMED = 0.3  # brightness of what is not learned
 FADED = 0.25  # colour of it
 
 
@@ -28,16 +28,17 @@ def size_step(card: ModelCard) -> int:
     return 2 ** sum(depths)
 
 
-def shown(picture: Picture, bucket: Size, crop: Crop, side_px: int) -> Image.Image:
-    """The picture, small, with what no crop keeps dimmed."""
-    image, _ = open_picture(picture)
+def shown(picture: Picture, bucket: Size, crop: Crop, side_px: int, *, masked: bool = False) -> Image.Image:
+    """The picture, small, with what no crop keeps dimmed; with `masked` also what its mask leaves out."""
+    image, mask = open_picture(picture)
     boxes = crop_variants(image.size, bucket, crop)
     small = image.copy()
     small.thumbnail((side_px, side_px))
     dimmed = ImageEnhance.Brightness(ImageEnhance.Color(small).enhance(FADED)).enhance(DIMMED)
+    learned = mask.resize(small.size) if masked and mask is not None else Image.new("L", small.size, 255)
     for box in boxes:
         edges = _scaled(box, small.width / image.width)
-        dimmed.paste(small.crop(edges), edges)
+        dimmed.paste(small.crop(edges), edges, learned.crop(edges))
     return dimmed
 
 

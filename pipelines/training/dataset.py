@@ -18,10 +18,9 @@ from ..errors import RequestError
 from ..images.convert import DECODERS, MAX_PIXELS, ORIENTATION_TAG, convert_photo, flatten
 from ..images.header import read_header
 from . import captions
-from .archive import is_junk
+from .archive import MASK, is_junk
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jxl")
-MASK = "-masklabel"
 MIN_SIDE = 64  # px; smaller pictures are mush when enlarged
 MAX_PICTURES = 20_000
 TOKEN_LIMIT = 75  # of CLIP's 77 two are marks
@@ -37,8 +36,8 @@ class Picture:
     """A picture of a dataset. name: relative to its folder, with /. digest: SHA-256 of the file, "" when unread.
 
     width, height: px as read, after the EXIF turn. verdict: ok, mended or left out. reasons: why, in plain words.
-    tokens: of the caption, 0 when not counted. mask: a white-is-learned file beside it. weight: of its loss;
-    is_prior: of the regularisation pictures.
+    tokens: of the caption, 0 when not counted. mask: a white-is-learned file beside it; transparent: its alpha can be
+    the mask. weight: of its loss; is_prior: of the regularisation pictures.
     """
 
     path: Path
@@ -51,12 +50,17 @@ class Picture:
     verdict: str = "ok"
     reasons: tuple[str, ...] = ()
     mask: Path | None = None
+    transparent: bool = False
     weight: float = 1.0
     is_prior: bool = False
 
     @property
     def used(self) -> bool:
         return self.verdict != "left out"
+
+    @property
+    def has_mask(self) -> bool:
+        return self.transparent or self.mask is not None
 
 
 def survey(data: Path, *, resolution: int, count_tokens: CountTokens | None = None) -> tuple[Picture, ...]:
@@ -66,8 +70,9 @@ def survey(data: Path, *, resolution: int, count_tokens: CountTokens | None = No
     """
     if not data.is_dir():
         raise RequestError("Data: there is no such folder.", "data")
+    data = data.resolve()  # it may be a link
     files = list(_files(data))
-    masks = {path.with_name(path.stem.removesuffix(MASK)): path for path in files if path.stem.endswith(MASK)}
+    masks = {path.with_name(path.stem.removesuffix(MASK) or MASK): path for path in files if path.stem.endswith(MASK)}
     files = [path for path in files if not path.stem.endswith(MASK)]
     if not files:
         raise RequestError("Data: there is no picture in it. PNG, JPEG and WebP can be read.", "data")
@@ -76,11 +81,10 @@ def survey(data: Path, *, resolution: int, count_tokens: CountTokens | None = No
     tables: dict[Path, dict[str, str]] = {}
     found, hashes = [], []
     for path in files:
-        table = tables.setdefault(path.parent, captions.read_table(path.parent))
         picture, near = _look(path, path.relative_to(data).as_posix(), resolution)
         if picture.used:
-            picture = _captioned(picture, captions.read(path, table), count_tokens)
-            picture = replace(picture, mask=masks.get(path.with_name(path.stem)))
+            picture = _captioned(picture, captions.read(path, _from_tables(path, data, tables)), count_tokens)
+            picture = _masked(picture, masks.get(path.with_name(path.stem)))
         found.append(picture)
         hashes.append(near)
     found = _without_duplicates(found, hashes)
@@ -89,6 +93,17 @@ def survey(data: Path, *, resolution: int, count_tokens: CountTokens | None = No
         raise RequestError(f"Data: none of the {len(found)} pictures can be used. The first, {first.name[:80]}: "
                            f"{'; '.join(first.reasons)}.", "data")
     return tuple(found)
+
+
+def _from_tables(path: Path, root: Path, tables: dict[Path, dict[str, str]]) -> str | None:
+    """What the metadata.jsonl of a picture's folder, or of one above it, says of it. tables: those read so far."""
+    for place in (place for place in path.parents if place.is_relative_to(root)):
+        if place not in tables:
+            tables[place] = captions.read_table(place)
+        text = tables[place].get(path.relative_to(place).as_posix())
+        if text is not None:
+            return text
+    return None
 
 
 def split(pictures: tuple[Picture, ...], share: float, seed: int) -> tuple[list[Picture], list[Picture]]:
@@ -139,7 +154,7 @@ def _look(path: Path, name: str, resolution: int) -> tuple[Picture, np.ndarray |
     reasons += [_reason(notice) for notice in notices if "animated" not in notice]
     if image.mode == "RGBA":
         reasons.append("transparent: laid on white")
-    picture = Picture(path, name, digest, *image.size)
+    picture = Picture(path, name, digest, *image.size, transparent=image.mode == "RGBA")
     if min(image.size) < MIN_SIDE:
         too_small = f"too small: {image.width} x {image.height} px; at least {MIN_SIDE} px a side"
         return replace(picture, verdict="left out", reasons=(too_small,)), None
@@ -179,6 +194,19 @@ def _captioned(picture: Picture, caption: captions.Caption, count_tokens: CountT
     mended = picture.verdict == "mended" or any("UTF-8" in reason for reason in caption.reasons)
     return replace(picture, caption=caption.text, tokens=tokens, reasons=tuple(reasons),
                    verdict="mended" if mended else "ok")
+
+
+def _masked(picture: Picture, mask: Path | None) -> Picture:
+    """The picture with the mask file beside it. One that cannot be read is said, and all of the picture is learned."""
+    if mask is None:
+        return picture
+    try:
+        brightest = flatten(convert_photo(mask)[0]).convert("L").getextrema()[1]
+    except (RequestError, OSError) as error:
+        why = _reason(str(error)) if isinstance(error, RequestError) else "the file cannot be opened"
+        return replace(picture, verdict="mended", reasons=(*picture.reasons, f"its mask is not used: {why}"))
+    black = () if brightest else ("its mask is all black: with masks, nothing of it is learned",)
+    return replace(picture, mask=mask, reasons=(*picture.reasons, *black))
 
 
 def _without_duplicates(pictures: list[Picture], hashes: list[np.ndarray | None]) -> list[Picture]:

@@ -31,7 +31,7 @@ def steps(page: Page, number: str) -> None:
 
 def test_the_example_becomes_a_lora_that_text_to_image_uses_and_a_reload_finds_the_run_again(page):
     drive.open_tab(page, "Train")
-    said(page, "train-verdict", r"^24 pictures\.")
+    said(page, "train-verdict", r"^24 pictures$")
     expect(page.locator("#train-pictures .thumbnail-item")).to_have_count(24)
     expect(page.locator("#train-pause")).to_be_disabled()
     steps(page, "3")

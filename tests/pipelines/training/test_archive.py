@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import stat
 import zipfile
 from pathlib import Path
@@ -44,6 +45,25 @@ def test_equal_names_stay_apart_and_keep_their_captions(tmp_path):
                                           "a_b.txt": b"second"})
     folder = archive.unpack(source, tmp_path / "data")
     assert sorted(one.caption for one in survey(folder, resolution=64)) == ["first", "second"]
+
+
+def test_masks_stay_with_their_pictures_however_long_their_names_are(tmp_path):
+    long = "a photo " * 10
+    source = write(tmp_path / "set.zip", {
+        f"a/{long}.png": picture(), f"a/{long}-masklabel.png": picture(1), "a/b.png": picture(2),
+        "a_b.png": picture(3), "a_b-masklabel.png": picture(4), "a/b.txt": b"no mask"})
+    folder = archive.unpack(source, tmp_path / "data")
+    found = survey(folder, resolution=64)
+    assert len(found) == 3 and {one.caption: one.has_mask for one in found} == {"": True, "no mask": False}
+
+
+def test_a_table_finds_the_pictures_under_their_new_names(tmp_path):
+    lines = [json.dumps({"file_name": name, "text": name}) for name in ("my cat.PNG", "train/a dog.png")]
+    source = write(tmp_path / "set.zip", {"set/my cat.PNG": picture(), "set/train/a dog.png": picture(1),
+                                          "set/metadata.jsonl": "\n".join(lines).encode()})
+    folder = archive.unpack(source, tmp_path / "data")
+    assert {one.name: one.caption for one in survey(folder, resolution=64)} == {
+        "my_cat.png": "my cat.PNG", "train_a_dog.png": "train/a dog.png"}
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/evil.png", "a/../../evil.png", "C:\\evil.png", "..\\evil.png"])

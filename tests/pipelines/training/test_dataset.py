@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import RequestError
-from pipelines.training import captions
+from pipelines.training import captions, crops
 from pipelines.training.dataset import open_picture, split, survey
 from pipelines.training.request import from_table
 
@@ -109,6 +109,16 @@ def test_links_that_lead_out_of_the_folder_are_passed_over(tmp_path):
     assert [one.name for one in survey(inside, resolution=64)] == ["own.png"]
 
 
+def test_a_folder_may_be_a_link_and_a_table_may_speak_of_folders_below(tmp_path):
+    inside = tmp_path / "set" / "images"
+    inside.mkdir(parents=True)
+    noise((128, 128), 0).save(inside / "one.png")
+    (tmp_path / "set" / "metadata.jsonl").write_text(json.dumps({"file_name": "images/one.png", "text": "a cat"}))
+    (tmp_path / "link").symlink_to(tmp_path / "set", target_is_directory=True)
+    (picture,) = survey(tmp_path / "link", resolution=64)
+    assert (picture.name, picture.caption) == ("images/one.png", "a cat")
+
+
 def test_the_split_goes_by_content_and_seed(pictures, tmp_path):
     found = survey(pictures, resolution=64)
     trained, held = split(found, 0.4, 0)
@@ -126,6 +136,32 @@ def test_masks_come_from_a_file_beside_or_from_transparency(folder):
     assert open_picture(found["good.png"])[1].getextrema() == (255, 255)
     assert open_picture(found["clear.png"])[1].mode == "L"
     assert open_picture(found["print.jpg"])[1] is None
+
+
+def test_a_mask_that_cannot_be_used_is_said_and_the_picture_is_learned_whole(folder):
+    (folder / "good-masklabel.png").write_text("no picture")
+    Image.new("L", (70, 80), 0).save(folder / "small-masklabel.png")
+    found = {one.name: one for one in survey(folder, resolution=128)}
+    good, small = found["good.png"], found["small.png"]
+    assert good.verdict == "mended" and "its mask is not used: " in good.reasons[0] and not good.has_mask
+    assert open_picture(good)[1] is None
+    assert small.has_mask and "its mask is all black" in "; ".join(small.reasons)
+    assert found["clear.png"].has_mask and not found["print.jpg"].has_mask
+
+
+def test_what_is_not_learned_of_a_picture_is_shown_dark(tmp_path):
+    Image.new("RGB", (200, 100), "white").save(tmp_path / "wide.png")
+    mask = Image.new("L", (200, 100), 255)
+    mask.paste(0, (0, 0, 200, 50))
+    mask.save(tmp_path / "wide-masklabel.png")
+    (picture,) = survey(tmp_path, resolution=64)
+
+    def seen(**how) -> list[int]:
+        small = crops.shown(picture, (64, 64), "center", 200, **how).convert("L")
+        return [small.getpixel(at) for at in ((10, 75), (100, 25), (100, 75))]  # outside the crop; above; below
+
+    assert seen() == [pytest.approx(255 * crops.DIMMED, abs=2), 255, 255]
+    assert seen(masked=True) == [*(pytest.approx(255 * crops.DIMMED, abs=2),) * 2, 255]
 
 
 def test_captions_are_dressed_and_shuffled_but_keep_their_first_tags(tmp_path):

@@ -47,7 +47,7 @@ def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
     strip = gr.Gallery(label="Pictures of the dataset", show_label=False, columns=8, rows=1, allow_preview=False,
                        buttons=[], elem_classes="strip", elem_id="train-pictures", interactive=False)
     with gr.Accordion("Look at every picture and caption", open=False, elem_classes="more", elem_id="train-captions"):
-        gallery = gr.Gallery(label="What is kept of each picture; what is cut off is dark", columns=4, height=280,
+        gallery = gr.Gallery(label="What is learned of each picture; the rest is dark", columns=4, height=280,
                              object_fit="contain", buttons=[], elem_id="train-crops", interactive=False)
         table = gr.Dataframe(headers=HEADERS, datatype="str", type="array", column_count=(len(HEADERS), "fixed"),
                              static_columns=list(range(CAPTION)), wrap=True, max_height=320, buttons=[],
@@ -72,9 +72,10 @@ def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
 
 def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
     shown = [data[name] for name in ("verdict", "strip", "gallery", "table", "tags", "rows", "undone", "used")]
-    inputs = [data["dataset"], page.model, form["resolution"], form["buckets"], form["crop"]]
+    inputs = [data["dataset"], page.model, form["resolution"], form["buckets"], form["crop"],
+              form["masked"]]
 
-    def look(dataset: str, model: str, resolution: str, buckets: bool, crop: str) -> tuple:
+    def look(dataset: str, model: str, resolution: str, buckets: bool, crop: str, masked: bool) -> tuple:
         card = find_card(studio, model)
         try:
             side = number("resolution", resolution) or card.native_size
@@ -83,15 +84,15 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
             step = crops.size_step(card)
             sizes = [bucket_of((one.width, one.height), side, step, buckets=buckets) if one.used else None
                      for one in found]
-            small = [_shown(one, size, crop) for one, size in zip(found, sizes, strict=True) if one.used][:SHOWN]
+            used = [pair for pair in zip(found, sizes, strict=True) if pair[0].used]
+            small = [_shown(one, size, crop, masked) for one, size in used[:SHOWN]]
         except (StudioError, OSError, KeyError, TypeError) as error:
             return (str(error) if isinstance(error, StudioError) else "This model cannot be trained here.", [], [], [],
                     [], [], [], 0)
         rows = [[one.name, ": ".join(filter(None, (said(one.verdict), "; ".join(map(said, one.reasons))))),
                  f"{size[0]} × {size[1]} px" if size else "", str(one.tokens), one.caption]
                 for one, size in zip(found, sizes, strict=True)]
-        used = sum(one.used for one in found)
-        return _found(found), small, small, rows, _tags(rows), rows, [], used
+        return _found(found), small, small, rows, _tags(rows), rows, [], len(used)
 
     def add(files: list[str] | None, name: str) -> Any:
         if not files:
@@ -128,8 +129,8 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
     def chosen(rows: list[list], event: gr.SelectData) -> str:
         return str(rows[event.index[0]][0])
 
-    gr.on([each.change for each in (data["dataset"], form["buckets"], form["crop"])] + [form["resolution"].blur], look,
-          inputs, shown, trigger_mode="always_last", **QUEUED)
+    changes = [each.change for each in (data["dataset"], form["buckets"], form["crop"], form["masked"])]
+    gr.on([*changes, form["resolution"].blur], look, inputs, shown, trigger_mode="always_last", **QUEUED)
     data["upload"].upload(guarded(add), [data["upload"], form["name"]],
                           [data["dataset"], form["prior_data"], data["upload"]], **QUEUED)
     state = [data["rows"], data["undone"], data["tags"]]
@@ -148,16 +149,19 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
 
 
 def _found(pictures: tuple[Picture, ...]) -> str:
-    counts = {verdict: sum(picture.verdict == verdict for picture in pictures) for verdict in ("ok", "mended",
-                                                                                             "left out")}
-    parts = [f"{counts['ok'] + counts['mended']} pictures"]
-    parts += [f"{count} {verdict}" for verdict, count in counts.items() if count and verdict != "ok"]
-    blank = sum(picture.used and not picture.caption for picture in pictures)
-    return ", ".join([*parts, f"{blank} without a caption"] if blank else parts) + "."
+    """Such as "24 pictures · 2 mended · 1 left out · 3 with a mask"."""
+    used = [picture for picture in pictures if picture.used]
+    mended = sum(picture.verdict == "mended" for picture in used)
+    left_out, masks = len(pictures) - len(used), sum(picture.has_mask for picture in used)
+    blank = sum(not picture.caption for picture in used)
+    parts = [f"{len(used)} pictures" if len(used) > 1 else f"{len(used)} picture", mended and f"{mended} mended",
+             left_out and f"{left_out} left out", masks and f"{masks} with a mask",
+             blank and f"{blank} without a caption"]
+    return " · ".join(filter(None, parts))
 
 
-def _shown(picture: Picture, size: tuple[int, int], crop: str) -> tuple[str, str]:
-    small = crops.shown(picture, size, crop, SIDE_PX)
+def _shown(picture: Picture, size: tuple[int, int], crop: str, masked: bool) -> tuple[str, str]:
+    small = crops.shown(picture, size, crop, SIDE_PX, masked=masked)
     return save_pil_to_cache(small, get_upload_folder(), format="webp"), picture.caption[:80] or picture.name[:80]
 
 
