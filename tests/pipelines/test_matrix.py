@@ -128,7 +128,7 @@ def test_labels_are_drawn_in_the_language_of_who_asked_and_prompts_as_they_are(s
                      for table in ({}, words))
     assert [each.infotext for each in plain] == [each.infotext for each in german]
     assert Image.open(plain[-1].path).tobytes() != Image.open(german[-1].path).tobytes()
-    assert Axis("tiling", ("both",)).label("both", lambda text: words.get(text, "?")) == "?: beide"
+    assert Axis("tiling", ("both",)).label("both", lambda text: words.get(text, "?")) == "Kacheln: beide"
     assert Axis("prompt", ("a cat",)).label("a cat", lambda text: words.get(text, "?")) == "?: a cat"
 
 
