@@ -21,7 +21,7 @@ from pipelines.lab.pages import PAGES
 from pipelines.settings import load
 from pipelines.studio import Studio
 from tests.test_architecture import ROOT, imports_of
-from ui import shell
+from ui import language, shell
 from ui.lab_look import code_of, linked
 from ui.launch import launch
 from ui.tabs import lab
@@ -145,6 +145,15 @@ def test_captions_headers_and_our_words_are_german_on_a_german_page_and_a_prompt
 
 
 def test_the_film_can_be_taken_away_as_an_animation(demo):
+def test_every_word_drawn_into_a_sheet_has_a_translation(studio):
+    drawn = []
+    for name, values in (("film", {"beside": "Euler", "beside_steps": "2"}), ("guide", {"count": 2})):
+        studio.lab(name, {**values, "steps": 2}, say=lambda text: drawn.append(text) or text).wait(120)
+    words = {text for text in drawn if re.search("[a-z]{3}", text)}
+    assert {"predicted x0", "Euler, 2 steps", "scale 0"} <= words
+    assert not {text for text in words if language.said(text, "de") == text}
+
+
     _, way = run(demo, "film", "animated.1")["lab-film-pictures"].value
     with Image.open(way["image"]["path"]) as image:
         assert image.format == "WEBP" and image.n_frames == 2
