@@ -7,6 +7,7 @@ import importlib
 import inspect
 import io
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
