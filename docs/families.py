@@ -41,6 +41,9 @@ effect on them, and the page says so when a prompt has some. LoRAs work with all
 everywhere, and in those of the original model ("all names") where the library can turn them. Previews are drawn by a
 linear map that is fitted to the model's own autoencoder.
 
+Steps and guidance are those of a family's usual model. Relatives that a folder tells apart get their own: FLUX.1
+schnell, the bases of FLUX.2 klein and Z-Image, the distilled Krea 2, Stable Diffusion 3.5 medium and large.
+
 Each of them is tested with a tiny random model of the real classes, not with published weights.
 
 This page is written by `python -m docs.families`.
