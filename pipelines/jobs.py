@@ -239,7 +239,9 @@ class JobQueue:
         except Cancelled:
             finish(stopped=True)
         except StudioError as error:
-            job.report(Failed(error))
+            # The job is kept: with its frames, and the errors it came of, an error would keep a checkpoint in memory.
+            error.__cause__ = error.__context__ = None
+            job.report(Failed(error.with_traceback(None)))
         except BaseException:  # even SystemExit from a library must not end the only worker
             error_id = secrets.token_hex(3)
             log.exception("job %s failed (id %s)", job.id, error_id)

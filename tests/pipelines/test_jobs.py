@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -147,6 +149,27 @@ def test_errors_on_purpose_keep_their_words(queue):
     with pytest.raises(RequestError, match="too many"):
         job.wait(10)
     assert isinstance(job.events[-1], Failed)
+
+
+def test_a_failed_job_that_is_kept_keeps_nothing_of_its_work(queue):
+    class Weights:
+        pass
+
+    seen = []
+
+    def bad(job, work):
+        weights = Weights()
+        seen.append(weakref.ref(weights))
+        try:
+            raise OSError("of a library")
+        except OSError as error:
+            raise RequestError("Steps: too many.", "steps") from error
+        yield
+
+    queue.submit(bad, "a", page="p")
+    queue.submit(quick, "b").wait(10)
+    gc.collect()
+    assert isinstance(queue.last("p", "a").events[-1], Failed) and seen[0]() is None
 
 
 def test_a_job_whose_page_is_away_is_told_to_leave(queue, monkeypatch):
