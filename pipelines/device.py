@@ -12,9 +12,13 @@ from .errors import RequestError
 DTYPES = ("float32", "float16", "bfloat16")
 # Smaller U-Nets are bound by the cost of calls, not of arithmetic: bfloat16 gains too little for its rounding.
 BFLOAT16_FROM_PARAMETERS = 100_000_000
-CGROUP_FILES = (  # (limit, use) of a container's memory: cgroup v2, then v1
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+# What an error says that has no class of its own: of a Mac or a driver, of the host, of the host on Windows, of cuBLAS.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory: you tried to allocate",
+                 "CUBLAS_STATUS_ALLOC_FAILED")
+CGROUP_FILES = (  # (limit, use, its parts) of a container's memory: cgroup v2, then v1
+    tuple(Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current", "memory.stat")),
+    tuple(Path("/sys/fs/cgroup/memory") / name for name in (
+        "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat")),
 )
 
 
@@ -119,16 +123,28 @@ def free_bytes(device: str) -> int:
     return host_free_bytes()
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell running out of memory, on a card or on the host, from other errors."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
 def host_free_bytes() -> int:
     """Main memory that can still be taken: the machine's, or the container's limit when that is smaller."""
     import psutil
 
     free = psutil.virtual_memory().available
-    for limit_file, use_file in CGROUP_FILES:
+    for limit_file, use_file, parts_file in CGROUP_FILES:
         try:
             limit, used = limit_file.read_text().strip(), int(use_file.read_text())
+            parts = dict(line.split() for line in parts_file.read_text().splitlines())
         except (OSError, ValueError):
             continue
+        # Files that were read count as used, a checkpoint's gigabytes too, until somebody wants the memory.
+        used -= sum(int(parts.get(name, 0)) for name in ("inactive_file", "active_file"))
         if limit.isdigit():  # "max" means no limit
             free = min(free, max(0, int(limit) - used))
     return free

@@ -15,7 +15,7 @@ from PIL import Image
 
 from . import metadata
 from .adapters import find, tags
-from .errors import Cancelled, StudioError
+from .errors import Cancelled, OutOfMemory, StudioError
 from .events import Event, ImageReady, Loading, Notice, Saved, StepDone
 from .generation.upscalers import Upscalers
 from .images.grid import grid
@@ -260,11 +260,21 @@ class Worker:
 
     def _load(self, card: ModelCard) -> tuple[dict[str, Any], Any, int]:
         from . import device
+        from .generation import memory
         from .models import loading
 
         placement = estimate.placement_for(card, self._settings, self._device_bytes)
-        components = loading.load(card, placement, offline=self._settings.offline,
-                                  tried=partial(self._collection.note_trial, card))
+        components = None
+        try:
+            components = loading.load(card, placement, offline=self._settings.offline,
+                                      tried=partial(self._collection.note_trial, card))
+        except Exception as error:
+            if not device.is_out_of_memory(error):
+                raise
+        if components is None:  # raised here, because the caught error keeps the tensors
+            memory.free()
+            raise OutOfMemory(f"Not enough memory to load {card.title}. Close other programs, choose a smaller model, "
+                              "or start with --quantize 8-bit.")
         self.device_line = device.describe(placement.device, placement.dtype)
         return components, placement, loading.bytes_of(components)
 

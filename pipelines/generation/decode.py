@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from time import perf_counter
 from typing import Any
 
@@ -29,29 +30,29 @@ def decode(pipe: Any, latents: torch.Tensor) -> tuple[Image.Image, tuple[str, ..
     float32. Raises ModelError when that does not help; out of memory in tiles passes through.
     """
     vae, notices = pipe.vae, []
-    half = vae.dtype != torch.float32
-    attempts: list[tuple[Any, str]] = [(nullcontext(), "")]
-    for context, notice in attempts:
-        failed = None
-        with context:
+    changes: list[Callable[[Any], AbstractContextManager[None]]] = []  # each holds for the attempts after it too
+    while True:
+        pixels, half = None, vae.dtype != torch.float32 and memory.upcast not in changes
+        with ExitStack() as undone:
+            for change in changes:
+                undone.enter_context(change(vae))
             try:
                 pixels = _decode(vae, latents)
             except Exception as error:
                 if not memory.is_out_of_memory(error) or vae.use_tiling:
                     raise
-                failed = "memory"
-        if notice:
-            notices.append(notice)
-        if failed:
+        if pixels is None:
             memory.free()
-            attempts.append((memory.tiled(vae), "Decoded in tiles, because the picture did not fit in memory."))
+            changes.append(memory.tiled)
+            notices.append("Decoded in tiles, because the picture did not fit in memory.")
         elif bool(torch.isfinite(pixels).all()) and (not half or bool(pixels.any())):
             return to_image(pixels), tuple(notices)
         elif half:
-            half = False
-            attempts.append((memory.upcast(vae), "Decoded in float32, because half precision gave no picture."))
-    raise ModelError("The model gave no valid picture (not-a-number values). Try --dtype float32, another sampler "
-                     "or a lower guidance scale.")
+            changes.append(memory.upcast)
+            notices.append("Decoded in float32, because half precision gave no picture.")
+        else:
+            raise ModelError("The model gave no valid picture (not-a-number values). Try --dtype float32, another "
+                             "sampler or a lower guidance scale.")
 
 
 def _decode(vae: Any, latents: torch.Tensor) -> torch.Tensor:

@@ -57,11 +57,14 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
         return
     pace = Pace(request.image_count)
     if family.stock:
-        maker = stock.Maker(request, pipe, family, source, control, pace, adapters)
+        maker, at_once = stock.Maker(request, pipe, family, source, control, pace, adapters), request.batch_size
     else:
-        memory.check_room(pipe.unet, request)
+        at_once = memory.fitting_batch(pipe.unet, request)
         maker = _Maker(request, pipe, family, source, control, pace, adapters, enlarge, vectors)
-    waiting = deque(batches(request))
+    if at_once < request.batch_size:
+        yield Notice(f"Not enough memory for {request.batch_size} pictures at once; going on with {at_once}.")
+    waiting = deque(batch.part(start, start + at_once) for batch in batches(request)
+                    for start in range(0, request.batch_size, at_once))
     while waiting:
         batch, made, full = waiting.popleft(), 0, False
         try:
@@ -159,7 +162,7 @@ class _Maker:
                 due = step.index < step.count and step.x0 is not None and not self.tight
                 preview = previews.draw(step.x0) if due else None
                 yield StepDone(part.before + step.index, part.before + step.count + part.after, batch.first,
-                               request.image_count, speed, seconds, preview)
+                               self._request.image_count, speed, seconds, preview)
         decode.finite_or_raise(step.latents)
         return step.latents
 
@@ -187,7 +190,7 @@ def _parts(request: Request) -> tuple[Part, Part]:
 
 def _second_pass(request: Txt2Img, prompt: str) -> tuple[Txt2Img, str]:
     """The request and the prompt of hires fix's second pass: what is left empty is as in the first."""
-    second = changed(request, steps=request.hires_steps or request.steps,
+    second = changed(request, prompt=prompt, prompt_lines=False, steps=request.hires_steps or request.steps,
                      sampler=request.hires_sampler or request.sampler,
                      schedule=request.hires_schedule or request.schedule,
                      guidance_scale=request.hires_guidance_scale or request.guidance_scale,

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from .. import device
+from ..device import is_out_of_memory as is_out_of_memory
 from ..errors import OutOfMemory
+from ..models.offload import device_of
 from ..requests import Request, Txt2Img, Upscale
 from .windows import Window, cover
 
@@ -23,18 +25,13 @@ VAE_ROOM_BYTES = 6e9  # what the autoencoder may take for one picture; beyond it
 VAE_WINDOW_PX, VAE_OVERLAP = 1024, 0.25
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell running out of memory, on a card or on the host, from other errors."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
 def free() -> None:
     """Give cached memory back. Call it outside the `except` block: a live traceback keeps its tensors alive."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 @contextmanager
@@ -85,14 +82,14 @@ def aside(*modules: torch.nn.Module) -> Iterator[None]:
             module.to(home)
 
 
-def check_room(unet: Any, request: Request) -> None:
-    """Raise OutOfMemory for a picture that main memory has no room for.
+def fitting_batch(unet: Any, request: Request) -> int:
+    """How many of a batch's pictures main memory has room for at once. Raises OutOfMemory where it is not even one.
 
     A card says itself when it is full; on the CPU the system would end the whole program instead. The estimate is of
     one call of the U-Net for one picture: what its skip connections hold, and some layers at full size.
     """
-    if unet.device.type != "cpu":
-        return
+    if device_of(unet).type != "cpu":
+        return request.batch_size
     width, height = largest_pass(request)
     config = unet.config
     layers = config.layers_per_block if isinstance(config.layers_per_block, int) else max(config.layers_per_block)
@@ -104,6 +101,7 @@ def check_room(unet: Any, request: Request) -> None:
     if needed > free:
         raise OutOfMemory(f"{advice(request)} About {needed / 1e9:.1f} GB would be needed, and {free / 1e9:.1f} GB are "
                           "free.")
+    return min(request.batch_size, int(free / needed))
 
 
 def largest_pass(request: Request) -> tuple[int, int]:

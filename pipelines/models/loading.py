@@ -16,7 +16,7 @@ from ..checkpoints import prediction
 from ..checkpoints.card import VAE_PREFIX, ModelCard, networks_of, parts_here, parts_of, read_json, weight_files
 from ..checkpoints.headers import Header, read_header
 from ..checkpoints.hub import hub_folder
-from ..device import Placement
+from ..device import Placement, is_out_of_memory
 from ..errors import ModelError, StudioError
 from ..families import FAMILIES, Family
 from ..families.clip import CONFIGS, write_vocabulary
@@ -70,7 +70,7 @@ def load(card: ModelCard, placement: Placement, *, offline: bool = True,
     except StudioError:
         raise
     except Exception as error:  # three libraries read the files, each with its own errors
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise
         raise ModelError(f"{card.title}: {_shown(card)} cannot be loaded: {_reason(error)}") from error
     return components
@@ -94,7 +94,7 @@ def load_vae(entry: LibraryEntry, placement: Placement, own: Mapping[str, Any]) 
     except StudioError:
         raise
     except Exception as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise
         raise ModelError(f"{entry.path.name[:80]} cannot be used: {_reason(error)}") from error
     return settled(network, "vae", entry.path.name[:80], placement, getattr(torch, placement.vae_dtype))
@@ -253,12 +253,6 @@ def _dtype_of(part: str, placement: Placement, family: Family) -> Any:
         return None
     # The library's pipelines hand latents to the autoencoder as they are.
     return getattr(torch, placement.vae_dtype if part == "vae" and not family.stock else placement.dtype)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _shown(card: ModelCard) -> str:

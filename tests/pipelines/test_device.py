@@ -82,11 +82,12 @@ def test_free_memory_is_less_than_the_machine_has():
 
 
 def test_a_container_limit_lowers_free_memory(tmp_path, monkeypatch):
-    limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
+    limit, used, parts = (tmp_path / name for name in ("memory.max", "memory.current", "memory.stat"))
     limit.write_text("1000000\n")
     used.write_text("400000\n")
-    monkeypatch.setattr(device, "CGROUP_FILES", ((limit, used),))
-    assert host_free_bytes() == 600_000
+    parts.write_text("anon 150000\ninactive_file 200000\nactive_file 50000\n")  # files that were read can go
+    monkeypatch.setattr(device, "CGROUP_FILES", ((limit, used, parts),))
+    assert host_free_bytes() == 850_000
     limit.write_text("max\n")
     assert host_free_bytes() > 2**20
 

@@ -73,6 +73,45 @@ def test_a_half_precision_decoder_that_gives_nan_is_retried_in_float32(sd):
     assert isinstance(seen[-1], ImageReady)
 
 
+def test_a_decoder_that_gives_nan_and_has_no_room_in_float32_is_retried_in_tiles(sd):
+    import torch
+
+    vae = sd[1]["vae"]
+    vae.to(torch.bfloat16)
+    try:
+        with FaultAt(vae.decoder, {1}), FaultAt(vae.decoder, {2}, out_of_memory()):
+            seen = events(sd, make(Txt2Img, **BASE))
+        assert vae.dtype == torch.bfloat16 and vae.use_tiling is False
+    finally:
+        vae.to(torch.float32)
+    assert [word for event in seen if isinstance(event, Notice) for word in ("float32", "tiles") if word in event.text
+            ] == ["float32", "tiles"]
+    assert isinstance(seen[-1], ImageReady)
+
+
+@pytest.mark.parametrize("words", ["MPS backend out of memory (MPS allocated: 9 GB)", "CUDA error: out of memory",
+                                   "[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: not enough memory: "
+                                   "you tried to allocate 9 bytes."])
+def test_out_of_memory_is_known_by_the_words_of_every_system(sd, words):
+    with FaultAt(sd[1]["unet"], {1}, RuntimeError(words)):
+        seen = events(sd, make(Txt2Img, **{**BASE, "batch_size": 2}))
+    assert sum(isinstance(event, ImageReady) for event in seen) == 2
+
+
+def test_main_memory_for_two_pictures_makes_four_in_two_halves(sd, monkeypatch):
+    from pipelines import device
+
+    request = make(Txt2Img, **{**BASE, "batch_size": 4})
+    expected = pictures(sd, request)
+    needed = 2 * 64 * 64 / 64 * 4 * _channels(sd[1]["unet"].config)
+    monkeypatch.setattr(device, "host_free_bytes", lambda: 2.5 * needed)
+    seen = events(sd, request)
+    made = [event for event in seen if isinstance(event, ImageReady)]
+    assert "4 pictures at once; going on with 2" in seen[0].text
+    assert [event.request.seed for event in made] == [7, 8, 9, 10]
+    assert max(furthest(event.image, other) for event, other in zip(made, expected, strict=True)) <= 1
+
+
 def test_a_float32_decoder_that_gives_nan_is_an_error(sd):
     with FaultAt(sd[1]["vae"].decoder, {1}), pytest.raises(ModelError, match="no valid picture"):
         events(sd, make(Txt2Img, **BASE))
@@ -93,3 +132,12 @@ def test_a_preview_that_does_not_fit_in_memory_ends_previews_and_not_the_run(sd,
         seen = events(sd, make(Txt2Img, **BASE))
     assert not any(isinstance(event, StepDone) and event.preview for event in seen)
     assert same(seen[-1].image, expected)
+
+
+def _channels(config):
+    """What the estimate counts for each latent of one row."""
+    from pipelines.generation.memory import LAYERS_AT_ONCE
+
+    widths = config.block_out_channels
+    skips = sum((config.layers_per_block + 1) * width / 4**level for level, width in enumerate(widths))
+    return skips + LAYERS_AT_ONCE * widths[0]
