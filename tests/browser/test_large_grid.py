@@ -1,0 +1,58 @@
+"""A grid of a hundred pictures, made while somebody types: what the page does for each is small, and stays so."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import expect
+
+from .drive import SLOW_MS, box, generate, status
+
+SIDE = 10  # values of each axis
+TYPED = "a word for every look at it, and none of them lost "
+MOST_MS = 250  # of the page's thread for a picture; about 30 on a quiet machine
+# Counts what is put into the strip. Rebuilt for each picture, it would be thousands.
+COUNT = """() => {
+    window.built = 0;
+    const tiles = (node) => (node.matches?.(".thumbnail-item") ? 1 : node.querySelectorAll?.(".thumbnail-item").length ?? 0);
+    new MutationObserver((changes) => {
+        for (const { addedNodes } of changes) for (const node of addedNodes) window.built += tiles(node);
+    }).observe(document.body, { childList: true, subtree: true });
+}"""
+
+
+def test_a_grid_of_a_hundred_pictures_rebuilds_nothing_and_leaves_the_page_to_who_types(page):
+    fetched = []
+    page.on("request", lambda sent: fetched.append(sent.url) if "/file=" in sent.url else None)
+    box(page, "txt2img-steps").fill("1")
+    page.locator("#txt2img-grid > button").click()
+    for axis, field in (("x", "Guidance scale"), ("y", "Seed")):
+        page.locator(f"#txt2img-grid-{axis} input").click()
+        page.locator(f"#txt2img-grid-{axis}").get_by_role("option", name=field, exact=True).click()
+        box(page, f"txt2img-grid-{axis}-values").fill(f"1-{SIDE}")
+    expect(box(page, "txt2img-grid-line")).to_have_value(re.compile("^100 pictures"))
+    counters = page.context.new_cdp_session(page)
+    counters.send("Performance.enable", {"timeDomain": "threadTicks"})  # the thread's own time: others do not count
+
+    def busy_s():
+        found = counters.send("Performance.getMetrics")["metrics"]
+        return next(each["value"] for each in found if each["name"] == "TaskDuration")
+
+    page.evaluate(COUNT)
+    begin, typed = busy_s(), ""
+    generate(page, "txt2img")
+    status(page, "txt2img", "^(Step|Starting)")
+    negative = page.locator("#txt2img-negative_prompt textarea")
+    while not re.match(r"\d+ pictures? in ", box(page, "txt2img-status").input_value()):
+        key = TYPED[len(typed) % len(TYPED)]
+        negative.press(key)
+        typed += key
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+    busy_ms = 1000 * (busy_s() - begin) / SIDE**2
+    expect(page.locator("#txt2img-strip .thumbnail-item")).to_have_count(SIDE**2 + 1, timeout=SLOW_MS)
+    status(page, "txt2img", "^100 pictures in ")
+    print(f"built {page.evaluate('window.built')}, fetched {len(fetched)} of {len(set(fetched))}, {busy_ms:.0f} ms, {len(typed)} keys")
+    expect(negative).to_have_value(typed)
+    assert page.evaluate("window.built") <= 3 * SIDE**2
+    assert len(fetched) <= 4 * SIDE**2
+    assert busy_ms <= MOST_MS
