@@ -10,11 +10,12 @@ from .drive import SLOW_MS, box, generate, status
 
 SIDE = 10  # values of each axis
 TYPED = "a word for every look at it, and none of them lost "
-MOST_MS = 250  # of the page's thread for a picture; about 30 on a quiet machine
+MOST_MS = 250  # of the page's own thread for a picture; 61 were measured, beside much else
 # Counts what is put into the strip. Rebuilt for each picture, it would be thousands.
 COUNT = """() => {
     window.built = 0;
-    const tiles = (node) => (node.matches?.(".thumbnail-item") ? 1 : node.querySelectorAll?.(".thumbnail-item").length ?? 0);
+    const tile = ".thumbnail-item";
+    const tiles = (node) => (node.matches?.(tile) ? 1 : node.querySelectorAll?.(tile).length ?? 0);
     new MutationObserver((changes) => {
         for (const { addedNodes } of changes) for (const node of addedNodes) window.built += tiles(node);
     }).observe(document.body, { childList: true, subtree: true });
@@ -51,8 +52,7 @@ def test_a_grid_of_a_hundred_pictures_rebuilds_nothing_and_leaves_the_page_to_wh
     busy_ms = 1000 * (busy_s() - begin) / SIDE**2
     expect(page.locator("#txt2img-strip .thumbnail-item")).to_have_count(SIDE**2 + 1, timeout=SLOW_MS)
     status(page, "txt2img", "^100 pictures in ")
-    print(f"built {page.evaluate('window.built')}, fetched {len(fetched)} of {len(set(fetched))}, {busy_ms:.0f} ms, {len(typed)} keys")
     expect(negative).to_have_value(typed)
-    assert page.evaluate("window.built") <= 3 * SIDE**2
-    assert len(fetched) <= 4 * SIDE**2
+    assert page.evaluate("window.built") <= 2 * SIDE**2
+    assert len(fetched) <= 2 * SIDE**2
     assert busy_ms <= MOST_MS
