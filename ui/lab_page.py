@@ -1,60 +1,27 @@
-"""What the pages of the lab have in common: controls from a request's fields, Run and Stop, pictures and tables."""
+"""What the pages of the lab have in common: controls from a request's fields, Start and Stop, the way to a real tab."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
 import gradio as gr
-import pandas as pd
-from gradio.processing_utils import save_file_to_cache, save_pil_to_cache
-from gradio.utils import get_upload_folder
 
-from pipelines import events
 from pipelines.lab.pages import PAGES, TASK
 from pipelines.training.example import DRAWINGS
 
-from . import curves, progress, source
+from . import lab_results, progress, source
 from .fields import make_control
 from .lab_look import Look, Opens, code_of, linked
-from .language import named, said
+from .lab_results import Parts
+from .language import named, speaker
 from .tab import Page
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast, told
 
 EXAMPLE = DRAWINGS / "fox.png"
-PACE_S = 0.4  # every preview is a file in the cache and a download of the page
 PICTURES = {"image": "Picture (a drawing of a fox, if you give none)", "second": "Second picture",
             "third": "Third picture"}
 SECRET = ("token",)  # never remembered by the browser
-COLUMNS = ["x", "value", "curve"]
-WORDED = {"Way", "What", "Kind"}  # columns whose cells are words of ours
-HINT = "The result appears here. The settings are good ones to begin with: press **Start**."
-
-
-@dataclass
-class Parts:
-    """A page's fields, and what a run changes: the report lines, the pictures, curves and tables."""
-
-    task: str
-    fields: dict[str, gr.components.Component] = field(default_factory=dict)
-    given: dict[str, source.Source] = field(default_factory=dict)
-    tables: dict[str, gr.components.Component] = field(default_factory=dict)
-    legends: dict[str, gr.HTML] = field(default_factory=dict)
-    status: gr.Textbox | None = None
-    bar: gr.HTML | None = None
-    notices: gr.Textbox | None = None
-    hint: gr.Markdown | None = None
-    pictures: gr.Gallery | None = None
-    open: gr.Button | None = None
-
-    @property
-    def outputs(self) -> list[gr.components.Component]:
-        given = [self.given["image"].view, self.given["image"].image_id] if "image" in self.given else []
-        return [self.status, self.bar, self.notices, self.hint, self.pictures, *self.tables.values(),
-                *self.legends.values(), *given]
 
 
 def build(look: Look, studio: Any, page: Page) -> None:
@@ -83,7 +50,7 @@ def build(look: Look, studio: Any, page: Page) -> None:
                 gr.Code(code_of(look.code), language="python", interactive=False, show_label=False, max_lines=24,
                         label="The lines that matter", show_line_numbers=False, elem_id=f"{parts.task}-code")
         with gr.Column(elem_classes="results", min_width=0):
-            _results(parts, look)
+            lab_results.build(parts, look)
     _wire(look, parts, studio, page, run, stop)
     if look.opens:
         _wire_open(look.opens, parts, studio, page)
@@ -139,32 +106,6 @@ def _add(parts: Parts, look: Look, studio: Any, page: Page, name: str) -> None:
         page.remembered[f"{parts.task}.{name}"] = control
 
 
-def _results(parts: Parts, look: Look) -> None:
-    parts.hint = gr.Markdown(HINT, elem_classes="hint", elem_id=f"{parts.task}-hint")
-    parts.pictures = gr.Gallery(label="Pictures", show_label=False, columns=4, object_fit="contain", visible=False,
-                                preview=look.wide, height=560 if look.wide else "auto", interactive=False,
-                                buttons=["download", "fullscreen"], elem_classes="wide" if look.wide else "tiles",
-                                elem_id=f"{parts.task}-pictures")
-    for title, across in look.plots.items():
-        parts.tables[title] = gr.LinePlot(x="x", y="value", color="curve", title=title, height=240, visible=False,
-                                          label=title, show_label=False, x_title=across, y_title=" ",
-                                          color_title=" ", colors_in_legend=[], elem_id=_result_id(parts, title))
-        # One of our own: the plot's would be cut off on a phone.
-        parts.legends[title] = gr.HTML(visible=False, elem_classes="legend",
-                                       elem_id=f"{_result_id(parts, title)}-legend")
-    for title in look.tables:
-        parts.tables[title] = gr.Dataframe(label=title, interactive=False, wrap=True, visible=False, max_height=320,
-                                           elem_id=_result_id(parts, title))
-    if look.opens:
-        with gr.Row(elem_classes="send"):
-            gr.Markdown("Open in", elem_classes="send-label")
-            parts.open = gr.Button(look.opens.label, size="sm", min_width=60, elem_id=f"{parts.task}-open")
-
-
-def _result_id(parts: Parts, title: str) -> str:
-    return f"{parts.task}-result-{title.split()[0].lower()}"
-
-
 def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, stop: gr.Button) -> None:
     names = list(parts.fields)
 
@@ -180,20 +121,21 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
                 given["image"] = studio.images.add(EXAMPLE).id
                 shown = {parts.given["image"].view: source.small_copy(studio, given["image"]),
                          parts.given["image"].image_id: given["image"]}
-            job = studio.lab(look.name, {**given, "model": model}, visitor)
+            job = studio.lab(look.name, {**given, "model": model}, visitor, speaker())
         except Exception as error:
             message = problem(error)
             yield {parts.status: message, parts.bar: progress.bar("failed")}
             raise toast(message) from None
-        yield {parts.status: "Starting ...", parts.bar: progress.bar("running"), parts.notices: "", **shown}
-        yield from relay(parts, job)
+        yield {parts.status: "Starting ...", parts.bar: progress.bar("running"), parts.notices: "",
+               **lab_results.cleared(parts), **shown}
+        yield from lab_results.relay(parts, job)
 
     def attach(visitor: str) -> Iterator[Any]:
         job = studio.current(visitor, parts.task)
         if job is None:
             yield gr.skip()
             return
-        yield from relay(parts, job, raise_failure=False)
+        yield from lab_results.relay(parts, job, raise_failure=False)
 
     def end(visitor: str) -> Any:
         return told(studio.current(visitor, parts.task), lambda job: job.stop())
@@ -227,75 +169,3 @@ def _wire_open(opens: Opens, parts: Parts, studio: Any, page: Page) -> None:
     outputs = list(dict.fromkeys([page.tabs, *theirs, *(receiver.outputs if receiver else [])]))
     parts.open.click(guarded(go), [picture, *(parts.fields[name] for name in mine)], outputs,
                      **apart(QUEUED, page.model))
-
-
-def relay(parts: Parts, job: Any, raise_failure: bool = True) -> Iterator[Any]:
-    """Yield component updates until the job has ended. Raises gr.Error at the end of one that failed."""
-    cache = get_upload_folder()
-    pictures: list[tuple[str, str]] = []
-    tables: dict = {}
-    update: dict = {}
-    failure, last = "", 0.0
-    for event in job.follow():
-        match event:
-            case events.StepDone():
-                update |= {parts.status: progress.step_line(event), parts.bar: progress.bar("running", event)}
-                if event.preview is not None and time.monotonic() - last >= PACE_S:
-                    preview = save_pil_to_cache(event.preview, cache, format="webp")
-                    update |= _shown(parts, [*pictures, (preview, said(f"Step {event.step}"))], len(pictures))
-            case events.Pictured(path, caption):
-                pictures.append((save_file_to_cache(path, cache), said(caption)))
-                update |= _shown(parts, pictures)
-            case events.Tabled(title, columns, rows):
-                changed = _table(parts, title, columns, rows)
-                tables |= changed
-                update |= {**changed, **_no_hint(parts)}
-            case events.Notice(text):
-                update[parts.notices] = text
-            case events.Queued(position):
-                update[parts.status] = progress.waiting_line(position)
-            case events.Loading(title):
-                update[parts.status] = f"Loading {title} ..."
-            case events.Finished(_, seconds, stopped):
-                update |= {parts.status: "Stopped." if stopped else f"Done in {seconds:.1f} s",
-                           parts.bar: progress.bar("done"), **tables, **_shown(parts, pictures)}
-            case events.Failed(error):
-                failure = problem(error)
-                update |= {parts.status: failure, parts.bar: progress.bar("failed")}
-        ended = isinstance(event, events.Finished | events.Failed)
-        if ended or time.monotonic() - last >= (PACE_S if update else progress.IDLE_S):
-            yield update or gr.skip()
-            update, last = {}, time.monotonic()
-    if failure and raise_failure:
-        raise toast(failure)
-
-
-def _shown(parts: Parts, pictures: list[tuple[str, str]], chosen: int = 0) -> dict:
-    """chosen: the picture that is large, where they are shown one at a time."""
-    index = {"selected_index": chosen} if parts.pictures.preview else {}
-    return {parts.pictures: gr.Gallery(list(pictures), visible=bool(pictures), **index),
-            **(_no_hint(parts) if pictures else {})}
-
-
-def _no_hint(parts: Parts) -> dict:
-    return {parts.hint: gr.Markdown(visible=False)}
-
-
-def _table(parts: Parts, title: str, columns: tuple[str, ...], rows: tuple[tuple, ...]) -> dict:
-    component = parts.tables[title]
-    if isinstance(component, gr.LinePlot):
-        # The types are said, because a plot that begins empty would take its numbers for names.
-        curve = [(x, value, said(str(name))) for x, value, name in rows]
-        frame = pd.DataFrame(curve, columns=COLUMNS).astype({"x": float, "value": float, "curve": str})
-        colours = curves.colours(frame)
-        plot = gr.LinePlot(frame, visible=True, color_map=colours, x_title=said(component.x_title))
-        return {component: plot, parts.legends[title]: gr.HTML(_legend(colours), visible=True)}
-    data = [[said(str(cell)) if column in WORDED else str(cell) for column, cell in zip(columns, row, strict=True)]
-            for row in rows]
-    headers = [said(column) for column in columns]
-    return {component: gr.Dataframe({"headers": headers, "data": data}, visible=True)}
-
-
-def _legend(colours: dict[str, str]) -> str:
-    return "".join(f'<span><i style="background: {colour}"></i>{escape(name)}</span>'
-                   for name, colour in colours.items())

@@ -7,6 +7,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from ui.curves import COLOURS
+
 from .drive import SLOW_MS, box, open_tab, settled, status
 
 
@@ -55,6 +57,20 @@ def test_settings_go_from_the_lab_to_the_real_tab(page):
     expect(page.get_by_role("tab", name="Text to image")).to_have_attribute("aria-selected", "true")
     expect(box(page, "txt2img-prompt")).to_have_value("a green moon")
     expect(box(page, "txt2img-steps")).to_have_value("7")
+
+
+def test_a_plot_draws_the_curves_of_the_second_run_in_their_colours(page):
+    open_tab(page, "Lab")
+    open_page_of_the_lab(page, "LoRA")
+    box(page, "lab-lora-updates").fill("7")
+    lines = page.locator("#lab-lora-result-loss .mark-line path")
+    for ranks in ("1, 2", "4"):
+        box(page, "lab-lora-ranks").fill(ranks)
+        page.locator("#lab-lora-run").click()
+        names = [f"rank {rank}" for rank in ranks.split(", ")]
+        expect(page.locator("#lab-lora-result-loss-legend span")).to_have_text(names, timeout=SLOW_MS)
+        expect(lines).to_have_count(len(names))
+        assert [line.get_attribute("stroke") for line in lines.all()] == list(COLOURS[:len(names)])
 
 
 @pytest.mark.parametrize("form", ["webp", "gif"])

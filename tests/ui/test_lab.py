@@ -145,7 +145,6 @@ def test_captions_headers_and_our_words_are_german_on_a_german_page_and_a_prompt
     assert [one["caption"] for one in words["lab-words-pictures"].value] == ["Das Bild", '"a"', '"style"']
 
 
-def test_the_film_can_be_taken_away_as_an_animation(demo):
 def test_every_word_drawn_into_a_sheet_has_a_translation(studio):
     drawn = []
     for name, values in (("film", {"beside": "Euler", "beside_steps": "2"}), ("guide", {"count": 2})):
@@ -155,6 +154,7 @@ def test_every_word_drawn_into_a_sheet_has_a_translation(studio):
     assert not {text for text in words if language.said(text, "de") == text}
 
 
+def test_the_film_can_be_taken_away_as_an_animation(demo):
     _, way = run(demo, "film", "animated.1")["lab-film-pictures"].value
     with Image.open(way["image"]["path"]) as image:
         assert image.format == "WEBP" and image.n_frames == 2
@@ -169,6 +169,15 @@ def test_what_a_page_refuses_is_said_beside_the_button(demo):
     assert "Only plain words" in first["lab-words-status"]
     with pytest.raises(gr.Error, match="Only plain words"):
         next(updates)
+
+
+def test_a_run_takes_away_the_curves_and_tables_of_the_one_before(demo):
+    fn = event_of(demo, component(demo, "lab-lora-run"))
+    updates = fn.fn("again.1", demo_model(demo), *values_of(fn, "lora", {}))
+    first = {str(one.elem_id): value for one, value in next(updates).items()}
+    shown = [value for name, value in first.items() if name.startswith("lab-lora-result-")]
+    assert len(shown) == 4 and not any(one.visible for one in shown)
+    assert list(updates)
 
 
 def test_stop_without_a_job_says_so(demo):
