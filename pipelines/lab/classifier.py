@@ -53,6 +53,20 @@ def fitted(tiny: TinySet, seed: int = 1, go_on: Callable[[], None] = lambda: Non
     return network.eval().requires_grad_(False)
 
 
+def of_any_picture(network: nn.Module, tiny: TinySet) -> Callable[[Tensor], Tensor]:
+    """A classifier for pictures of any size (b, 1 or 3, h, w): they are brought to those of its set."""
+    channels, side = tiny.pixels.shape[1], tiny.pixels.shape[-1]
+
+    def judged(pixels: Tensor) -> Tensor:
+        if pixels.shape[1] > channels:
+            pixels = pixels.mean(1, keepdim=True)
+        if pixels.shape[-1] != side:
+            pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+        return network.to(pixels.device)(pixels.expand(-1, channels, -1, -1))
+
+    return judged
+
+
 def recognised(network: nn.Module, pixels: Tensor, wanted: Tensor) -> float:
     """Share of pictures (n, c, h, w) that are taken for the class asked for (n,)."""
     with torch.no_grad():

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import RequestError
 from .requests import Guide
@@ -100,7 +100,7 @@ def towards_reference(reference: Tensor, coarse: int = 1) -> Loss:
     return loss
 
 
-def towards_class(classifier: nn.Module, label: int) -> Loss:
+def towards_class(classifier: Callable[[Tensor], Tensor], label: int) -> Loss:
     """-log p(label | x0) of a classifier (b, c, h, w) -> (b, classes) logits; arXiv:2105.05233, sec. 4."""
     return lambda pixels: -F.log_softmax(classifier(pixels), 1)[:, label]
 
@@ -165,7 +165,7 @@ class Means:
 
     decode: Callable[[Tensor], Tensor] | None = None
     scorer: Scorer | None = None
-    classifier: nn.Module | None = None
+    classifier: Callable[[Tensor], Tensor] | None = None
     label: int = 0
     reference: Tensor | None = None
 

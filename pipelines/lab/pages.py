@@ -23,6 +23,7 @@ NEW = "a new run"
 CHECKPOINT = "the model above"
 NO_FILE = "none"
 NO_OTHER = "nothing"
+OWN_CLASSES = "the model's own"
 BUNDLED_RUN = "digits (comes along)"
 BUNDLED_MODEL = "digits-ddpm (comes along)"
 Projections = Literal["all", "query and value", "key and value", "output"]
@@ -148,8 +149,11 @@ class LabGuide(Guide):
     subject: str = param(CHECKPOINT, "Model", max_length=200, help="What is steered: the model chosen above, a run of "
                                                                    "the page Train, or a DDPMPipeline.")
     image: str = param("", "Picture", help="The reference of the goal reference.")
-    label: str = param("", "Class", max_length=200, help="What the goal classifier pulls towards: a class of the run, "
-                                                         "by number or name.")
+    label: str = param("", "Class", max_length=200, help="What the goal classifier pulls towards: a class, by number "
+                                                         "or name.")
+    judge: str = param(OWN_CLASSES, "Classes", max_length=200, help="Whose classes the goal classifier knows: those of "
+                       "the run that is steered, or of another one, for a model without classes. It is trained on "
+                       "that run's pictures first.")
     sampler: SamplerName = param("DDIM", "Sampler", help="The solver that the model above is drawn with; the others "
                                                          "are drawn with DDIM.")
     steps: int = param(12, "Steps", ge=1, le=100, step=1, help="Denoising steps.")

@@ -16,7 +16,7 @@ from ..errors import RequestError
 from ..library import LibraryEntry
 from ..models.collection import Collection
 from ..settings import Settings
-from .pages import BUNDLED_MODEL, BUNDLED_RUN, CHECKPOINT, NEW, NO_FILE, NO_OTHER
+from .pages import BUNDLED_MODEL, BUNDLED_RUN, CHECKPOINT, NEW, NO_FILE, NO_OTHER, OWN_CLASSES
 from .requests import LabRequest
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -46,6 +46,10 @@ class Shelf:
     def subjects(self) -> tuple[str, ...]:
         """What can be steered."""
         return (CHECKPOINT, *self.runs(), *self.unconditional())
+
+    def judges(self) -> tuple[str, ...]:
+        """Whose classes a classifier can know."""
+        return (OWN_CLASSES, *self.runs())
 
     def run(self, name: str) -> Path:
         """Folder of a run. Raises RequestError for an unknown name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +17,9 @@ from ...images.grid import grid
 from ...requests import make
 from .. import checkpoints, classifier, data, draw, finetune, guidance, scorer, sets
 from ..checkpoints import Model
-from ..guidance import Means
+from ..guidance import Means, Scorer
 from ..latent import TextDenoiser, decoder, start, walk
-from ..pages import CHECKPOINT, LabGuide
+from ..pages import BUNDLED_RUN, CHECKPOINT, OWN_CLASSES, LabGuide
 from ..requests import Guide
 from ..sampling import Denoiser, ddim
 from ..scene import Made, Scene
@@ -60,6 +61,29 @@ class Subject(ABC):
     def seeds(self) -> list[int]:
         return [self.request.seed + i for i in range(self.request.count)]
 
+    def scorer(self) -> Scorer | None:
+        """What the goal text needs."""
+        return scorer.find(self.scene) if self.request.goal == "text" else None
+
+    def judge(self, own: str = "") -> dict[str, Any]:
+        """The classifier and the class that the goal classifier needs. own: the run that is steered."""
+        request = self.request
+        if request.goal != "classifier":
+            return {}
+        name = own if request.judge == OWN_CLASSES else request.judge
+        if not name:
+            raise RequestError("Classes: this model knows none. Choose whose classes are meant, such as "
+                               f"{BUNDLED_RUN}.", "judge")
+        about = checkpoints.read(self.scene.shelf.run(name))["request"]
+        tiny = sets.load(about["data"], about["side"])
+        if len(tiny.classes) < 2:
+            raise RequestError(f"Classes: {name} was not trained on several. Choose another run.", "judge")
+        weights = draw.class_weights(request.label, tiny.classes)
+        if len(weights) != 1:
+            raise RequestError(f"Class: the goal classifier needs one of {', '.join(tiny.classes)}.", "label")
+        network = classifier.fitted(tiny, go_on=self.scene.go_on)
+        return {"classifier": classifier.of_any_picture(network, tiny), "label": next(iter(weights))}
+
     def reference(self, side: int, channels: int) -> Tensor | None:
         if self.request.goal != "reference" or not self.request.image:
             return None
@@ -76,8 +100,7 @@ class OfCheckpoint(Subject):
         return TextDenoiser(scene.pipe, scene.family, request.prompt, guidance_scale=request.guidance_scale)
 
     def means(self) -> Means:
-        found = scorer.find(self.scene) if self.request.goal == "text" else None
-        return Means(decode=decoder(self.scene.pipe), scorer=found,
+        return Means(decode=decoder(self.scene.pipe), scorer=self.scorer(), **self.judge(),
                      reference=self.reference(self.scene.native_px, 3))
 
     def walk(self, denoiser: Denoiser) -> Iterator[tuple[int, int, Tensor]]:
@@ -101,29 +124,18 @@ class OfRun(Subject):
 
     def __init__(self, scene: Scene, request: LabGuide):
         super().__init__(scene, request)
-        self._folder = scene.shelf.run(request.subject)
         if scene.shelf.is_of_latents(request.subject):
             raise RequestError("Model: runs of the recipe latents cannot be steered here. Choose another one.",
                                "subject")
-        self._model: Model = checkpoints.load_model(self._folder, draw.device_of(scene.device))
+        self._model: Model = checkpoints.load_model(scene.shelf.run(request.subject), draw.device_of(scene.device))
 
     def denoiser(self) -> Denoiser:
         label = "" if self.request.goal == "classifier" else self.request.label
         return draw.denoiser_for(self._model, label, self.request.guidance_scale, self.request.count)
 
     def means(self) -> Means:
-        judge, label, model, request = None, 0, self._model, self.request
-        if request.goal == "classifier" and model.classes:
-            weights = draw.class_weights(request.label, model.classes)
-            if len(weights) != 1:
-                raise RequestError(f"Class: the goal classifier needs one of {', '.join(model.classes)}.", "label")
-            label = next(iter(weights))
-            about = checkpoints.read(self._folder)["request"]
-            judge = classifier.fitted(sets.load(about["data"], about["side"]), go_on=self.scene.go_on)
-            judge = judge.to(next(model.network.parameters()).device)
-        found = scorer.find(self.scene) if request.goal == "text" else None
-        return Means(scorer=found, classifier=judge, label=label,
-                     reference=self.reference(model.side, model.shape.channels))
+        return Means(scorer=self.scorer(), **self.judge(self.request.subject),
+                     reference=self.reference(self._model.side, self._model.shape.channels))
 
     def walk(self, denoiser: Denoiser) -> Iterator[tuple[int, int, Tensor]]:
         noise, generators = self._model.noise(self.seeds)
@@ -151,7 +163,7 @@ class OfPipeline(Subject):
 
     def means(self) -> Means:
         config = self._pipe.unet.config
-        return Means(scorer=scorer.find(self.scene) if self.request.goal == "text" else None,
+        return Means(scorer=self.scorer(), **self.judge(),
                      reference=self.reference(config.sample_size, config.in_channels))
 
     def walk(self, denoiser: Denoiser) -> Iterator[tuple[int, int, Tensor]]:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from pipelines.errors import ModelError, RequestError, StudioError
 from pipelines.events import Finished, Notice, Pictured, StepDone, Tabled
 from pipelines.lab import checkpoints, guidance, scorer
-from pipelines.lab.pages import BUNDLED_MODEL, BUNDLED_RUN, NEW
+from pipelines.lab.pages import BUNDLED_MODEL, BUNDLED_RUN, CHECKPOINT, NEW
 from pipelines.settings import load
 from pipelines.studio import Studio
 
@@ -170,6 +170,14 @@ def test_a_classifier_of_the_runs_set_steers(studio, run):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("subject", [BUNDLED_MODEL, "tiny-ddpm", CHECKPOINT])
+def test_a_model_without_classes_is_steered_by_a_classifier_of_another_run(studio, subject):
+    _, tables, _ = answer(studio, "guide", subject=subject, judge=BUNDLED_RUN, goal="classifier", label="3", scale=4.0,
+                          count=2, steps=4, prompt="a cat")
+    losses = [float(row[1]) for row in tables["What came of it"].rows]
+    assert losses[-1] < losses[0] and losses[1] < losses[0]
+
+
 @pytest.mark.skipif(scorer.TOWER.is_file(), reason="the embedded model's image tower is here")
 def test_without_anything_that_compares_pictures_with_text_the_page_says_what_to_add(studio):
     with pytest.raises(RequestError, match="put .* a CLIP checkpoint"):
@@ -206,7 +214,8 @@ def test_a_clip_checkpoint_of_a_model_folder_scores_pictures_and_is_differentiab
 @pytest.mark.parametrize(("values", "said"), [
     ({"goal": "text", "prompt": " "}, "Prompt: the goal text needs one"),
     ({"goal": "reference"}, "needs a picture to go by"),
-    ({"goal": "classifier"}, "needs a run of the page Train"),
+    ({"goal": "classifier"}, r"Classes: this model knows none\. Choose whose .* such as digits \(comes along\)"),
+    ({"goal": "classifier", "judge": "gone"}, "Run: 'gone' is not here"),
     ({"goal": "classifier", "subject": BUNDLED_RUN}, "needs one of 0, 1, 2"),
 ])
 def test_a_goal_says_what_it_lacks(studio, values, said):
