@@ -150,6 +150,19 @@ def test_a_truncated_weight_file_is_refused_by_name(sd_folder, tmp_path):
     assert str(tmp_path) not in str(caught.value)
 
 
+@pytest.mark.parametrize(("missing", "words"), [
+    ("unet", "unet/config.json is missing"), ("unet/diffusion_pytorch_model.safetensors", "no weights for its unet"),
+    ("vae", "vae/config.json is missing"), ("text_encoder/model.safetensors", "no weights for its text_encoder"),
+    ("scheduler", "scheduler"), ("tokenizer", "tokenizer")])
+def test_a_folder_without_one_of_its_parts_is_refused_by_its_name(sd_folder, tmp_path, missing, words):
+    partial = shutil.copytree(sd_folder, tmp_path / "partial")
+    gone = partial / missing
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    with pytest.raises(ModelError, match=words) as caught:
+        load(read_folder(partial, "partial"), FLOAT32)
+    assert str(tmp_path) not in str(caught.value)
+
+
 def test_a_file_with_gaps_is_refused_in_a_sentence(sd_folder, tmp_path):
     from safetensors.numpy import save
 
