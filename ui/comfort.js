@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const LANGUAGE = "atelier-language", PRESETS = "atelier-presets", GUIDE = "atelier-guide";
+  const LANGUAGE = "atelier-language", LOOK = "atelier-look", PRESETS = "atelier-presets", GUIDE = "atelier-guide";
   const LONG_S = 10; // a run that took longer is worth a notice
 
   // Language: Gradio asks the browser (see language/first.js), the server reads the cookie
@@ -17,6 +17,27 @@
   function speak(code) {
     document.cookie = `${LANGUAGE}=${code ?? ""}; path=/; samesite=lax; max-age=${code ? 31536000 : 0}`;
     location.reload();
+    return [];
+  }
+
+  // Light or dark: Gradio reads it from the address
+
+  function chosenLook() {
+    try {
+      return localStorage.getItem(LOOK) ?? "";
+    } catch {
+      return "";
+    }
+  }
+
+  function appear(look) {
+    try {
+      localStorage.setItem(LOOK, look ?? "");
+    } catch { /* storage is forbidden: for this visit only */ }
+    const address = new URL(location.href);
+    if (look) address.searchParams.set("__theme", look);
+    else address.searchParams.delete("__theme");
+    location.replace(address);
     return [];
   }
 
@@ -189,7 +210,7 @@
   else start();
 
   Object.assign(window.atelier, {
-    allow, chosenLanguage, ended, open, preset, shut, speak, word,
+    allow, appear, chosenLanguage, chosenLook, ended, open, preset, shut, speak, word,
     guideSeen: () => guide(true), guideAgain: () => guide(false), switching: () => ((switched = true), []),
   });
 })();

@@ -43,7 +43,7 @@ def help_button() -> None:
 
 
 def help_panel(demo: gr.Blocks, page: Page) -> None:
-    """Build the panel: keys, what a page does when a long run ends, and its language."""
+    """Build the panel: keys, what a page does when a long run ends, its language and its look."""
     with panel(HELP, "Help"):
         gr.Markdown(SHORTCUTS.strip(), elem_classes="shortcuts")
         with gr.Row():
@@ -51,15 +51,21 @@ def help_panel(demo: gr.Blocks, page: Page) -> None:
                                  info="Shows a message of the system if this page is not in sight by then.")
             sound = gr.Checkbox(False, label="Sound when a long run ends", elem_id="page-sound", min_width=120,
                                 info="Plays two short tones when a run of more than ten seconds ends.")
-        language = gr.Dropdown([("As the browser says", ""), *((name, code) for code, name in LANGUAGES.items())],
-                               value="", label="Language", filterable=False, elem_id="page-language",
-                               info="Of this page. Prompts and the settings written into pictures stay as they are.")
+        with gr.Row():
+            language = gr.Dropdown([("As the browser says", ""), *((name, code) for code, name in LANGUAGES.items())],
+                                   value="", label="Language", filterable=False, elem_id="page-language", min_width=120,
+                                   info="Of this page. Prompts and the settings written into pictures stay as they "
+                                        "are.")
+            look = gr.Dropdown([("As the system", ""), ("Light", "light"), ("Dark", "dark")], value="",
+                               label="Appearance", filterable=False, elem_id="page-look", min_width=120,
+                               info="Of this page in this browser. The page is loaded again.")
         again = gr.Button("Show the guide again", size="sm", elem_id="guide-again")
     page.remembered["notify"], page.remembered["sound"] = notify, sound
     for box in (notify, sound):
         box.input(None, box, box, js="(on) => atelier.allow(on)", **QUIET)
     language.input(None, language, None, js="(code) => atelier.speak(code)", **QUIET)
-    demo.load(None, None, language, js="() => atelier.chosenLanguage()", **QUIET)
+    look.input(None, look, None, js="(look) => atelier.appear(look)", **QUIET)
+    demo.load(None, None, [language, look], js="() => [atelier.chosenLanguage(), atelier.chosenLook()]", **QUIET)
     again.click(None, None, None, js="() => atelier.guideAgain()", **QUIET)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import threading
 import time
 from collections import deque
@@ -41,6 +42,7 @@ PAGE = re.compile(r"/(config|logout)/?|/gradio_api/file=.+|/gradio_api/(heartbea
                   r"|/gradio_api/(info|user|login_check|app_id|upload|upload_progress|reset|cancel"
                   r"|queue/(join|data|status))/?")
 FILE = "/gradio_api/file="
+UPLOAD = "/gradio_api/upload"
 LOGOUT = "/logout"
 LINK = re.compile(r"\s*[a-z][a-z0-9+.-]+:", re.IGNORECASE)  # two letters and more: C: is a drive, not a scheme
 SEEN = ("image/png", "image/jpeg", "image/webp", "image/gif")  # of a visitor's files, what a browser may show
@@ -91,7 +93,8 @@ class Guard:
     """ASGI middleware that refuses what does not belong to a page of ours.
 
     hosts: the names we answer to. files_dir: the only folder that may be read over `file=`.
-    throttle: None when no password is asked for. upload_bytes: most that one upload may bring.
+    throttle: None when no password is asked for. upload_bytes: most that one upload may bring. spare_bytes: what
+    uploads leave free on the disk: they stay for a day, and there may be any number of them.
     """
 
     app: ASGIApp
@@ -99,6 +102,7 @@ class Guard:
     files_dir: Path
     throttle: Throttle | None = None
     upload_bytes: int = MAX_UPLOAD_BYTES
+    spare_bytes: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or hand it on with a bounded body and without headers anyone can forge."""
@@ -140,6 +144,10 @@ class Guard:
             raise Refused(404, "Deep links are switched off.")
         if path.startswith(FILE) and not self._is_ours(path.removeprefix(FILE)):
             raise Refused(403, "This file is not served.")
+        if self.spare_bytes and path.rstrip("/") == UPLOAD:
+            self.files_dir.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self.files_dir).free < self.spare_bytes:
+                raise Refused(507, "The disk is almost full, so nothing can be uploaded.")
         if self.throttle and scope["method"] == "POST" and path.rstrip("/") == "/login":
             wait_s = self.throttle.wait_s()
             if wait_s > 0:
@@ -195,7 +203,7 @@ async def _bounded(scope: Scope, headers: Headers, receive: Receive, upload_byte
 
     spoken: the language of the answer that Gradio gives in our place.
     """
-    is_upload = scope["path"].rstrip("/") == "/gradio_api/upload"
+    is_upload = scope["path"].rstrip("/") == UPLOAD
     limit = upload_bytes if is_upload else MAX_BODY_BYTES
     text = f"The request is over the maximum allowed size of {limit // 2**20} MB."
     declared = headers.get("content-length", "0")

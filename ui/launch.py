@@ -20,6 +20,7 @@ from .sharing import Credentials, Link, checker, close_tunnel, credentials, open
 PORTS_TRIED = 100
 QUEUE_SIZE = 32
 MAX_FILE_SIZE = "20mb"
+SPARE_BYTES = 2**30  # visitors cannot fill the disk further than this
 OWN_FILE_SIZE = "1gb"  # on a page that others cannot reach: a zip of pictures to train on
 
 
@@ -55,7 +56,8 @@ def launch(demo: Any, settings: Settings, *, port: int | None = None, throttle: 
     wanted = settings.port if port is None else port
     port = free_port(settings.host, wanted)
     guard = {"hosts": hosts, "throttle": throttle if login else None,
-             "upload_bytes": MAX_UPLOAD_BYTES if settings.is_public else OWN_UPLOAD_BYTES}
+             "upload_bytes": MAX_UPLOAD_BYTES if settings.is_public else OWN_UPLOAD_BYTES,
+             "spare_bytes": SPARE_BYTES if settings.is_public else 0}
     _serve(demo, settings, port, guard, checker(login, throttle) if login else None)
     shown = "127.0.0.1" if settings.host in ANY_ADDRESS else settings.host
     running = Running(demo, f"http://{_bracketed(shown)}:{port}/", hosts, login)
@@ -124,7 +126,7 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
         blocked_paths=[str(path) for path in private if not cache_dir.is_relative_to(path)],
         max_file_size=MAX_FILE_SIZE if settings.is_public else OWN_FILE_SIZE, show_error=False,
         enable_monitoring=False, run_history=False, mcp_server=False,
-        ssr_mode=False, pwa=False, strict_cors=True, footer_links=["settings"],
+        ssr_mode=False, pwa=False, strict_cors=True, footer_links=[],
         theme=theme.THEME, css=theme.CSS, head=theme.HEAD + language.words(),
         i18n=language.mark(demo),
         # Only leaves out a look at the page with a limit of 3 s, which a busy machine misses; that the server answers

@@ -79,6 +79,32 @@ def test_a_preset_brings_back_its_settings(page):
     expect(box(page, "txt2img-steps")).to_have_value("3")
 
 
+def test_each_model_has_its_own_presets_and_takes_its_default_when_it_is_chosen(page, studio):
+    def choose(title):
+        page.locator("#model input").click()
+        page.locator("#model").get_by_role("option", name=re.compile(title)).click()
+
+    first = studio.default_card().title
+    page.locator("#txt2img-presets > button").click()
+    name = page.locator("#txt2img-preset input")
+    choose("The other one")
+    expect(box(page, "txt2img-steps")).to_have_value("4")
+    name.fill("fine")
+    name.press("Enter")
+    box(page, "txt2img-steps").fill("33")
+    page.locator("#txt2img-preset-default").click()
+    expect(box(page, "txt2img-preset-line")).to_have_value(re.compile("^fine is taken"))
+    choose(first)
+    expect(name).to_have_value("")
+    box(page, "txt2img-steps").fill("9")
+    name.click()
+    expect(page.locator("#txt2img-preset").get_by_role("option")).to_have_count(0)
+    page.keyboard.press("Escape")
+    choose("The other one")
+    expect(box(page, "txt2img-steps")).to_have_value("33")
+    expect(name).to_have_value(re.compile("^fine"))
+
+
 def test_the_page_follows_the_browsers_language_and_can_be_told_another(chromium, url):
     context = chromium.new_context(locale="de-DE")
     page = context.new_page()
@@ -102,6 +128,19 @@ def test_the_page_follows_the_browsers_language_and_can_be_told_another(chromium
     status(page, "txt2img", r"^1 picture in \d")
     context.close()
     assert seen.outside == []
+
+
+def test_the_page_stays_dark_when_it_was_told_so(page):
+    expect(page.locator("body")).not_to_have_class(re.compile(r"\bdark\b"))
+    page.locator("#help-open").click()
+    page.locator("#page-look input").click()
+    with page.expect_navigation():
+        page.get_by_role("option", name="Dark").click()
+    expect(page.locator("body")).to_have_class(re.compile(r"\bdark\b"))
+    page.seen.errors.clear()  # the page that went away complains that its connections ended
+    open_page(page, page.url.partition("?")[0])
+    expect(page.locator("body")).to_have_class(re.compile(r"\bdark\b"))
+    expect(page.locator("#page-look input")).to_have_value("Dark")
 
 
 def test_the_guide_is_shown_on_the_first_visit_only(page):

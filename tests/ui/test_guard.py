@@ -14,10 +14,14 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount
+from starlette.testclient import TestClient
 
 from pipelines.settings import load
 from tests.ui.small_page import SECRET_DETAIL, call, file_data, small_page, upload
-from ui.guard import MAX_BODY_BYTES, OWN_UPLOAD_BYTES, Throttle, limit_decoders
+from ui.guard import MAX_BODY_BYTES, OWN_UPLOAD_BYTES, Guard, Throttle, limit_decoders
 from ui.hosts import Hosts
 from ui.launch import Running, launch
 
@@ -216,6 +220,15 @@ def test_an_uploaded_file_is_never_opened_as_a_page(url: str, name: str) -> None
 
 def test_files_that_were_not_uploaded_cannot_be_given_as_pictures(url: str) -> None:
     assert "event: error" in call(url, "size", [file_data("/etc/hostname")])
+
+
+def test_a_disk_that_is_almost_full_takes_no_more_uploads(tmp_path: Path) -> None:
+    full = Guard(PlainTextResponse("taken"), Hosts("127.0.0.1"), tmp_path, spare_bytes=2**60)
+    app = Starlette(routes=[Mount("/", full)])  # whose login nobody asks for
+    app.auth = None
+    client = TestClient(app, base_url="http://127.0.0.1")
+    assert client.post("/gradio_api/upload").status_code == 507
+    assert client.get("/config").text == "taken"
 
 
 def test_large_requests_are_refused(url: str) -> None:
