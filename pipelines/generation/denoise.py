@@ -20,6 +20,8 @@ from . import samplers
 from .sources import LATENT_PX, Start
 from .windows import Blend, Window
 
+LMS_ORDER = 4  # slopes of earlier steps that LMS looks back at, as the library's class does by itself
+
 
 @dataclass(frozen=True)
 class Step:
@@ -93,6 +95,8 @@ def denoise(pipe: Any, family: Family, sampler: str, scheduler: Any, start: Star
                 # x0 is what is put back, not x_t: a multistep solver's history stays consistent that way.
                 x0 = _keep(start, x0, (i + 1) / count)
                 output = level.output(x0, latents)
+            if "order" in accepted:  # LMS takes its start for the schedule's, and an image to image run has no past
+                kwargs["order"] = min(i + 1, LMS_ORDER)
             latents = scheduler.step(output, t, latents, **kwargs, return_dict=False)[0]
             if start.mask is not None and i == count - 1:
                 latents = _keep(start, latents, 1.0)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..errors import RequestError
 from ..images import fill, geometry, mask
-from ..images.convert import flatten
+from ..images.convert import flatten, lifted
 from ..models.offload import device_of
 from ..requests import Img2Img, Inpaint, Request, Txt2Img, Upscale
 from . import memory
@@ -141,12 +141,12 @@ class FromEnlarged:
 
     def enlarged(self, device: Any) -> Image.Image:
         """The picture at its final size, before anything is drawn. RGB, or RGBA where the source is."""
-        return self.finish(self._enlarge(flatten(self._source), self._request.upscaler, self._size, device))
+        return self.finish(self._opaque(device))
 
     def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
         """Encode the enlarged picture and noise it to the step that the strength leaves to run."""
         request = self._request
-        picture = flatten(self.enlarged(device_of(pipe.unet)))
+        picture = self._opaque(device_of(pipe.unet))
         size = tuple(max(geometry.MIN_SIDE, -(-side // LATENT_PX) * LATENT_PX) for side in picture.size)
         room = geometry.Box(0, 0, *size)  # sticks out at the right and the bottom, where the edge is repeated
         original = _encode(pipe, geometry.cut(picture, room, size), draws)
@@ -158,9 +158,12 @@ class FromEnlarged:
     def finish(self, image: Image.Image) -> Image.Image:
         """Cut what was added to reach whole latents, and give back the source's transparency."""
         image = image.crop((0, 0, *self._size))
-        if self._source.mode == "RGBA":
-            image.putalpha(self._source.getchannel("A").resize(self._size, Image.Resampling.LANCZOS))
-        return image
+        if self._source.mode != "RGBA":
+            return image
+        return lifted(image, self._source.getchannel("A").resize(self._size, Image.Resampling.LANCZOS))
+
+    def _opaque(self, device: Any) -> Image.Image:
+        return self._enlarge(flatten(self._source), self._request.upscaler, self._size, device)
 
 
 class FromMask:
@@ -265,7 +268,11 @@ def late_timesteps(scheduler: Any, steps: int, strength: float) -> tuple[torch.T
     begin = (steps - late_steps(steps, strength)) * scheduler.order
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(begin)
-    return scheduler.timesteps[begin:], begin
+    timesteps = scheduler.timesteps
+    if scheduler.order == 1 and len(timesteps) > steps:  # PLMS calls the model twice at the second one of a run
+        once = torch.cat([timesteps[:1], timesteps[2:]])[begin:]
+        return torch.cat([once[:2], once[1:]]), begin
+    return timesteps[begin:], begin
 
 
 def _opened(image_id: str | None, open_image: OpenImage) -> Image.Image:

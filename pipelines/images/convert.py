@@ -106,6 +106,18 @@ def flatten(image: Image.Image, background: tuple[int, int, int] = (255, 255, 25
     return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")
 
 
+def lifted(image: Image.Image, alpha: Image.Image) -> Image.Image:
+    """Take a picture off the white that `flatten` laid it on: RGBA, which looks on white as `image` does.
+
+    image: RGB. alpha: L, of its size.
+    """
+    share = np.maximum(np.asarray(alpha, np.float32), 1)[..., None] / 255
+    colours = 255 - (255 - np.asarray(image, np.float32)) / share
+    made = Image.fromarray(colours.clip(0, 255).round().astype(np.uint8))
+    made.putalpha(alpha)
+    return made
+
+
 def _read(source: bytes | Path, title: str, field: str, limit: int = MAX_FILE_BYTES) -> bytes:
     try:
         size = len(source) if isinstance(source, bytes) else source.stat().st_size

@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.errors import RequestError
 from pipelines.generation import samplers
+from pipelines.generation.sources import late_timesteps
 
 CONFIG = dict(num_train_timesteps=1000, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012,
               steps_offset=1, set_alpha_to_one=True, skip_prk_steps=True, clip_sample=False,
@@ -51,6 +52,21 @@ def test_a_sampler_walks_many_steps_to_the_end(name, schedule):
 
     x0, noise = torch.full((1, 4, 2, 2), 0.5), torch.ones(1, 4, 2, 2)
     torch.testing.assert_close(walk(name, schedule, "epsilon", x0, noise, steps=60), x0, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("steps", "strength"), [(20, 0.95), (20, 0.3), (20, 0.05), (2, 0.5)])
+def test_plms_begins_anew_where_an_image_to_image_run_begins(steps, strength):
+    """The library's class takes the run's second step for a repeated one, and ends a noise level early."""
+    import torch
+
+    scheduler = samplers.make("PLMS", "Automatic", CONFIG, steps, "cpu")
+    x0, noise = torch.full((1, 4, 2, 2), 0.5), torch.ones(1, 4, 2, 2)
+    timesteps, begin = late_timesteps(scheduler, steps, strength)
+    latents = scheduler.add_noise(x0, noise, timesteps[:1])
+    for i, t in enumerate(timesteps):
+        output = samplers.noise_level("PLMS", scheduler, t, begin + i).output(x0, latents)
+        latents = scheduler.step(output, t, latents, return_dict=False)[0]
+    torch.testing.assert_close(latents, x0, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)

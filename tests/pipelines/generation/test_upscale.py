@@ -133,6 +133,12 @@ def test_the_result_has_the_size_asked_for_to_the_pixel(sd, size, scale, result)
     assert made.size == result
 
 
+def test_half_transparent_colours_keep_their_darkness(sd):
+    image = Image.new("RGBA", (64, 64), (200, 40, 0, 128))
+    ready, = events(sd, make(Upscale, **BASE, redraw=False), {"a": image}, task="img2img")
+    assert ready.image.getpixel((64, 64)) == pytest.approx((200, 40, 0, 128), abs=1)
+
+
 def test_transparency_is_enlarged_with_the_picture(sd):
     image = smooth()
     image.putalpha(Image.linear_gradient("L").resize(image.size))
