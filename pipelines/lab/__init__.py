@@ -9,7 +9,7 @@ scene.py gives it), shelf finds what names stand for, jobs saves what was made. 
 One notation everywhere: x_t = alpha_t x0 + sigma_t eps. A *denoiser* is a function (x_t, level) -> predicted x0, and
 whatever steers a picture is a function from denoiser to denoiser, so that it goes with every sampler.
 
-May import values, primitives (images, samplers, families, prompts, adapters), decode and generate, shelf the datasets
-and the collection as well; never the cache, the queue or the studio. requests, pages, events and shelf import no torch,
-and this file imports nothing.
+May import values, primitives (images, samplers, families, prompts, adapters, models.loading) and generation; never the
+collection, the data sets, the cache, the queue or the studio: shelf is given what it asks. requests, pages, events and
+shelf import no torch, and this file imports nothing.
 """

@@ -9,12 +9,10 @@ import json
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from ..datasets import Datasets
 from ..errors import RequestError
 from ..library import LibraryEntry
-from ..models.collection import Collection
 from ..settings import Settings
 from .pages import BUNDLED_MODEL, BUNDLED_RUN, CHECKPOINT, NEW, NO_FILE, NO_OTHER, OWN_CLASSES
 from .requests import LabRequest
@@ -26,11 +24,29 @@ RUN_FILE, ABOUT_FILE = "checkpoint.pt", "run.json"
 SHOWN = 40
 
 
+class DataSets(Protocol):
+    """Pictures that were uploaded on the tab Train."""
+
+    def names(self) -> tuple[str, ...]: ...
+
+    def folder(self, name: str) -> Path: ...
+
+
+class Files(Protocol):
+    """The library of this machine."""
+
+    def vaes(self) -> tuple[LibraryEntry, ...]: ...
+
+    def vae(self, name: str) -> LibraryEntry: ...
+
+    def loras(self) -> tuple[LibraryEntry, ...]: ...
+
+
 class Shelf:
     """Finds what lies on the disk at the moment it is asked."""
 
-    def __init__(self, settings: Settings, datasets: Datasets, collection: Collection):
-        self._settings, self._datasets, self._collection = settings, datasets, collection
+    def __init__(self, settings: Settings, datasets: DataSets, files: Files):
+        self._settings, self._datasets, self._files = settings, datasets, files
         self._root = settings.data_dir / "lab"
 
     # Runs of the page Train
@@ -112,19 +128,19 @@ class Shelf:
 
     def vaes(self) -> tuple[str, ...]:
         """Autoencoders that stand alone."""
-        return (NO_OTHER, *(entry.name for entry in self._collection.vaes()))
+        return (NO_OTHER, *(entry.name for entry in self._files.vaes()))
 
     def vae(self, name: str) -> LibraryEntry:
         """Raises RequestError for an unknown name."""
-        return self._collection.vae(name)
+        return self._files.vae(name)
 
     def loras(self) -> tuple[str, ...]:
         """LoRA files that can be looked into."""
-        return (NO_FILE, *(entry.name for entry in self._collection.loras()))
+        return (NO_FILE, *(entry.name for entry in self._files.loras()))
 
     def lora(self, name: str) -> Path:
         """Raises RequestError for an unknown name."""
-        paths = {entry.name: entry.path for entry in self._collection.loras()}
+        paths = {entry.name: entry.path for entry in self._files.loras()}
         return paths[_known(name, tuple(paths), "LoRA file", "file")]
 
 

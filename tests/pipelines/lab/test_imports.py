@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.test_architecture import HEAVY, ROOT, Import, imports_of
+from tests.test_architecture import HEAVY, ROOT, Import, imports_of, name_of, sources
 
-ABOVE = ("cache", "jobs", "studio", "training", "results", "history")
+ABOVE = ("models.cache", "models.collection", "datasets", "training", "jobs", "worker", "runs", "results", "studio")
 
 
 def imports() -> list[Import]:
@@ -15,6 +15,7 @@ def imports() -> list[Import]:
 
 def test_the_lab_knows_neither_cache_nor_queue_nor_studio_nor_training():
     above = [f"pipelines.{name}" for name in ABOVE]
+    assert set(above) <= {name_of(path) for path in sources()}, "one of them has another name"
     assert not [str(one) for one in imports() if one.of(*above)]
 
 
