@@ -46,7 +46,8 @@ DONE = {"save": "Saved as {}.", "default": "{} is taken whenever this model is c
 
 def wire(page: Page, rule: Callable[[str, Any], dict]) -> None:
     """Connect all presets. rule: says what a saved value must be to be taken back."""
-    page.model.input(None, None, None, js="() => atelier.switching()", **QUIET)
+    for choose in (page.model.input, *(button.click for button, _, _ in page.choosers)):
+        choose(None, None, None, js="() => atelier.switching()", **QUIET)
     for task, made in page.presets.items():
         controls = {name: control for name, control in page.forms[task].fields.items() if name not in LEFT_OUT}
         boxes = list(controls.values())
