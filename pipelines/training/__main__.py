@@ -15,6 +15,7 @@ from pathlib import Path
 from ..device import prepare_environment
 from ..errors import RequestError, StudioError
 from .folder import RunFolder
+from .follow import state
 from .request import REQUIRED, TrainLora, changed_since, from_toml
 
 
@@ -37,7 +38,8 @@ def main(argv: list[str]) -> int:
         return 2
     except KeyboardInterrupt:  # before it began, or a second signal, which does not wait for the step
         print("Stopped at once.", file=sys.stderr)
-        return 130 if folder.has_begun else 0
+        found = state(folder.path)
+        return 130 if found.step > found.saved_step else 0
     finally:
         signal.signal(signal.SIGTERM, before)
     return 1 if ended.how == "failed" else 0

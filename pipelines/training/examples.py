@@ -82,8 +82,9 @@ def plan(pictures: Sequence[Picture], config: TrainLora, size_step: int) -> list
     for picture in pictures:
         size = picture.width, picture.height
         bucket = bucket_of(size, config.resolution, size_step, buckets=config.buckets)
-        examples.append(Example(picture, bucket, crop_variants(size, bucket, config.crop),
-                                captions.variants(picture.caption, config, picture.digest)))
+        # Regularisation pictures show what the words meant before: the trigger must not be among them.
+        texts = (picture.caption,) if picture.is_prior else captions.variants(picture.caption, config, picture.digest)
+        examples.append(Example(picture, bucket, crop_variants(size, bucket, config.crop), texts))
     return examples
 
 

@@ -101,12 +101,14 @@ class Export:
 
     def _about(self, name: str, step: int) -> About:
         config = self.config
-        tags = Counter(tag.strip() for one in self.examples for tag in one.picture.caption.split(",") if tag.strip())
-        buckets = Counter(one.bucket for one in self.examples)
+        own = [one for one in self.examples if not one.picture.is_prior]
+        tags = Counter(tag.strip() for one in own for tag in one.picture.caption.split(",") if tag.strip())
+        buckets = Counter(one.bucket for one in own)
         told = {
             "learning_rate": config.learning_rate, "unet_lr": config.learning_rate,
             "text_encoder_lr": config.text_encoder_learning_rate if config.text_encoder != "off" else None,
-            "steps": step, "max_train_steps": config.steps, "num_train_images": len(self.examples),
+            "steps": step, "max_train_steps": config.steps, "num_train_images": len(own),
+            "num_reg_images": len(self.examples) - len(own),
             "batch_size_per_device": config.batch_size, "gradient_accumulation_steps": config.accumulation,
             "optimizer": config.optimizer, "lr_scheduler": config.scheduler, "min_snr_gamma": config.min_snr_gamma,
             "noise_offset": config.noise_offset or None, "clip_skip": config.clip_skip, "seed": config.seed,
@@ -115,7 +117,7 @@ class Export:
             "tag_frequency": {config.name: dict(tags.most_common(MAX_TAGS))},
             "bucket_info": {"buckets": {str(i): {"resolution": list(size), "count": count}
                                         for i, (size, count) in enumerate(sorted(buckets.items()))}},
-            "dataset_dirs": {config.name: {"n_repeats": config.repeats, "img_count": len(self.examples)}}}
+            "dataset_dirs": {config.name: {"n_repeats": config.repeats, "img_count": len(own)}}}
         return About(name=name, trigger_words=config.trigger, base=self.base.card.name,
                      resolution_px=config.resolution, prediction_type=self.base.prediction_type,
                      date=datetime.now(UTC).isoformat(timespec="seconds"),

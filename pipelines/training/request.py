@@ -124,7 +124,8 @@ class TrainLora(BaseModel):
     save_every: int = param(250, "Save every (steps)", ge=0, le=1_000_000, step=1, help="0 saves at the end only.")
     save_minutes: float = param(10.0, "Save every (minutes)", ge=0, le=10_000, help="Whichever comes first; 0 is off.")
     keep_last: int = param(3, "Keep", ge=1, le=10_000, step=1, help="Newest checkpoints kept; the best stays as well.")
-    sample_every: int = param(0, "Sample every (steps)", ge=0, le=1_000_000, step=1, help="0 makes no samples.")
+    sample_every: int = param(0, "Sample every (steps)", ge=0, le=1_000_000, step=1,
+                              help="0 makes none but the preview of the result.")
     sample_prompts: tuple[str, ...] = param((), "Sample prompts", max_length=16, help="Prompts of the samples.")
     sample_seed: int = param(1, "Sample seed", ge=0, le=MAX_SEED, step=1, help="Seed of the first sample.")
     sample_steps: int | None = param(None, "Sample steps", ge=1, le=150, step=1, help="Denoising steps of a sample.")

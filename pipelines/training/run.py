@@ -67,6 +67,10 @@ def run(config: TrainLora, folder: RunFolder, *, only_probe: bool = False) -> En
             for event in current.events():
                 report.write(event)
             ended = current.ended
+        except KeyboardInterrupt:  # a second signal, which does not wait for the step
+            lost = f" The steps after {current.saved_step} are lost." if current.step > current.saved_step else ""
+            report.write(Ended(current.step, "stopped", f"Stopped at once.{lost}"))
+            raise
         except StudioError as error:
             ended = Ended(current.step, "failed", str(error))
         except Exception as error:  # whatever it is, the log must say that it ended
@@ -96,6 +100,10 @@ class _Run:
     def step(self) -> int:
         return self._loop.progress.step if self._loop else 0
 
+    @property
+    def saved_step(self) -> int:
+        return max(0, self._loop.saved_step) if self._loop else 0
+
     def events(self) -> Iterator[Event]:
         """Everything from looking at the data to the result."""
         card = bases.find_card(self._config.model)
@@ -104,6 +112,8 @@ class _Run:
         for picture in pictures:
             if not picture.used:
                 yield Notice(0, f"Left out: {picture.name[:100]} ({'; '.join(picture.reasons)}).")
+        if config.masked and not any(picture.has_mask for picture in trained):
+            yield Notice(0, "Masked: no picture has a mask, so all of each is learned.")
         base = bases.load(card, config)
         examples = Examples(plan(trained, config, base.size_step), plan(held, config, base.size_step), base, config,
                             TensorCache(self._folder.path / "cache" if config.cache == "disk" else None))
@@ -130,10 +140,10 @@ class _Run:
             return
         how = yield from loop.train()
         if how == "finished":
-            yield from self._finish(export, loop)
+            yield from self._finish(export, loop, samples)
         else:
             saved = loop.saved_step == loop.progress.step
-            text = "everything is saved" if saved else f"only what was there at step {max(0, loop.saved_step)} is saved"
+            text = "everything is saved" if saved else f"only what was there at step {self.saved_step} is saved"
             self.ended = Ended(loop.progress.step, how, f"{how.capitalize()}; {text}. The run can go on from here.")
 
     def _pictures(self, card: ModelCard) -> tuple[Picture, ...]:
@@ -199,19 +209,24 @@ class _Run:
                 yield Notice(0, f"Encoded {done} of {of} pictures.")
         return True
 
-    def _finish(self, export: Export, loop: Loop) -> Iterator[Event]:
-        """Write the result: of the last step, or of the best one."""
+    def _finish(self, export: Export, loop: Loop, samples: Samples) -> Iterator[Event]:
+        """Write the result: of the last step, or of the best one. A LoRA has a preview, drawn now if there is none."""
         config, step, weights = export.config, loop.progress.step, loop.average.weights
         if config.keep_best and loop.progress.best_step in loop.checkpoints.steps():
             best = loop.checkpoints.load(loop.progress.best_step, export.base.device)
             step, weights = loop.progress.best_step, best["average"] or best["weights"]
             yield Notice(loop.progress.step, f"The result is that of step {step}, the best by held-out loss.")
+        elif config.keep_best and loop.progress.best_loss is not None:
+            yield Notice(step, "No step had a lower held-out loss than the beginning: the result is the last one's.")
         name = config.name
         if self._team.leads:
-            export.base.recall()
-            previews = sorted(self._folder.samples.glob(f"{step:07d}-*.png"))
+            preview, adapter = self._folder.samples / f"{step:07d}-0.png", export.trainee.adapter
             with export.trainee.showing(weights):
-                name = export.result(Path(config.output), step, previews[0] if previews else None,
+                if adapter is not None and not preview.is_file():
+                    adapter.eval()
+                    yield from samples.draw(step, most=1)
+                export.base.recall()
+                name = export.result(Path(config.output), step, preview if preview.is_file() else None,
                                      self._folder.path / "diffusers")
         self.ended = Ended(loop.progress.step, "finished", f"The result is {name}.", name)
 

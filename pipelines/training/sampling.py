@@ -23,12 +23,12 @@ class Samples:
     def __init__(self, base: Base, config: TrainLora, folder: RunFolder, prompts: Sequence[str]):
         self._base, self._config, self._folder, self._prompts = base, config, folder, list(prompts)
 
-    def draw(self, step: int) -> Iterator[Event]:
-        """One picture a prompt. What goes wrong is said, and training goes on."""
+    def draw(self, step: int, most: int | None = None) -> Iterator[Event]:
+        """One picture a prompt, of the first `most` ones. What goes wrong is said, and training goes on."""
         self._base.recall()
         pipe = build(self._base.family.name, "txt2img", self._base.components)
         self._folder.samples.mkdir(exist_ok=True)
-        for number, prompt in enumerate(self._prompts):
+        for number, prompt in enumerate(self._prompts[:most]):
             try:
                 yield from self._one(pipe, step, number, prompt)
             except (StudioError, OSError) as error:

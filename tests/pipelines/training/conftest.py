@@ -52,7 +52,7 @@ def make_config(sd_folder: Path, pictures: Path, tmp_path: Path) -> Callable[...
     def make(**changes) -> TrainLora:
         table = {"model": str(sd_folder), "data": str(pictures), "output": str(tmp_path / "out"), "name": "one",
                  "steps": 4, "batch_size": 2, "save_every": 0, "save_minutes": 0, "validation": 0.0,
-                 "learning_rate": 1e-3, "tensorboard": False}
+                 "learning_rate": 1e-3, "tensorboard": False, "sample_steps": 1}
         return from_table({**table, **changes}, tmp_path)
 
     return make

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pipelines.training import follow
+from pipelines.training.__main__ import main
 from pipelines.training.events import CheckpointSaved, Ended, StepDone
 from pipelines.training.folder import RunFolder
 from pipelines.training.run import run
@@ -78,6 +80,30 @@ def test_a_stopped_run_goes_on_where_it_stopped(make_config, tmp_path):
     straight.write_config(config)
     run(config, straight)
     same_states(straight.checkpoints / f"step-{STEPS:07d}", folder.checkpoints / f"step-{STEPS:07d}")
+
+
+def test_a_second_ctrl_c_ends_at_once_and_says_what_is_lost(make_config, tmp_path, capsys):
+    file = tmp_path / "config.json.toml"
+    config = make_config(steps=5)
+    file.write_text("\n".join(f"{key} = {json.dumps(value)}"
+                              for key, value in config.model_dump(exclude_defaults=True).items()))
+    folder = RunFolder(Path(config.output) / "one-run")
+
+    def in_the_third_step(module, inputs):
+        if module.__class__.__name__ == "UNet2DConditionModel" and follow.state(folder.path).step == 2:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    handle = register_module_forward_pre_hook(in_the_third_step)
+    try:
+        assert main([str(file)]) == 130
+    finally:
+        handle.remove()
+    found = follow.state(folder.path)
+    assert (found.how, found.step, found.can_resume) == ("stopped", 2, True)
+    assert found.text == "Stopped at once. The steps after 0 are lost."
+    assert main([str(file), "--resume"]) == 0
+    assert follow.state(folder.path).how == "finished"
 
 
 def test_pause_saves_and_says_so(make_config, tmp_path):

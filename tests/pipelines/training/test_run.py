@@ -7,19 +7,24 @@ import socket
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image, ImageChops
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from pipelines.adapters import read as adapters
 from pipelines.adapters.apply import applied
 from pipelines.models.cache import build
 from pipelines.training import base as bases
-from pipelines.training import follow
+from pipelines.training import follow, presets
 from pipelines.training.__main__ import main
+from pipelines.training.dataset import survey
 from pipelines.training.events import CheckpointSaved, Ended, HeldOut, Notice, SampleSaved, StepDone
+from pipelines.training.examples import plan
 from pipelines.training.folder import RunFolder
 from pipelines.training.run import run
 from pipelines.training.sampling import Samples
@@ -137,6 +142,35 @@ def test_regularisation_pictures_take_part_with_their_weight(make_config, tmp_pa
     assert means[2] - means[1] == pytest.approx(means[1] - means[0], rel=1e-3)
 
 
+def test_regularisation_pictures_keep_their_captions_as_they_are(make_config, pictures):
+    config = presets.resolve(make_config(trigger="ohwx", prefix="my ", shuffle=True), pictures=2, native_size=64,
+                             unet_parameters=10_000)
+    own, other = survey(pictures, resolution=64)[:2]
+    first, second = plan([own, replace(other, is_prior=True)], config, 8)
+    assert all(text.startswith("ohwx, my ") for text in first.texts)
+    assert second.texts == ("a cat, red, picture 1",)
+
+
+def test_masks_that_are_wanted_but_not_there_are_said(make_config, tmp_path):
+    place = write_pictures(tmp_path / "set", [(64, 64)] * 2)
+
+    def told(name: str) -> list[str]:
+        events = run_in(tmp_path / name, make_config(data=str(place), steps=1, masked=True))[1]
+        return [event.text for event in events if isinstance(event, Notice)]
+
+    assert told("without") == ["Masked: no picture has a mask, so all of each is learned."]
+    Image.new("L", (64, 64), 200).save(place / "0-masklabel.png")
+    assert told("with") == []
+
+
+def test_a_result_has_a_preview_though_no_samples_were_wanted(make_config, tmp_path):
+    config = make_config(steps=1, dropout=0.5)
+    ended, events = run_in(tmp_path / "run", config)
+    assert ended.how == "finished"
+    assert Image.open(Path(config.output) / "one.png").size == (64, 64)
+    assert [event.file for event in events if isinstance(event, SampleSaved)] == ["samples/0000001-0.png"]
+
+
 def test_nothing_cached_on_disk_is_stale(make_config, tmp_path):
     place = write_pictures(tmp_path / "set", [(64, 64)])
     config = make_config(data=str(place), steps=1, cache="disk", batch_size=1, caption_dropout=0.0)
@@ -203,6 +237,20 @@ def test_early_stop_and_the_best_state_follow_the_held_out_loss(make_config, tmp
     assert any("ended early" in event.text for event in events if isinstance(event, Notice))
     measured = [event for event in events if isinstance(event, HeldOut)]
     assert [event.best for event in measured[-3:]] == [False] * 3
+    assert any(event.text.startswith("No step had a lower held-out loss") for event in events
+               if isinstance(event, Notice))
+
+
+def test_the_best_state_by_held_out_loss_becomes_the_result(make_config, tmp_path):
+    config = make_config(steps=6, validation=0.4, validate_every=1, keep_best=True, learning_rate=0.05, warmup=0.0,
+                         scheduler="constant", keep_last=1)
+    _, events = run_in(tmp_path / "run", config)
+    best = max(event.step for event in events if isinstance(event, HeldOut) and event.best)
+    assert 0 < best < 6
+    assert any(f"The result is that of step {best}," in event.text for event in events if isinstance(event, Notice))
+    kept = load_file(tmp_path / f"run/checkpoints/step-{best:07d}/one-{best:06d}.safetensors")
+    result = load_file(Path(config.output) / "one.safetensors")
+    assert kept.keys() == result.keys() and all(torch.equal(kept[name], result[name]) for name in kept)
 
 
 def test_two_processes_over_gloo_equal_one_with_the_doubled_batch(make_config, tmp_path):
