@@ -193,10 +193,10 @@ class Download:
                 part = whole.with_name(f"{whole.name}.part")
                 running = fetch.fetch(self._network, file, part)
                 for done, total in running:
+                    whole_bytes = self._plan.size_bytes or (total if len(self._plan.files) == 1 else 0)
                     if self._wish:
                         running.close()
-                        return Paused(self.title, before + done, self._plan.size_bytes)
-                    whole_bytes = self._plan.size_bytes or (total if len(self._plan.files) == 1 else 0)
+                        return Paused(self.title, before + done, whole_bytes)
                     self._show(before + done, whole_bytes, speed.at(before + done))
                 part.rename(whole)
                 part.with_name(f"{part.name}.etag").unlink(missing_ok=True)

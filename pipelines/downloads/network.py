@@ -101,7 +101,7 @@ class Network:
                 return response
             response.__exit__()
             reason = REASONS.get(response.status, f"it answers with error {response.status}")
-            said = f"Download: {_host(url)} cannot be used: {reason}."
+            said = f"Download: {_host(url)} does not give it: {reason}."
             raise Broken(said) if response.status >= 500 else ModelError(said)
         raise Refused("Download: the address leads in circles.")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -98,14 +98,20 @@ class Handler(BaseHTTPRequestHandler):
             super().handle()
 
 
-@pytest.fixture
-def server():
+@contextmanager
+def serving() -> Iterator[Server]:
     made = Server()
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     yield made
     made.shutdown()
     made.server_close()
+
+
+@pytest.fixture
+def server():
+    with serving() as made:
+        yield made
 
 
 @pytest.fixture

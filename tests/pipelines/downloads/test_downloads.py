@@ -113,7 +113,7 @@ def paused_halfway(server, downloads, big):
     state = download.wait(30)
     server.gate = lambda sent: None
     assert isinstance(state, Paused)
-    assert 0 < state.done_bytes < len(big)
+    assert 0 < state.done_bytes < state.total_bytes == len(big)
     return download
 
 

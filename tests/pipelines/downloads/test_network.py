@@ -103,7 +103,7 @@ def test_a_token_goes_to_its_own_host_and_no_further(server, caplog):
 
 
 def test_an_error_of_the_server_is_a_plain_sentence(server, network):
-    with pytest.raises(ModelError, match="127.0.0.1 cannot be used: there is nothing of that name"):
+    with pytest.raises(ModelError, match="127.0.0.1 does not give it: there is nothing of that name"):
         network.json(f"{server.origin}/absent")
     server.files["/broken"] = b"{"
     with pytest.raises(ModelError, match="not readable"):

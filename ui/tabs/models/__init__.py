@@ -21,7 +21,7 @@ def build(studio: Any, page: Page) -> None:
             listed = shelf.build()
     details.wire(studio, page, shown, listed)
     shelf.wire(studio, page, listed)
-    fetch.wire(studio, downloads, listed)
+    fetch.wire(studio, page, downloads, listed)
 
 
 TAB = Tab(name="models", label="Models", order=60, build=build)

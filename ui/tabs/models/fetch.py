@@ -12,6 +12,7 @@ from pipelines.errors import StudioError
 
 from ...language import said
 from ...progress import duration
+from ...tab import Page
 from ...wiring import QUEUED, QUIET, problem
 from .shelf import Shelf
 from .words import KINDS, size
@@ -56,17 +57,18 @@ def build(studio: Any) -> Fetch:
     return Fetch(source, start, listed, tools, buttons, message, gr.Timer(TICK_S, active=False))
 
 
-def wire(studio: Any, fetch: Fetch, shelf: Shelf) -> None:
+def wire(studio: Any, page: Page, fetch: Fetch, shelf: Shelf) -> None:
     """Start, show, pause, resume and stop downloads. The server refuses all of it where others reach the page."""
     if fetch.start is None:
         return
     shown = [fetch.list, fetch.tools, fetch.timer, shelf.timer]
+    followed = [*shown, fetch.message]
 
     def show() -> tuple:
         running = any(download.is_running for download in studio.collection.downloads.list())
-        # A download that has ended is in the library after one more look.
+        # A download that has ended is in the library after one more look, and no longer on its way.
         return (gr.Radio(_choices(studio)), gr.Row(visible=True), gr.Timer(active=running),
-                gr.skip() if running else gr.Timer(active=True))
+                *((gr.skip(), gr.skip()) if running else (gr.Timer(active=True), "")))
 
     def start(source: str) -> tuple:
         try:
@@ -89,7 +91,8 @@ def wire(studio: Any, fetch: Fetch, shelf: Shelf) -> None:
 
     gr.on([fetch.start.click, fetch.source.submit], start, fetch.source, [fetch.message, fetch.source, *shown],
           trigger_mode="once", **QUEUED)
-    fetch.timer.tick(show, None, shown, **QUIET)
+    fetch.timer.tick(show, None, followed, **QUIET)
+    page.returning.append((lambda: show() if studio.collection.downloads.list() else None, [], followed))
     for what, button in fetch.buttons.items():
         button.click(change(what), fetch.list, [fetch.message, *shown], **QUIET)
 
