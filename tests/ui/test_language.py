@@ -52,7 +52,8 @@ STAND_IN_A_SENTENCE = {
     "waits in main memory", "Its {} are not here any more; yours stay chosen.",
     "{}: {} of {} layers matched, {}{}", "Generate makes {} {}.", ": {} of {} files",
     "log10 weight", "{} (asked for)", "safetensors, {}", "{} hash",
-    "{} <lora:{}:{}>", "{} ({}, {})", "{} min {} s", "{} px", "{} × {} px", "can't allocate memory"}
+    "{} <lora:{}:{}>", "{} ({}, {})", "{} min {} s", "{} px", "{} × {} px", "can't allocate memory",
+    "out of memory", "not enough memory: you tried to allocate"}
 NAMES = re.compile(r"# Atelier|\?|[\w-]+-(image-id|kept-mask|last-mask)|visitor|model before|limits shown|.*: marks"
                    r"|\d+(st|nd|rd|th)")
 
