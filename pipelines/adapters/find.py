@@ -9,6 +9,8 @@ import hashlib
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
 
 from ..checkpoints.headers import read_header
 from ..errors import ModelError
@@ -41,10 +43,15 @@ def lookup(entries: Sequence[LibraryEntry], name: str) -> LibraryEntry:
 
 def short_hash(entry: LibraryEntry) -> str:
     """12 hex digits as infotext carries them in "Lora hashes": of the tensors, so that other words do not change it."""
-    header = read_header(entry.path)
+    return _digest(entry.path, entry.size_bytes, entry.modified_s)[:12]
+
+
+@lru_cache(maxsize=256)  # each picture's text asks, and a file may have gigabytes
+def _digest(path: Path, size_bytes: int, modified_s: float) -> str:
+    header = read_header(path)
     digest = header.metadata.get("sshs_model_hash", "")
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
-        with entry.path.open("rb") as file:
+        with path.open("rb") as file:
             file.seek(header.start)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return digest[:12]
+    return digest

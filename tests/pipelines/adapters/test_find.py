@@ -102,6 +102,14 @@ def test_the_short_hash_is_that_of_the_tensors(settings, find):
     assert {card.name: short_hash(card) for card in find()} == {"said": "ab" * 6, "unsaid": body[:12]}
 
 
+def test_a_hash_is_computed_once(settings, find):
+    path = lora(settings.data_dir / "loras" / "large.safetensors")
+    card, = find()
+    digest = short_hash(card)
+    path.unlink()
+    assert short_hash(card) == digest
+
+
 def test_a_link_out_of_the_folder_is_left_out(settings, find, tmp_path):
     outside = lora(tmp_path / "outside" / "secret.safetensors")
     own = settings.data_dir / "loras"
