@@ -118,7 +118,11 @@ def make(sampler: str, schedule: str, config: dict[str, Any], steps: int, device
     if "original_inference_steps" in known:  # LCM picks its steps among that many
         flags["original_inference_steps"] = max(steps, config.get("original_inference_steps", 50))
     scheduler = cls.from_config({k: v for k, v in config.items() if k in known}, **row.options, **flags)
-    scheduler.set_timesteps(steps, device=device)
+    if row.scheduler == "KDPM2DiscreteScheduler":  # on a device it makes float64, which a Mac's has not
+        scheduler.set_timesteps(steps, device="cpu")
+        scheduler.timesteps = scheduler.timesteps.float().to(device)
+    else:
+        scheduler.set_timesteps(steps, device=device)
     if by_hand:
         _respace(scheduler, followed, steps)
     if hasattr(scheduler, "set_begin_index"):  # else looked up by the first timestep, which Beta may have twice

@@ -69,6 +69,15 @@ def test_plms_begins_anew_where_an_image_to_image_run_begins(steps, strength):
     torch.testing.assert_close(latents, x0, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("schedule", samplers.schedules_for("DPM2"))
+def test_dpm2_takes_no_float64_to_a_device(schedule):
+    import torch
+
+    scheduler = samplers.make("DPM2", schedule, CONFIG, 9, "meta")
+    assert (scheduler.timesteps.dtype, scheduler.timesteps.device.type) == (torch.float32, "meta")
+    assert scheduler.sigmas.device.type == "cpu"
+
+
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
 def test_schedules_space_the_steps_differently(name):
     spacings = {}
