@@ -127,7 +127,11 @@ class PipelineCache:
                     if entry.parked:
                         entry.parked = False
                         self._make_room(0)
-                        self._move(entry.components, entry.placement.home)
+                        try:
+                            self._move(entry.components, entry.placement.home)
+                        except BaseException:  # no room after all: what has moved already goes on next time
+                            entry.parked = True
+                            raise
                 yield entry
                 return
 

@@ -39,7 +39,8 @@ class Vaes:
             while len(self._loaded) > KEPT:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(key)
-        return self._loaded[key]
+        # Where parts are offloaded, it comes too late for their hooks, and is sent back to the host with them.
+        return self._loaded[key].to(lease.placement.device)
 
     def clear(self) -> None:
         """Leave the memory to somebody else."""

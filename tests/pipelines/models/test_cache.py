@@ -204,3 +204,24 @@ def test_autoencoders_that_are_kept_beside_count_and_go_first(cards, sd_folder, 
         assert vaes.size_bytes == 0 and cache.resident == ("a", "b")
         vaes.load(entry, lease, cache.make_room)  # and for this the older of the two has to go
     assert cache.resident == ("b",) and vaes.size_bytes
+
+
+def test_a_checkpoint_that_cannot_come_back_for_lack_of_room_comes_back_later(cards):
+    import torch
+
+    moves = []
+
+    def move(components, device):
+        moves.append(device)
+        if device == "cuda" and moves.count("cuda") == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    card = Placement("cuda", "float32", "float32")
+    cache = PipelineCache(loader(placement=card), Budget(cards[0].size_bytes * 3 // 2, 10**12), move)
+    for one in cards[:2]:
+        with cache.lease(one, "txt2img"):
+            pass
+    with pytest.raises(torch.OutOfMemoryError), cache.lease(cards[0], "txt2img"):
+        pass
+    with cache.lease(cards[0], "txt2img"):
+        assert moves[-1] == "cuda" and moves.count("cuda") == 2

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipelines.checkpoints.card import read_folder
 from pipelines.device import Placement
 from pipelines.errors import ModelError
+from pipelines.families import FAMILIES
 from pipelines.library import Library
 from pipelines.library.places import Place
+from pipelines.models.cache import Lease
 from pipelines.models.loading import load, load_vae
+from pipelines.models.vaes import Vaes
 from tests import original_layout
 
 FLOAT32 = Placement("cpu", "float32", "float32")
@@ -115,3 +119,15 @@ def test_a_wrong_autoencoder_is_refused_by_name_and_reason(own, entry_of, tmp_pa
     (models / "gone.safetensors").unlink()
     with pytest.raises(ModelError, match=r"gone.safetensors cannot be used: No such file"):
         load_vae(gone, FLOAT32, own.config)
+
+
+@pytest.mark.parametrize("offload", ["model", "group"])
+def test_where_parts_are_offloaded_it_is_brought_to_where_it_computes_for_each_job(own, entry_of, tmp_path, offload):
+    write(tmp_path / "models" / "x.safetensors", own.state_dict())
+    placement = Placement("meta", "float32", "float32", offload)  # a device that every machine has
+    lease = Lease(SimpleNamespace(vae=own), FAMILIES["sd15"], placement)
+    vaes, entry = Vaes(), entry_of()
+    for _ in range(2):
+        network = vaes.load(entry, lease, lambda size: None)
+        assert network.device.type == "meta"
+        network.to_empty(device="cpu")  # as offloading does at a job's end
