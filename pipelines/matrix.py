@@ -166,7 +166,7 @@ def _range(part: str) -> list[float]:
 
 
 def _with(request: Request, axis: Axis, value: Any) -> Request:
-    if not axis.field:
+    if not axis.field or (axis.field, value) == ("seed", -1):  # the form's own seed, which is random or stands there
         return request
     if axis.field == SIZE:
         sides = re.fullmatch(r"(\d{1,5})\s*[x×]\s*(\d{1,5})", str(value))

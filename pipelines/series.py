@@ -69,7 +69,8 @@ def vary(base: Request, prompts: Sequence[dict[str, Any]], pictures: Sequence[st
     for picture in pictures or [None]:
         given = {} if picture is None else {"image": picture, **own_shape}
         for place, said in enumerate(prompts or [{}]):
-            seed = said.get("seed", base.seed + place * count)
+            seed = said.get("seed", -1)
+            seed = base.seed + place * count if seed == -1 else seed
             for number in range(count):
                 yield changed(base, **{**given, **said, "seed": (seed + number) % (MAX_SEED + 1), "batch_size": 1,
                                        "batch_count": 1})

@@ -70,7 +70,7 @@ class Studio:
                               self.upscalers, self.lab_shelf)
         self._queue = JobQueue(self._worker)
         for run in self.runs.cards():  # begun before a restart: its process still has the device
-            if run.state.how == "running":
+            if run.state.is_alive:
                 self._queue.submit(TrainRun(run.name, "watch"), TRAIN)
 
     def close(self) -> None:
@@ -195,14 +195,15 @@ class Studio:
 
     def _submit_many(self, base: Request, build: Callable[[Request], Matrix | Series], page: str | None,
                      owner: str, say: Callable[[str], str] = str) -> Job:
-        """Put a grid or a series into the queue; one with a random seed takes that of the same one that was stopped."""
+        """Put a grid or a series into the queue; one with random seeds takes those of the same one that was stopped."""
+        seeds = ("seed", "variation_seed") if base.variation_strength else ("seed",)
+        drawn = {name: secrets.randbelow(2**32) for name in seeds if getattr(base, name) == -1}
         last = self.current(page, task_of(base)) if page else None
-        if base.seed == -1 and last is not None and last.stopped and isinstance(last.request, Matrix | Series):
-            again = build(changed(base, seed=last.request.base.seed))
+        if drawn and last is not None and last.stopped and isinstance(last.request, Matrix | Series):
+            again = build(changed(base, **{name: getattr(last.request.base, name) for name in drawn}))
             if again == last.request:
                 return self._queue.submit(again, task_of(base), page, owner, say)
-        seed = secrets.randbelow(2**32) if base.seed == -1 else base.seed
-        return self._queue.submit(build(changed(base, seed=seed)), task_of(base), page, owner, say)
+        return self._queue.submit(build(changed(base, **drawn)), task_of(base), page, owner, say)
 
     def forecast(self, requests: Iterable[Request], owner: str | None = None) -> float | None:
         """Seconds that concrete requests will take, or None when there is nothing to go by."""

@@ -49,6 +49,10 @@ def test_every_combination_is_a_cell_and_each_is_a_single_picture():
     assert (cells[2, 1, 0].steps, cells[2, 1, 0].seed, cells[2, 1, 0].image_count) == (3, 8, 1)
 
 
+def test_minus_one_on_the_axis_of_seeds_is_the_forms_own_seed():
+    assert [request.seed for _, request in Matrix(BASE, axis("seed", "-1, 9", Txt2Img)).cells()] == [5, 9]
+
+
 def test_the_dearest_axis_changes_least_often():
     matrix = Matrix(BASE, Axis("seed", (1, 2)), Axis("model", ("a", "b")), Axis(PROMPT, ("red", "blue")))
     models = [request.model for _, request in matrix.cells()]

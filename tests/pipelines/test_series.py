@@ -40,7 +40,7 @@ def test_ten_megabytes_of_prompts_are_refused_in_words():
 
 def test_seeds_count_up_over_prompts_and_pictures_of_an_upload_share_theirs():
     base = make(Img2Img, **VALUES, batch_count=2)
-    made = list(vary(base, [{"prompt": "a"}, {"prompt": "b", "seed": 100}], ["x", "y"]))
+    made = list(vary(base, [{"prompt": "a", "seed": -1}, {"prompt": "b", "seed": 100}], ["x", "y"]))
     assert [(one.image, one.prompt, one.seed) for one in made] == [
         (picture, prompt, seed) for picture in "xy" for prompt, seed in (("a", 5), ("a", 6), ("b", 100), ("b", 101))]
     assert {(one.width, one.image_count) for one in made} == {(None, 1)}
@@ -72,9 +72,10 @@ def test_uploaded_pictures_keep_their_shapes_and_none_is_taken_for_another(studi
     assert red != blue
 
 
-def test_a_stopped_series_goes_on_where_it_was(studio):
+@pytest.mark.parametrize("values", [{"seed": -1}, {"seed": -1, "variation_strength": 0.3}])
+def test_a_stopped_series_goes_on_where_it_was(studio, values):
     asked = [{"prompt": prompt} for prompt in ("one", "two", "three")]
-    base = changed(BASE, seed=-1)
+    base = changed(BASE, **values)
     job = studio.submit_series(base, asked, page="p", owner="o")
     for event in job.follow():
         if isinstance(event, Saved):
