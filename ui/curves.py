@@ -21,8 +21,9 @@ from .progress import duration
 POINTS = 200  # of a curve; more would only make the page slow
 COLOURS = ("#4c78a8", "#f58518", "#e45756", "#72b7b2", "#54a24b", "#eeca3b", "#b279a2", "#ff9da6", "#9d755d")
 SMOOTHING = 0.06  # weight of the newest loss in the smoothed one
-WORDS = {"new": "Not begun", "running": "Training", "finished": "Finished", "stopped": "Stopped", "paused": "Paused",
-         "probed": "Forecast made", "failed": "Failed", "killed": "Broken off"}
+WORDS = {"new": "Not begun", "starting": "Starting", "running": "Training", "finished": "Finished",
+         "stopped": "Stopped", "paused": "Paused", "probed": "Forecast made", "failed": "Failed",
+         "killed": "Broken off"}
 
 
 def status_line(state: RunState, log: Sequence[Event]) -> str:

@@ -80,6 +80,11 @@ class RunFolder:
         except OSError:
             return False
 
+    @property
+    def has_spoken(self) -> bool:
+        """Whether the process that works in it has written into the log."""
+        return _is_newer(self.log_file, (self.status() or {}).get("created"))
+
     def status(self) -> dict[str, Any] | None:
         """What the working process wrote of itself; None when none did, or it ended in order."""
         return _table(self.status_file)
@@ -148,6 +153,14 @@ def created(pid: int) -> float | None:
         return None
 
 
+def _is_newer(file: Path, moment: float | None) -> bool:
+    """Whether a file was written after a moment, in seconds since 1970."""
+    try:
+        return moment is not None and file.stat().st_mtime >= moment
+    except OSError:
+        return False
+
+
 def _beat(file: Path, ended: Flag) -> None:
     while not ended.wait(HEARTBEAT_S):
         with suppress(OSError):
@@ -206,7 +219,8 @@ class Commands:
 
     def __init__(self, folder: RunFolder):
         self._file = folder.commands_file
-        self._offset = self._size()  # what was asked of an earlier process is no business of this one
+        # What was asked of an earlier process is no business of this one; what came while it started is.
+        self._offset = 0 if _is_newer(self._file, created(os.getpid())) else self._size()
 
     def read(self) -> list[str]:
         """The words that came since the last call: stop, pause, sample, save."""

@@ -27,9 +27,10 @@ TAIL = 400  # characters of the output that are repeated
 
 @dataclass(frozen=True)
 class RunState:
-    """How a run stands. how: new, running, finished, stopped, paused, probed, failed or killed.
+    """How a run stands. how: new, starting, running, finished, stopped, paused, probed, failed or killed.
 
-    step, steps: the last known. saved_step: of the newest state on disk. text: one sentence for the person.
+    starting: there is a process, which has not said anything yet. step, steps: the last known. saved_step: of the
+    newest state on disk. text: one sentence for the person.
     """
 
     how: str
@@ -37,6 +38,10 @@ class RunState:
     steps: int = 0
     saved_step: int = 0
     text: str = ""
+
+    @property
+    def is_alive(self) -> bool:
+        return self.how in ("starting", "running")
 
     @property
     def can_resume(self) -> bool:
@@ -125,6 +130,8 @@ def _judged(run: RunFolder, events: list[Event], alive: bool, crashed: bool) -> 
         elif isinstance(event, CheckpointSaved):
             saved = event.step
     ended = next((event for event in reversed(events) if isinstance(event, Ended)), None)
+    if alive and not run.has_spoken:
+        return RunState("starting", saved, steps, saved, "")
     if alive:
         return RunState("running", step, steps, saved, "")
     if crashed:
@@ -147,6 +154,7 @@ def _last_words(run: RunFolder, step: int) -> str:
 
 def _spawn(run: RunFolder, *flags: str) -> subprocess.Popen:
     """Start the process apart from this one: it goes on when this one ends."""
+    run.commands_file.unlink(missing_ok=True)  # from here on, what is asked is asked of the new process
     apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
     with run.output_file.open("ab") as output:
         process = subprocess.Popen([sys.executable, "-m", "pipelines.training", str(run.path.absolute()), *flags],

@@ -119,8 +119,8 @@ class _Run:
                             TensorCache(self._folder.path / "cache" if config.cache == "disk" else None))
         checkpoints = Checkpoints(self._folder.checkpoints, config.keep_last)
         if not (yield from self._prepare(examples)):
-            self.ended = Ended(max(checkpoints.steps(), default=0), "stopped", "Stopped while preparing. --resume "
-                                                                               "goes on.")
+            self.ended = Ended(max(checkpoints.steps(), default=0), "stopped", "Stopped while preparing. The run can "
+                                                                               "go on from here.")
             return
         base.park(text_too=config.text_encoder == "off")
         trainee = trainees.make(base, config)

@@ -70,6 +70,23 @@ def test_how_it_ended_is_told_from_the_folder(folder):
     assert follow.state(folder.path).how == "killed"
 
 
+def test_a_process_that_has_not_spoken_yet_is_starting_from_what_is_saved(folder):
+    log = EventLog(folder)
+    for event in (STARTED, CheckpointSaved(2, "a", "b"), step(3)):
+        log.write(event)
+    os.utime(folder.log_file, (1, 1))  # of an earlier process
+    with owned(folder):
+        found = follow.state(folder.path)
+        assert (found.how, found.step, found.steps, found.is_alive) == ("starting", 2, 10, True)
+        log.write(Started(2, 10, 5, 1, 100, "CPU"))
+        assert follow.state(folder.path).how == "running"
+
+
+def test_what_is_asked_while_a_process_starts_is_not_lost(folder):
+    follow.ask(folder.path, "pause")
+    assert Commands(folder).read() == ["pause"]
+
+
 def test_a_number_that_belongs_to_another_process_now_is_not_taken_for_the_run(folder):
     write_json(folder.status_file, {"pid": os.getpid(), "created": created(os.getpid()) - 5, "host": os.uname()[1]})
     assert not folder.is_alive
@@ -91,6 +108,7 @@ def test_one_process_alone_owns_a_folder(folder):
 
 def test_commands_are_read_once_and_old_ones_not_at_all(folder):
     follow.ask(folder.path, "stop")
+    os.utime(folder.commands_file, (1, 1))  # of an earlier process
     commands = Commands(folder)
     assert commands.read() == []
     follow.ask(folder.path, "sample")

@@ -121,7 +121,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         sign = [name, *curves.signature(state, log)]
         if sign == seen:
             return (gr.skip(),) * len(shown)
-        cache, running = get_upload_folder(), state.how == "running"
+        cache, running = get_upload_folder(), state.is_alive
         grid, prompts = curves.samples(log, card.folder)
         pictures = [(save_file_to_cache(path, cache), said(caption)) for path, caption in grid[:SAMPLES]]
         colours = {said(curve): colour for curve, colour in curves.COLOUR_OF.items()}
