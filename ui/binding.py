@@ -123,6 +123,9 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
             return -1
         return shown[selected].seed if seed == -1 and shown else gr.skip()
 
+    # Before what else a click does: a page runs the events of one click in their order, each when the last has ended.
+    gr.on([form.generate.click, *(button.click for button in panel.again.values())], None, panel.status, panel.status,
+          js=f"(said) => atelier.starting('{form.generate.elem_id}', said)", **QUIET)
     for button, handler in {form.generate: generate, **{button: partial(once_more, change)
                                                         for change, button in panel.again.items()}}.items():
         start = before(button).then if before else button.click

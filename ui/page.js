@@ -40,20 +40,31 @@ window.atelier = (() => {
     return typeof value === rule.kind;
   }
 
-  function typed() {
-    try {
-      const found = JSON.parse(localStorage.getItem(TYPED));
-      return found && typeof found === "object" ? found : {};
-    } catch {
-      return {};
+  // Two windows of one browser do not mix what is typed: each has a memory of its own, and a new one begins with the
+  // newest of all.
+  function recalled(key) {
+    for (const storage of ["sessionStorage", "localStorage"]) {
+      try {
+        const found = JSON.parse(window[storage].getItem(key));
+        if (found && typeof found === "object") return found;
+      } catch { /* damaged, or storage is forbidden */ }
+    }
+    return {};
+  }
+
+  function keep(key, change) {
+    const all = JSON.stringify({ ...recalled(key), ...change });
+    for (const storage of ["sessionStorage", "localStorage"]) {
+      try {
+        window[storage].setItem(key, all);
+      } catch { /* storage is forbidden or full */ }
     }
   }
 
+  const typed = () => recalled(TYPED);
+
   function save(names, values) {
-    if (!restored) return [];
-    try {
-      localStorage.setItem(TYPED, JSON.stringify({ ...typed(), ...Object.fromEntries(names.map((name, i) => [name, values[i]])) }));
-    } catch { /* storage is forbidden or full */ }
+    if (restored) keep(TYPED, Object.fromEntries(names.map((name, i) => [name, values[i]])));
     return [];
   }
 
@@ -87,19 +98,8 @@ window.atelier = (() => {
 
   // Where one was
 
-  function place() {
-    try {
-      return JSON.parse(localStorage.getItem(PLACE)) ?? {};
-    } catch {
-      return {};
-    }
-  }
-
-  function note(change) {
-    try {
-      localStorage.setItem(PLACE, JSON.stringify({ ...place(), ...change }));
-    } catch { /* storage is forbidden */ }
-  }
+  const place = () => recalled(PLACE);
+  const note = (change) => keep(PLACE, change);
 
   const chosen = () => document.querySelector('#tabs [role="tab"][aria-selected="true"]');
   // Tabs for which a narrow page has no room are in a menu, where they have no id, only their label.
@@ -136,6 +136,23 @@ window.atelier = (() => {
     return [];
   }
 
+  // What Gradio calls its own parts, it says in English only; and some are made when they are needed.
+  const NAMED = "[aria-label], button[title]";
+
+  function rename(part) {
+    for (const name of ["aria-label", "title"]) {
+      const said = part.getAttribute(name);
+      if (said && atelier.word(said) !== said) part.setAttribute(name, atelier.word(said));
+    }
+  }
+
+  for (const kind of ["focusin", "pointerover"]) {
+    document.addEventListener(kind, (event) => {
+      const part = event.target.closest?.(NAMED);
+      if (part) rename(part);
+    });
+  }
+
   // Tooltips are hidden from screen readers until they show, and some of Gradio's boxes have no label of their own.
   function explain() {
     for (const field of document.querySelectorAll(".block :is(textarea, input, select)")) {
@@ -145,7 +162,7 @@ window.atelier = (() => {
       if (name && !field.ariaLabel && !field.labels?.length) field.ariaLabel = name;
       if (help) field.setAttribute("aria-description", help);
     }
-    for (const button of document.querySelectorAll("button[title]")) button.title = atelier.word(button.title);
+    document.querySelectorAll(NAMED).forEach(rename);
     for (const [id, words] of Object.entries(window.atelierTips ?? {})) {
       for (const part of document.querySelectorAll(id.startsWith("-") ? `[id$="${id}"]` : `#${id}`)) {
         part.title = atelier.word(words);
@@ -202,6 +219,35 @@ window.atelier = (() => {
     event.stopPropagation(); // a text box would take it as its own submit
     generate();
   }, true);
+
+  const barOf = (element) => element?.closest(".workspace")?.querySelector(".bar");
+  const isRunning = (element) => barOf(element)?.dataset.state === "running";
+
+  // Said at once: what is painted may take seconds to get to the server. said: what the line says in mid-run. On a phone
+  // the place of the result may be out of sight.
+  function starting(id, said) {
+    const button = document.getElementById(id);
+    if (isRunning(button)) return said;
+    if (window.innerWidth <= 900) {
+      button.closest(".workspace").querySelector(".stage").scrollIntoView({ block: "nearest", behavior: "smooth" });
+    }
+    return atelier.word("Starting ...");
+  }
+
+  // A Stop that comes before the run has begun would stop nothing, so it is pressed again then.
+  let early = null;
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.('.generate, .while-running, [id*="-again-"]');
+    if (barOf(button)) early = button.id.endsWith("-stop") && !isRunning(button) ? button : null;
+  }, true);
+
+  function stopEarly() {
+    if (!early || !isRunning(early)) return;
+    const button = early;
+    early = null;
+    button.click();
+  }
 
   function duration(seconds) {
     return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
@@ -286,6 +332,8 @@ window.atelier = (() => {
   }, true);
 
   document.addEventListener("paste", (event) => {
+    // Office programs and spreadsheets give a picture of the text along.
+    if (event.target.closest?.("textarea, input") && event.clipboardData?.getData("text/plain")) return;
     const file = [...(event.clipboardData?.files ?? [])].find((each) => each.type.startsWith("image/"));
     const source = file && visible(".source");
     if (!source) return;
@@ -303,6 +351,7 @@ window.atelier = (() => {
     let said = "";
     new MutationObserver(() => {
       tellTitle();
+      stopEarly();
       const box = visible(".status textarea, .status input");
       const words = box?.value ?? "";
       if (words !== said && !/^\w+ \d+ /.test(words)) live.textContent = said = words;
@@ -313,5 +362,5 @@ window.atelier = (() => {
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();
 
-  return { fits, save, restore, answered, settled, generate, aspect, reach, hand, noteTab, noteLabPage };
+  return { fits, save, restore, answered, settled, generate, starting, aspect, reach, hand, noteTab, noteLabPage };
 })();

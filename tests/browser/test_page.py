@@ -136,6 +136,35 @@ def test_stop_answers_at_once_and_the_next_run_works(page):
     status(page, "txt2img", "^1 picture in ")
 
 
+def test_stop_right_after_generate_is_not_lost(page):
+    for name, value in (("steps", "150"), ("batch_count", "16"), ("width", "256")):
+        box(page, f"txt2img-{name}").fill(value)
+    page.evaluate("for (const each of ['generate', 'stop']) document.querySelector(`#txt2img-${each}`).click()")
+    status(page, "txt2img", "^Stopped")
+    page.locator("#txt2img-stop").click()
+    status(page, "txt2img", "^Nothing is running")
+    box(page, "txt2img-batch_count").fill("1")
+    quick(page)
+    generate(page, "txt2img")  # which the Stop before it does not hit
+    status(page, "txt2img", "^1 picture in ")
+
+
+PASTE = """(words) => {
+    const given = new DataTransfer();
+    given.setData("text/plain", words);
+    given.items.add(new File([new Uint8Array(8)], "cells.png", { type: "image/png" }));
+    const paste = new ClipboardEvent("paste", { clipboardData: given, bubbles: true, cancelable: true });
+    return document.querySelector("#img2img-prompt textarea").dispatchEvent(paste);
+}"""
+
+
+def test_text_that_brings_a_picture_of_itself_along_is_pasted_as_text(page):
+    open_tab(page, "Image to image")
+    assert page.evaluate(PASTE, "a red fox")  # left to the browser
+    assert not page.evaluate(PASTE, "")  # a picture alone is taken, wherever the cursor is
+    expect(page.get_by_test_id("toast-body")).to_be_visible()  # these eight bytes are none
+
+
 def test_skip_goes_on_with_the_next_picture(page):
     long_run(page)
     status(page, "txt2img", "picture 1 of 16")

@@ -50,6 +50,20 @@ def test_what_was_typed_survives_a_reload(page):
     expect(box(page, "txt2img-many-prompts")).to_have_value("a cat\na dog")
 
 
+def test_two_windows_of_one_browser_keep_what_was_typed_in_each(page):
+    box(page, "txt2img-prompt").fill("a red fox")
+    other = page.context.new_page()
+    open_page(other, page.url)
+    expect(box(other, "txt2img-prompt")).to_have_value("a red fox")  # a new window begins with the newest
+    box(other, "txt2img-prompt").fill("a blue dog")
+    other.wait_for_function("localStorage.getItem('atelier-typed').includes('a blue dog')")
+    page.reload(wait_until="domcontentloaded")
+    settled(page)
+    expect(box(page, "txt2img-prompt")).to_have_value("a red fox")
+    other.close()
+    page.seen.errors.clear()  # the page that went away complains that its connections ended
+
+
 def test_a_reload_on_a_phone_comes_back_to_a_tab_from_the_menu(visit):
     page = visit(390, 844)
     page.locator("#tabs .overflow-menu > button").click()

@@ -78,7 +78,9 @@ def build(studio: Any, page: Page) -> None:
 
 def rows(fields: dict[str, Any]) -> list[list[str]]:
     """List settings by the names and in the order of the page; blank ones are left out."""
-    known = {title: fields[name] for name, title in TITLES.items() if fields.get(name) not in (None, "")}
+    other = "strength" if "hires_scale" in fields else "hires_strength"  # one key of the text stands for either
+    known = {title: fields[name] for name, title in TITLES.items()
+             if fields.get(name) not in (None, "") and name != other}
     return [[title, (f"{value:g}" if isinstance(value, float) else str(value))[:MAX_SHOWN_TEXT]]
             for title, value in known.items()]
 
