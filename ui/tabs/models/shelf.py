@@ -137,7 +137,8 @@ def _status(library: Any) -> str:
         share = f": {progress.done:,} of {progress.total:,} files" if progress.total else " ..."
         return f"Looking through the folders{share}"
     hashing = f" · {progress.hashing} hashes to come" if progress.hashing else ""
-    return f"{len(library.entries()):,} files{hashing}"
+    count = len(library.entries())
+    return f"{count:,} {'file' if count == 1 else 'files'}{hashing}"
 
 
 def _memory(studio: Any) -> str:
