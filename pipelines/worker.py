@@ -76,26 +76,27 @@ class Worker:
     def __call__(self, job: Job) -> Iterator[Event]:
         """Run a job; the queue closes this on its own thread."""
         self._open()
-        if isinstance(job.request, LoadModel):
-            card = self._card(job.request.model)
-            yield from self._loading(card)
-            with self._cache.lease(card, card.tasks[0]):
-                return
-        elif isinstance(job.request, Matrix):
-            yield from self._matrix(job, job.request)
-        elif isinstance(job.request, Series):
-            yield from self._cells(job, {})
-        elif isinstance(job.request, TrainRun):
-            self._cache.vacate()
-            self._vaes.clear()
-            yield from self._runs.work(job, job.request)
-            self._collection.library.refresh()  # a whole model may have come of it
-        elif isinstance(job.request, MergeLora):
-            yield from self._merge(job.request)
-        elif isinstance(job.request, LabJob):
-            yield from self._lab(job, job.request)
-        else:
-            yield from self._single(job, job.request)
+        kinds = {LoadModel: self._bring, Matrix: self._matrix, Series: self._series, TrainRun: self._train,
+                 MergeLora: self._merge, LabJob: self._lab}
+        yield from kinds.get(type(job.request), self._single)(job, job.request)
+
+    def _bring(self, job: Job, asked: LoadModel) -> Iterator[Event]:
+        """Load a checkpoint that is not in memory yet."""
+        card = self._card(asked.model)
+        yield from self._loading(card)
+        with self._cache.lease(card, card.tasks[0]):
+            return
+
+    def _train(self, job: Job, run: TrainRun) -> Iterator[Event]:
+        """Leave the device to a training run for as long as it lives."""
+        self._cache.vacate()
+        self._vaes.clear()
+        yield from self._runs.work(job, run)
+        self._collection.library.refresh()  # a whole model may have come of it
+
+    def _series(self, job: Job, series: Series) -> Iterator[Event]:
+        """Every picture of a series."""
+        yield from self._cells(job, {})
 
     def _single(self, job: Job, request: Request) -> Iterator[Event]:
         """The pictures of one request, and a sheet when there are several."""
@@ -115,7 +116,7 @@ class Worker:
                  if not record.is_grid}
         for number, (place, request) in enumerate(asked.cells()):
             if job.control.stop.is_set() or job.control.leave.is_set():
-                raise Cancelled("The rest was left out.")
+                raise Cancelled("Stopped.")
 
             def keep(image: Image.Image, _: Request, place: tuple = place) -> None:
                 made[place] = _small(image)
@@ -168,7 +169,7 @@ class Worker:
                             native_px=card.native_size, model=card.name)
             yield from lab.run(asked, scene, folder, self._settings.embed_metadata)
 
-    def _merge(self, request: MergeLora) -> Iterator[Event]:
+    def _merge(self, job: Job, request: MergeLora) -> Iterator[Event]:
         card = self._card(request.model)
         yield from self._loading(card)
         with self._cache.lease(card, card.tasks[0]) as lease:

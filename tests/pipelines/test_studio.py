@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from pipelines import metadata
-from pipelines.errors import ModelError, RequestError
+from pipelines.errors import ModelError, OutOfMemory, RequestError
 from pipelines.events import Loading, Notice, Saved
-from pipelines.requests import Img2Img, Inpaint, Txt2Img, make
+from pipelines.requests import MAX_PROMPT, Img2Img, Inpaint, Txt2Img, make
 from pipelines.settings import load
 from pipelines.studio import Studio
 
@@ -73,9 +73,19 @@ def test_choices_are_drawn_by_the_seed_and_stand_in_the_infotext(studio):
     assert "{" not in single.infotext
 
 
+def test_choices_of_a_long_prompt_are_limited_one_by_one_and_not_together(studio):
+    asked = make(Txt2Img, **{**QUICK, "prompt": "a {red|blue} cat" + ", on a mat" * 220, "dynamic": "random",
+                             "batch_count": 2, "hires_scale": 1.25, "hires_steps": 1})
+    made = studio.submit(asked).wait(60).records
+    assert [record.is_grid for record in made] == [False, False, True]
+    assert len(made[2].infotext) > MAX_PROMPT
+
+
 def test_all_combinations_are_made_once_each(studio):
     asked = make(Txt2Img, **{**QUICK, "prompt": "a {red|blue} {cat|dog|fish}", "dynamic": "all combinations"})
     assert len(set(studio.resolve(asked).prompts)) == 6 and studio.resolve(asked).image_count == 6
+    with pytest.raises(RequestError, match="more than 256 pictures are too many"):
+        studio.resolve(make(Txt2Img, **{**asked.model_dump(), "prompt": "{a|b}" * 9}))
 
 
 def test_wildcards_come_from_files_and_one_that_is_not_there_is_named(studio):
@@ -138,6 +148,20 @@ def test_inpainting_through_the_studio_keeps_the_rest(studio):
 def test_what_cannot_run_is_refused_at_once(studio, values, message):
     with pytest.raises(RequestError, match=message.replace("(", r"\(")):
         studio.submit(make(Txt2Img, **{**QUICK, **values}))
+
+
+def test_a_model_that_does_not_fit_is_said_and_the_next_job_works(studio, monkeypatch):
+    import torch
+
+    from pipelines.models import loading
+
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patched, pytest.raises(OutOfMemory, match="Not enough memory to load"):
+        patched.setattr(loading, "load", full)
+        studio.submit(make(Txt2Img, **QUICK)).wait(60)
+    assert studio.submit(make(Txt2Img, **QUICK)).wait(60).records
 
 
 def test_unknown_model_is_refused_by_name(studio):
