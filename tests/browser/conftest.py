@@ -31,12 +31,21 @@ def other_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory, sd_folder, other_folder):
+def store():
+    """A server on loopback that stands in for the sites that models are downloaded from."""
+    from tests.pipelines.downloads.conftest import serving
+
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory, sd_folder, other_folder, store):
     from pipelines.settings import load
     from pipelines.studio import Studio
 
     studio = Studio(load(["--data-dir", str(tmp_path_factory.mktemp("data")), "--model", str(sd_folder),
-                          "--model-dir", str(other_folder.parent)], {}))
+                          "--model-dir", str(other_folder.parent), "--download-hosts", store.origin], {}))
     yield studio
     studio.close()
 

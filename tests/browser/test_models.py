@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 
 import pytest
 from PIL import Image
@@ -11,7 +12,7 @@ from playwright.sync_api import expect
 
 from tests.pipelines.library.files import lora
 
-from .drive import SLOW_MS, box, open_tab
+from .drive import SLOW_MS, box, open_tab, settled
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +81,68 @@ def test_on_a_phone_nothing_scrolls_sideways_and_what_was_chosen_comes_into_view
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     tile(page, "many 03").click()
     expect(page.locator("#models-title textarea, #models-title input")).to_be_in_viewport(timeout=SLOW_MS)
+
+
+def test_a_download_is_paused_goes_on_and_stands_in_the_list(page, files, store, studio, tmp_path):
+    data = lora(tmp_path / "x.safetensors", text_width=4000, rank=1000).read_bytes()  # 8 MB
+    store.files["/fetched-ink.safetensors"] = data
+    go_on = threading.Event()
+    store.gate = lambda sent: go_on.wait(SLOW_MS / 1000) if sent > len(data) // 2 else None
+    open_tab(page, "Models")
+    box(page, "models-source").fill(f"{store.origin}/fetched-ink.safetensors")
+    page.locator("#models-download").click()
+    shows(page, "models-download-line", "is on its way")
+    listed = page.locator("#models-downloads")
+    expect(listed).to_contain_text(re.compile(r"fetched-ink.*: [1-9]\d?% of 8\.\d MB"), timeout=SLOW_MS)
+    page.locator("#models-pause").click()
+    shows(page, "models-download-line", "^$")  # the wish is known: what comes now comes too late
+    go_on.set()
+    expect(listed).to_contain_text(re.compile(r"paused at [1-9]\d?% of"), timeout=SLOW_MS)
+    page.reload(wait_until="domcontentloaded")
+    settled(page)
+    open_tab(page, "Models")
+    listed.get_by_text("paused at").click()
+    page.locator("#models-resume").click()
+    expect(listed).to_contain_text("done. It is the LoRA fetched-ink", timeout=SLOW_MS)
+    box(page, "models-search").fill("fetched")
+    shows(page, "models-range", "^1 to 1 of 1$")
+    tile(page, "fetched-ink").click()
+    shows(page, "models-facts", "Rank: 1,?000")
+    (studio.settings.data_dir / "loras" / "fetched-ink.safetensors").unlink()
+
+
+@pytest.mark.parametrize(("asked", "answer"), [
+    ("https://192.168.0.1/x.safetensors", "Download: .*192.168.0.1"),
+    ("someone's model", "type a name like someone/model")], ids=["private", "nonsense"])
+def test_what_may_not_be_fetched_is_refused_in_the_form(page, store, asked, answer):
+    before = list(store.asked)
+    open_tab(page, "Models")
+    box(page, "models-source").fill(asked)
+    page.locator("#models-download").click()
+    shows(page, "models-download-line", answer)
+    assert store.asked == before
+
+
+def test_a_pickle_says_why_it_is_refused_and_is_converted_on_the_page(page, studio):
+    import torch
+
+    folder = studio.settings.data_dir / "models" / "embeddings"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({"string_to_param": {"*": torch.ones(2, 32)}}, folder / "old charm.pt")
+    studio.collection.library.refresh()
+    assert studio.collection.library.wait(60)
+    open_tab(page, "Models")
+    box(page, "models-search").fill("old charm")
+    shows(page, "models-range", "^1 to 1 of 1$")
+    tile(page, "old charm").click()
+    shows(page, "models-fault", "are pickles, which can run programs when they are opened.*It can be converted")
+    expect(page.locator("#models-use")).to_be_hidden()
+    page.locator("#models-convert").click()
+    shows(page, "models-message", "old charm.safetensors is written")
+    assert studio.collection.library.wait(60)
+    page.get_by_label("Embeddings", exact=True).check()
+    shows(page, "models-range", "^1 to 1 of 1$")
+    tile(page, "old charm").click()
+    expect(page.locator("#models-negative")).to_be_visible(timeout=SLOW_MS)
+    for path in folder.glob("old charm*"):
+        path.unlink()
