@@ -32,15 +32,34 @@ SEND_LABELS = {"txt2img": "Text to image", "img2img": "Image to image", "inpaint
 class Shown:
     """A finished picture as the page shows it. path and thumbnail lie in Gradio's cache, where a page may read.
 
-    key: tells pictures apart: the record's id, or the path of one that could not be saved.
+    key: tells pictures apart: the record's id, or the path of one that could not be saved. saved: the record's file.
     """
 
-    path: str
-    thumbnail: str
+    cached: str
+    small: str
     infotext: str
     caption: str
     seed: int
     key: str
+    saved: Path | None = None
+
+    @property
+    def path(self) -> str:
+        self._bring_back()
+        return self.cached
+
+    @property
+    def thumbnail(self) -> str:
+        self._bring_back()
+        return self.small
+
+    def _bring_back(self) -> None:
+        """Copy the file once more when it is gone: the cache forgets after a day, and a page may be open longer."""
+        if self.saved is None or all(Path(each).exists() for each in (self.cached, self.small)):
+            return
+        if self.saved.exists():  # the copies have the names of before: these are made from what is in them
+            cache = get_upload_folder()
+            _thumbnail(save_file_to_cache(self.saved, cache), cache)
 
     @classmethod
     def of(cls, record: Record) -> Shown:
@@ -49,7 +68,7 @@ class Shown:
         path = (save_file_to_cache(record.path, cache) if record.path is not None
                 else save_pil_to_cache(record.image, cache, format="png"))
         caption = said("grid") if record.is_grid else str(record.seed)
-        return cls(path, _thumbnail(path, cache), record.infotext, caption, record.seed, record.id or path)
+        return cls(path, _thumbnail(path, cache), record.infotext, caption, record.seed, record.id or path, record.path)
 
 
 def _thumbnail(path: str, cache: str) -> str:

@@ -83,6 +83,19 @@ def test_the_newest_pictures_come_first_and_none_twice():
     assert [each.key for each in joined(made, earlier)] == ["c", "d", "b", "a"]
 
 
+def test_a_picture_that_the_cache_forgot_is_brought_back_for_a_page_that_was_open_for_days(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    saved = tmp_path / "2026-05-01" / "00001-7.png"
+    saved.parent.mkdir()
+    Image.radial_gradient("L").resize((600, 400)).save(saved)
+    shown = Shown.of(events.Record(saved, "a cat", 7, 600, 400, "txt2img"))
+    for _ in range(2):
+        picture, thumbnail = Path(shown.path), Path(shown.thumbnail)
+        assert picture.read_bytes() == saved.read_bytes() and max(Image.open(thumbnail).size) == 256
+        picture.unlink()
+        thumbnail.unlink()
+
+
 def test_a_visitor_belongs_to_a_browser():
     assert owner_of("browser.tab") == "browser" and owner_of("") == ""
 
