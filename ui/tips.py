@@ -61,7 +61,7 @@ TIPS = {
     "train-merge": "Puts the LoRA into the weights of the chosen model, and saves that as a new one.",
     "models-kind": "Shows files of this kind only.",
     "models-view": "Small pictures, or one line for each file.",
-    "models-downloads": "What is being fetched, waits or has arrived. Choose one to pause it, to go on or to give it up.",
+    "models-downloads": "What is fetched, waits or has arrived. Choose one to pause it, to go on or to give it up.",
     "models-choose": "Draws with this checkpoint from now on.",
     "models-use": "Makes the next picture with it.",
     "models-negative": "Writes its name into the negative prompt: the picture keeps away from it.",
