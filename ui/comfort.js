@@ -11,8 +11,16 @@
 
   document.documentElement.lang = navigator.language;
 
-  // The few words that scripts write themselves.
-  const word = (english) => window.atelierWords?.[navigator.language.slice(0, 2)]?.[english] ?? english;
+  // The few words that scripts write themselves, and those of Gradio's parts; {} stands for a name or a number.
+  function word(english) {
+    const words = window.atelierWords?.[navigator.language.slice(0, 2)] ?? {};
+    if (english in words) return words[english];
+    for (const pattern of Object.keys(words).filter((each) => each.includes("{}"))) {
+      const [, ...blanks] = english.match(`^${pattern.replaceAll("{}", "(.+)")}$`) ?? [];
+      if (blanks.length) return words[pattern].replaceAll("{}", () => blanks.shift());
+    }
+    return english;
+  }
 
   function speak(code) {
     document.cookie = `${LANGUAGE}=${code ?? ""}; path=/; samesite=lax; max-age=${code ? 31536000 : 0}`;

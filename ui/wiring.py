@@ -43,12 +43,12 @@ def problem(error: BaseException) -> str:
 
 def toast(message: str) -> gr.Error:
     """The error to raise. A toast is rendered as HTML, and the message may repeat what somebody typed."""
-    return gr.Error(html.escape(said(message)), print_exception=False)
+    return gr.Error(html.escape(said(message)), title=said("Error"), print_exception=False)
 
 
 def inform(message: str) -> None:
     """Show a toast that is no error."""
-    gr.Info(html.escape(said(message)))
+    gr.Info(html.escape(said(message)), title=said("Info"))
 
 
 def guarded(handler: Callable) -> Callable:

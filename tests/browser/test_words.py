@@ -113,6 +113,7 @@ def test_the_page_follows_the_browsers_language_and_can_be_told_another(chromium
     open_page(page, url)
     expect(page.locator("#txt2img-generate")).to_have_text("Erzeugen")
     expect(page.locator("#txt2img-steps")).to_contain_text("Schritte")
+    expect(page.locator("#txt2img-steps input[type=range]")).to_have_attribute("aria-label", "Regler für Schritte")
     box(page, "txt2img-steps").fill("1")
     generate(page, "txt2img")
     status(page, "txt2img", r"^1 Bild in \d")

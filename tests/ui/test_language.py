@@ -10,9 +10,11 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from gradio.context import LocalContext
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
@@ -21,7 +23,7 @@ from pipelines.requests import Txt2Img, make
 from pipelines.settings import load
 from pipelines.studio import Studio
 from ui import language, shell
-from ui.wiring import guarded
+from ui.wiring import guarded, toast
 
 ROOT = Path(__file__).parents[2]
 GERMAN = language.table("de")
@@ -263,6 +265,16 @@ def test_the_server_speaks_the_language_of_the_page_that_asks(url, headers, line
     assert list(client.predict("x", api_name="/answer")) == [line, "Stopped."]  # a box that people fill stays as it is
     with pytest.raises(AppError, match=error):
         client.predict("", api_name="/answer")
+
+
+def test_a_toast_is_headed_in_the_language_of_its_page():
+    page = LocalContext.request.set(SimpleNamespace(cookies={language.COOKIE: "de"}, headers={}))
+    try:
+        told = toast("Stopped.")
+    finally:
+        LocalContext.request.reset(page)
+    assert (told.title, told.message) == ("Fehler", "Angehalten.")
+    assert (toast("Stopped.").title, toast("Stopped.").message) == ("Error", "Stopped.")
 
 
 def test_a_stream_of_news_is_turned_as_well(url):

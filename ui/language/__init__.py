@@ -28,9 +28,11 @@ MAX_DEPTH = 3  # sentences within sentences
 COOKIE = "atelier-language"  # what somebody chose; without it the browser's own language counts
 BY_SCRIPTS = ("Starting ...", "Stopping ...", "Skipping this picture ...", "Text to image", "Image to image",
               "Inpaint", "Upscale", "Train", "Lab", "Image info", "Settings", "Delete this picture and its file?",
-              # what Gradio's own buttons say when the pointer rests on them
+              # what Gradio's own parts say to readers and when the pointer rests on them
               "Pan", "Zoom in", "Zoom out", "Undo", "Redo", "Clear canvas", "Brush", "Erase", "Upload", "Copy",
-              "Fullscreen", "Remove Image")
+              "Fullscreen", "Remove Image", "number input for {}", "range slider for {}", "Thumbnail {} of {}",
+              "File upload", "Click to upload or drop files", "Download", "Close", "Clear", "Exit fullscreen",
+              "Remove", "Select", "Toggle", "Reset to default value", "More tabs")
 SHOWN = ("label", "info", "placeholder", "title")  # attributes of any component; names of axes are drawn as they are
 WRITTEN = (gr.Button, gr.UploadButton, gr.DownloadButton, gr.Markdown)  # components whose value is a text of ours
 
