@@ -11,9 +11,10 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Queued:
-    """position: jobs that will run before this one."""
+    """position: jobs that will run before this one. loads: the only one of them brings a checkpoint into memory."""
 
     position: int
+    loads: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 PAGE_AWAY_S = 30.0
 MAX_WAITING = 32
+LOAD = "load"  # the task of a job that only brings a checkpoint into memory
 MAX_PER_PAGE = 3  # one running, two waiting
 MAX_OF_PROGRAMS = 16  # of callers without a page, all together, so that no script keeps the pages out
 
@@ -94,7 +95,7 @@ class Job:
             before = self.position
             if before and before != place:
                 place = before
-                yield Queued(before)
+                yield Queued(before, loads=before == 1 and self._queue.is_loading)
             if newest is not step:
                 step = newest
                 if not done:
@@ -186,6 +187,12 @@ class JobQueue:
     def _is_busy(self) -> bool:
         """Whether a job runs. One that has told its end counts no more, though its thread may still tidy up."""
         return self._running is not None and not self._running.done
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the running job brings a checkpoint into memory."""
+        with self._changed:
+            return self._running is not None and self._running.task == LOAD
 
     def drop(self, job: Job) -> None:
         """Take a waiting job out; one that runs is left to its control."""

@@ -16,7 +16,7 @@ from .events import Record
 from .families import FAMILIES
 from .generation.upscalers import Upscalers
 from .images.store import ImageStore
-from .jobs import Job, JobQueue
+from .jobs import LOAD, Job, JobQueue
 from .lab import pages as lab_pages
 from .lab.shelf import Shelf
 from .library import LibraryEntry, catalogue
@@ -140,7 +140,7 @@ class Studio:
 
     def load_model(self, name: str, page: str | None = None) -> Job:
         """Bring a checkpoint into memory, in its turn."""
-        return self._queue.submit(LoadModel(self.card(name).name), "load", page)
+        return self._queue.submit(LoadModel(self.card(name).name), LOAD, page)
 
     def warm_up(self) -> None:
         """Load the default checkpoint and look through the model folders before anybody asks."""

@@ -107,8 +107,8 @@ def relay(parts: Parts, job: Any, raise_failure: bool = True) -> Iterator[Any]:
                 update |= {**changed, **_no_hint(parts)}
             case events.Notice(text):
                 update[parts.notices] = text
-            case events.Queued(position):
-                update[parts.status] = progress.waiting_line(position)
+            case events.Queued(position, loads):
+                update[parts.status] = progress.waiting_line(position, loads)
             case events.Loading(title):
                 update[parts.status] = f"Loading {title} ..."
             case events.Finished(_, seconds, stopped):

@@ -69,8 +69,8 @@ def relay(panel: Panel, job: Any, earlier: list[Shown], raise_failure: bool = Tr
             case events.Notice(text):
                 told.append(text)
                 update[panel.notices] = "\n".join(told)
-            case events.Queued(position):
-                update[panel.status] = waiting_line(position)
+            case events.Queued(position, loads):
+                update[panel.status] = waiting_line(position, loads)
             case events.Loading(title):
                 update[panel.status] = f"Loading {title} ..."
             case events.Finished():
@@ -136,10 +136,12 @@ def duration(seconds: float) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 
 
-def waiting_line(position: int) -> str:
-    """Where a job stands in the queue."""
+def waiting_line(position: int, loads: bool = False) -> str:
+    """Where a job stands in the queue. loads: the one before it loads a model."""
     if position <= 0:
         return "Starting ..."
+    if loads:
+        return "Waiting for the model to be loaded ..."
     return f"Waiting: {position} {'job' if position == 1 else 'jobs'} before this one"
 
 

@@ -121,6 +121,16 @@ def test_closing_ends_the_waiting_jobs_too_and_whoever_follows_them(work):
     assert [event for event in waiting.follow(tick_s=0.01) if event][-1].stopped
 
 
+def test_whoever_waits_for_a_model_alone_is_told_so(queue, work):
+    queue.submit(gated, jobs.LOAD)
+    while not work.order:
+        pass
+    first, second = queue.submit(quick, "a").follow(), queue.submit(quick, "b").follow()
+    assert next(first) == Queued(1, loads=True)
+    assert next(second) == Queued(2)
+    work.gate.set()
+
+
 def test_a_late_stop_does_not_hit_the_next_job(queue):
     first = queue.submit(quick, "a")
     first.wait(10)

@@ -49,6 +49,7 @@ def test_a_step_is_told_in_words():
 
 def test_waiting_says_how_many_are_before():
     assert progress.waiting_line(1) == "Waiting: 1 job before this one"
+    assert progress.waiting_line(1, loads=True) == "Waiting for the model to be loaded ..."
     assert progress.waiting_line(3) == "Waiting: 3 jobs before this one"
 
 
