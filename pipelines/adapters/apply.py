@@ -194,8 +194,8 @@ def _convolved(module: nn.Conv2d, x: Tensor, down: Tensor, mid: Tensor | None) -
 
 
 def _same_convolution(module: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
-    """Convolve as the layer does, with another weight and without bias."""
-    return F.conv2d(x, weight, None, module.stride, module.padding, module.dilation)
+    """Convolve as the layer does, which may look around the edges (seamless.py), with another weight, without bias."""
+    return module._conv_forward(x, weight, None)
 
 
 def _checked(pipe: Any, uses: Uses) -> dict[str, nn.Module]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 
@@ -19,6 +21,21 @@ def test_a_rolled_picture_gives_the_rolled_result_on_the_chosen_axes(x, y):
             rolled = net(image.roll(5, axis))
             same = torch.allclose(rolled, net(image).roll(5, axis), atol=1e-5)
             assert same is wrapped
+
+
+def test_what_a_lora_adds_to_a_convolution_has_no_seam_either():
+    import torch
+
+    from pipelines.adapters.apply import applied
+    from pipelines.adapters.parts import LowRank
+    from pipelines.adapters.read import Adapter
+    from pipelines.generation.seamless import seamless
+
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3, padding=1))
+    part = LowRank(torch.randn(2, 3, 3, 3), torch.randn(3, 2, 1, 1), 2.0)
+    image = torch.randn(1, 3, 12, 20)
+    with seamless(net, x=True, y=True), applied(SimpleNamespace(unet=net), [(Adapter("a", {"unet.0": part}, 1), 1, 1)]):
+        torch.testing.assert_close(net(image.roll(5, 3)), net(image).roll(5, 3), atol=1e-4, rtol=1e-4)
 
 
 def test_afterwards_every_layer_is_as_before_even_after_an_error(sd_folder):
