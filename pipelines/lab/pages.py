@@ -151,8 +151,8 @@ class LabGuide(Guide):
     image: str = param("", "Picture", help="The reference of the goal reference.")
     label: str = param("", "Class", max_length=200, help="What the goal classifier pulls towards: a class, by number "
                                                          "or name.")
-    judge: str = param(OWN_CLASSES, "Classes", max_length=200, help="Whose classes the goal classifier knows: those of "
-                       "the run that is steered, or of another one, for a model without classes. It is trained on "
+    judge: str = param(OWN_CLASSES, "Classifier", max_length=200, help="Whose classes the goal classifier knows: those "
+                       "of the run that is steered, or of another one, for a model without classes. It is trained on "
                        "that run's pictures first.")
     sampler: SamplerName = param("DDIM", "Sampler", help="The solver that the model above is drawn with; the others "
                                                          "are drawn with DDIM.")

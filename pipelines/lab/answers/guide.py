@@ -72,12 +72,12 @@ class Subject(ABC):
             return {}
         name = own if request.judge == OWN_CLASSES else request.judge
         if not name:
-            raise RequestError("Classes: this model knows none. Choose whose classes are meant, such as "
+            raise RequestError("Classifier: this model has no classes of its own. Choose another's, such as "
                                f"{BUNDLED_RUN}.", "judge")
         about = checkpoints.read(self.scene.shelf.run(name))["request"]
         tiny = sets.load(about["data"], about["side"])
         if len(tiny.classes) < 2:
-            raise RequestError(f"Classes: {name} was not trained on several. Choose another run.", "judge")
+            raise RequestError(f"Classifier: {name} was not trained on several. Choose another run.", "judge")
         weights = draw.class_weights(request.label, tiny.classes)
         if len(weights) != 1:
             raise RequestError(f"Class: the goal classifier needs one of {', '.join(tiny.classes)}.", "label")

@@ -214,7 +214,7 @@ def test_a_clip_checkpoint_of_a_model_folder_scores_pictures_and_is_differentiab
 @pytest.mark.parametrize(("values", "said"), [
     ({"goal": "text", "prompt": " "}, "Prompt: the goal text needs one"),
     ({"goal": "reference"}, "needs a picture to go by"),
-    ({"goal": "classifier"}, r"Classes: this model knows none\. Choose whose .* such as digits \(comes along\)"),
+    ({"goal": "classifier"}, r"Classifier: this model has no classes .* such as digits \(comes along\)"),
     ({"goal": "classifier", "judge": "gone"}, "Run: 'gone' is not here"),
     ({"goal": "classifier", "subject": BUNDLED_RUN}, "needs one of 0, 1, 2"),
 ])
