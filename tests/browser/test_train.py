@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, expect
 
+from pipelines.training.folder import RunFolder
+from tests.pipelines.training.conftest import write_pictures
 from ui import curves
 
 from . import drive
@@ -68,3 +74,30 @@ def test_the_example_becomes_a_lora_that_text_to_image_uses_and_a_reload_finds_t
     said(page, "train-message", "The settings of ink test are in the form")
     expect(drive.box(page, "train-name")).to_have_value("ink test")
     expect(drive.box(page, "train-steps")).to_have_value("3")
+
+
+def test_masks_and_ordinary_pictures_take_part_and_the_tab_says_how_a_run_broke_off_or_failed(page, studio, tmp_path):
+    files = write_pictures(tmp_path / "mine", [(64, 64)] * 4)
+    Image.new("L", (64, 64), 255).save(files / "1-masklabel.png")
+    drive.open_tab(page, "Train")
+    said(page, "train-verdict", "pictures")
+    fill(page, "train-name", "masked run")
+    page.locator("#train-upload input[type=file]").first.set_input_files(sorted(files.iterdir()))
+    said(page, "train-verdict", "^4 pictures · 1 with a mask$")
+    page.locator("#train-more-pictures .label-wrap").click()
+    page.locator("#train-masked input").check()
+    page.locator("#train-prior-data input").click()
+    page.get_by_role("option", name="ink drawings (example)").click()
+    steps(page, "100000")
+    page.locator("#train-start").click()
+    said(page, "train-status", r"^Training: step [1-9]")
+    run = studio.runs.card("masked run")
+    assert run.config.masked and studio.datasets.name_of(Path(run.config.prior_data)) == "ink drawings (example)"
+
+    os.kill(RunFolder(run.folder).status()["pid"], signal.SIGKILL)
+    said(page, "train-status", r"^Broken off: step \d+ of 100000 · .*it was killed.* The steps after 0 are lost\.")
+    next(studio.datasets.folder("masked run").glob("3.png")).unlink()
+    page.locator("#train-resume").click()
+    said(page, "train-status", "^Failed: .*the pictures are not those the run began with")
+    expect(page.locator("#train-resume")).to_be_enabled()
+    expect(page.locator("#train-stop")).to_be_disabled()
