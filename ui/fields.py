@@ -49,5 +49,8 @@ def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrid
     if high is not None and value is not None and step and (high - low) / step <= SLIDER_POSITIONS:
         return gr.Slider(low, high, step=step, buttons=[], **common)
     if high is not None:
-        return gr.Number(minimum=low, maximum=high, step=step or 1, precision=0 if step == 1 else None, **common)
+        number = gr.Number(minimum=low, maximum=high, step=step or 1, precision=0 if step == 1 else None, **common)
+        # The request refuses what is out of bounds, in words that name the field, and beside the button.
+        number.raise_if_out_of_bounds = lambda *_: None
+        return number
     return gr.Textbox(**common)

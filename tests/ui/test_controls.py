@@ -36,6 +36,7 @@ def test_a_seed_is_typed_because_no_slider_reaches_every_value():
     seed = control(Txt2Img, "seed", -1)
     assert isinstance(seed, gr.Number) and not isinstance(seed, gr.Slider)
     assert (seed.minimum, seed.maximum, seed.precision) == (-1, 2**32 - 1, 0)
+    assert seed.preprocess(2**32) == 2**32, "the request refuses it, by the field's name"
 
 
 def test_yes_and_no_become_a_checkbox():
