@@ -121,6 +121,7 @@ def test_every_picture_of_a_batch_is_drawn_and_a_file_that_is_none_is_named(visi
 
 def test_a_new_visit_begins_with_the_default_preset_and_a_reload_does_not(visitor, url):
     open_tab(visitor, "Text to image")
+    box(visitor, "txt2img-prompt").fill("a fox")
     visitor.locator("#txt2img-presets > button").click()
     name = visitor.locator("#txt2img-preset input")
     name.fill("mine")
