@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
 from ..errors import RequestError
@@ -20,11 +19,11 @@ from ..images import fill, geometry, mask
 from ..images.convert import flatten, lifted
 from ..models.offload import device_of
 from ..requests import Img2Img, Inpaint, Request, Txt2Img, Upscale
-from . import memory
+from .encode import encode
 from .memory import LATENT_PX
 from .noise import Draws
 from .upscalers import Enlarge, lanczos
-from .windows import Blend, Window, cover
+from .windows import Window, cover
 
 OpenImage = Callable[[str], Image.Image]
 
@@ -64,7 +63,7 @@ class FromNoise:
         noise = draws.noise(shape, device_of(pipe.unet), pipe.unet.dtype)
         extra = None
         if pipe.unet.config.in_channels == 9:  # everything is to be drawn, over grey
-            grey = _encode(pipe, Image.new("RGB", self._size, (128, 128, 128)), draws)
+            grey = encode(pipe, Image.new("RGB", self._size, (128, 128, 128)), draws)
             extra = torch.cat([torch.ones_like(grey[:, :1]), grey], 1)
         return Start(noise * scheduler.init_noise_sigma, scheduler.timesteps, extra=extra)
 
@@ -87,7 +86,7 @@ class FromImage:
 
     def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
         """Encode the picture and noise it to the step that `strength` leaves to run."""
-        original = _encode(pipe, self.picture, draws)
+        original = encode(pipe, self.picture, draws)
         timesteps, begin = late_timesteps(scheduler, self._steps, self._strength)
         return Start(_noised(scheduler, original, timesteps, draws), timesteps, begin)
 
@@ -117,7 +116,7 @@ class FromLatents:
         else:
             pictures = [self._enlarge(self._decoded(one), request.hires_upscaler, (width, height), device_of(pipe.unet))
                         for one in self._latents.split(1)]
-            original = torch.cat([_encode(pipe, picture, Draws((generator,)))
+            original = torch.cat([encode(pipe, picture, Draws((generator,)))
                                   for picture, generator in zip(pictures, draws.generators, strict=True)])
         original = original.to(self._latents.dtype)
         steps = request.hires_steps or request.steps
@@ -149,7 +148,7 @@ class FromEnlarged:
         picture = self._opaque(device_of(pipe.unet))
         size = tuple(max(geometry.MIN_SIDE, -(-side // LATENT_PX) * LATENT_PX) for side in picture.size)
         room = geometry.Box(0, 0, *size)  # sticks out at the right and the bottom, where the edge is repeated
-        original = _encode(pipe, geometry.cut(picture, room, size), draws)
+        original = encode(pipe, geometry.cut(picture, room, size), draws)
         timesteps, begin = late_timesteps(scheduler, request.steps, request.strength)
         tile = request.tile // LATENT_PX
         return Start(_noised(scheduler, original, timesteps, draws), timesteps, begin,
@@ -212,7 +211,7 @@ class FromMask:
     def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
         """Encode picture and mask, set what lies under the mask, and noise it."""
         request = self._request
-        original = _encode(pipe, self.picture, draws)
+        original = encode(pipe, self.picture, draws)
         weight = self._latent_mask(original)
         if request.masked_content == "latent noise":
             original = _mix(original, draws.noise(original.shape, original.device, original.dtype), weight)
@@ -224,7 +223,7 @@ class FromMask:
             hole = self.work_mask.point(lambda value: 255 if value >= 128 else 0)
             masked = Image.composite(Image.new("RGB", self._size, (128, 128, 128)), self._clean, hole)
             binary = (weight >= 0.5).to(original.dtype).expand(original.shape[0], -1, -1, -1)
-            extra = torch.cat([binary, _encode(pipe, masked, draws)], 1)
+            extra = torch.cat([binary, encode(pipe, masked, draws)], 1)
         return Start(_noised(scheduler, original, timesteps, draws), timesteps, begin, original, weight,
                      request.soft_mask, extra)
 
@@ -279,38 +278,6 @@ def _opened(image_id: str | None, open_image: OpenImage) -> Image.Image:
     if not image_id:
         raise RequestError("Picture: none was given. Drop, paste or upload one first.", "image")
     return open_image(image_id)
-
-
-def _encode(pipe: Any, image: Image.Image, draws: Draws) -> torch.Tensor:
-    """Scaled latents (b, 4, h, w), one posterior sample a generator."""
-    vae = pipe.vae
-    values = np.asarray(image.convert("RGB"), np.float32)[None] / 255
-    # Laid out in memory as VaeImageProcessor does, or the convolutions round differently.
-    pixels = (torch.from_numpy(values.transpose(0, 3, 1, 2)) * 2 - 1).to(device_of(vae), vae.dtype)
-    with torch.inference_mode():
-        try:
-            posterior = _posterior(vae, pixels)
-        except Exception as error:
-            if not memory.is_out_of_memory(error) or vae.use_tiling:
-                raise
-            posterior = None
-        if posterior is None:
-            memory.free()
-            with memory.tiled(vae):
-                posterior = vae.encode(pixels).latent_dist
-        latents = torch.cat([posterior.sample(generator) for generator in draws.generators])
-        return (latents * vae.config.scaling_factor).to(pipe.unet.dtype)
-
-
-def _posterior(vae: Any, pixels: torch.Tensor) -> Any:
-    """What the encoder says of a picture (1, 3, h, w); of a large one in windows."""
-    windows = memory.vae_windows(vae, *(side // LATENT_PX for side in pixels.shape[-2:]))
-    if not windows:
-        return vae.encode(pixels).latent_dist
-    moments = Blend(windows)
-    for window in windows:
-        moments.add(window, vae.encode(window.times(LATENT_PX).of(pixels)).latent_dist.parameters)
-    return DiagonalGaussianDistribution(moments.result(vae.dtype))
 
 
 def _noised(scheduler: Any, latents: torch.Tensor, timesteps: torch.Tensor, draws: Draws) -> torch.Tensor:
