@@ -42,7 +42,7 @@ class Config:
     lr: float = 1e-3
     ema: float = 0.999
     text_pace: float = 0.0           # learning rate of the text encoder beside the UNet, in the UNet's; 0 freezes it
-    contrast: float = 0.3            # share of the loss, at pure noise, that pushes away from a thing's other styles
+    contrast: float = 0.35           # share of the loss, at pure noise, that pushes away from a thing's other styles
     empty_captions: float = 0.10     # so that classifier-free guidance has an unconditional model
     seed: int = 0
 
