@@ -14,7 +14,7 @@ class Config:
     # data
     concepts: int = 200              # how many of concepts.txt are taught
     image_px: int = 128
-    variants: int = 4                # cached latents for each (drawing, background): other sizes, places, gradients
+    variants: int = 8                # cached latents for each (drawing, background): other sizes, places, gradients
     held_out: float = 0.05           # share of (concept, style) pairs that the UNet never sees
 
     # autoencoder: 128x128x3 <-> 16x16x4

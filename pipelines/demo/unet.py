@@ -45,11 +45,11 @@ def loss_weight(alphas_cumprod: Tensor, gamma: float = 5.0) -> Tensor:
 
 
 def style_contrast(alphas_cumprod: Tensor, most: float) -> Tensor:
-    """Share of the loss that pushes away from another style of the same thing (Stoica et al. 2025, arXiv:2506.05350).
+    """Share of the loss that pushes away from a thing's other styles (Stoica et al. 2025, arXiv:2506.05350).
 
-    loss = |out - v|^2 - share |out - v'|^2, with v' of the other drawing under the same noise. Its minimum puts x0
-    share / (1 - share) further from the other styles' mean than the data are: guidance by style, learned once. `most`
-    at pure noise, where style is decided; 0 from where picture and noise are even, so that no detail is overdrawn.
+    loss = |out - v|^2 - share |out - v'|^2, with v' of their mean at the same place under the same noise. Its minimum
+    puts x0 share / (1 - share) further from that mean than the data are: guidance by style, learned once. `most` at
+    pure noise, where style is decided; 0 from where picture and noise are even, so that no detail is overdrawn.
     """
     return most * (1 - 2 * alphas_cumprod).clamp(min=0)
 
@@ -98,7 +98,10 @@ def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data
     left_out = data.held_out_pairs(taught, config.held_out)
     pairs = [(i, s) for i, c in enumerate(taught) for s, style in enumerate(data.STYLES)
              if (c.name, style) not in left_out]
-    siblings = {(i, s): [z for j, z in pairs if j == i and z != s] for i, s in pairs}
+    others = torch.zeros(len(taught), len(data.STYLES), len(data.STYLES), device=device)
+    for i, s in pairs:
+        siblings = [z for j, z in pairs if j == i and z != s]
+        others[i, s, siblings] = 1 / len(siblings)
     colours = list(data.COLOURS)
     alphas_cumprod = folder.scheduler().alphas_cumprod.to(device)
     times = len(alphas_cumprod)
@@ -112,7 +115,7 @@ def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data
 
     def loss_of(model, draw: Draw, b: int) -> Tensor:
         rng = draw.py
-        at, others, captions, styled = [], [], [], []
+        at, captions, styled = [], [], []
         for _ in range(b):
             i, s = rng.choice(pairs)
             k, variant = rng.randrange(len(colours)), rng.randrange(config.variants)
@@ -120,8 +123,9 @@ def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data
             said = data.caption(taught[i], data.STYLES[s], colours[k], rng, config.empty_captions)
             captions.append(said.text)
             styled.append(said.style is not None)      # a caption that names none has none to be told from
-            others.append((i, rng.choice(siblings[i, s]), k, rng.randrange(config.variants)))
-        x0, other = (latents[tuple(torch.tensor(which, device=device).T)].float() for which in (at, others))
+        i, s, k, variant = torch.tensor(at, device=device).T
+        hands = latents[i, :, k, variant].float()      # the same thing in the same place by every hand
+        x0, other = hands[torch.arange(b, device=device), s], torch.einsum("bs,bschw->bchw", others[i, s], hands)
         t = (training_times(b, draw.torch, device) * times).long().clamp(max=times - 1)
         noise = torch.randn(x0.shape, generator=draw.torch, device=device)
         a = alphas_cumprod[t]

@@ -132,12 +132,16 @@ def load(config: Config, cache: Path):
 def freeze(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data.Concept], log=print) -> dict:
     """Fix the encoder and cache the latents of every (concept, style, colour, variant) that is taught.
 
+    All styles of a thing stand at the same place in the same size, on the same background, so that between two of
+    them nothing but the hand differs (unet.style_contrast tells them apart by that).
+
     Returns {"latents": (concepts, styles, colours, variants, 4, 16, 16) float16 with unit variance,
     "scaling_factor", ...}; a second call reads the cache, a damaged one or another config's is made again. The
     encoder inside the file stays as it is when only the data change, so a trained UNet goes on fitting it.
     """
     codes = [c.code for c in concepts[:config.concepts]]
-    stamp = json.dumps([key(config), config.concepts, config.variants, data.SCALE, codes])
+    stamp = json.dumps([key(config), config.concepts, config.variants, data.SCALE, codes,
+                        "styles in one place"])
     kept = load_state(frozen_path(cache), log)
     if kept is not None and kept["stamp"] == stamp:
         return kept
@@ -145,10 +149,12 @@ def freeze(config: Config, cache: Path, drawings: np.ndarray, concepts: list[dat
     styles, colours = range(len(data.STYLES)), list(data.COLOURS.values())
     latents = torch.empty(len(codes), len(data.STYLES), len(colours), config.variants, config.latent_channels,
                           config.latent_px, config.latent_px, dtype=torch.float16)
+    grounds = [colour for colour in colours for _ in range(config.variants)]
     for i in range(len(codes)):
-        rng = Draw(config.seed + 1, i).py
-        pictures = np.stack([data.compose(np.asarray(drawings[i, s]), colour, rng, config.image_px)
-                             for s in styles for colour in colours for _ in range(config.variants)])
+        pictures = np.stack([
+            data.compose(np.asarray(drawings[i, s]), colour, Draw(config.seed + 1, i * len(grounds) + place).py,
+                         config.image_px)
+            for s in styles for place, colour in enumerate(grounds)])
         with autocast(device):
             parts = [model.encode(part.to(device)).latent_dist.mean.float() for part in to_pixels(pictures).split(8)]
         latents[i] = torch.cat(parts).view(latents.shape[1:]).half().cpu()
