@@ -2,6 +2,7 @@
 
     python -m pipelines.demo.evaluate                    # the shipped folder, a few minutes on two CPU cores
     python -m pipelines.demo.evaluate --prompts 40       # a quick look
+    python -m pipelines.demo.evaluate --prompts 200 --skip 300 --guidance 3     # to choose by: not the table's prompts
 
 Prints a table (the one in README.md) and writes a sheet of pictures. Needs nothing beside the shipped files; where
 the recipe's drawings are cached, the autoencoder's PSNR on held-out drawings is measured as well.
@@ -23,14 +24,18 @@ from PIL import Image, ImageDraw
 from .config import default_cache_dir
 
 
-def prompts_for(vocabulary: dict, count: int, unseen: bool) -> list[tuple[int, int, int]]:
-    """(concept, style, colour) indices: a fixed draw among the pairs held out of training, or among the others."""
+def prompts_for(vocabulary: dict, count: int, unseen: bool, skip: int = 0) -> list[tuple[int, int, int]]:
+    """(concept, style, colour) indices: a fixed draw among the pairs held out of training, or among the others.
+
+    skip: pairs at its beginning that are left to somebody else.
+    """
     rng = random.Random(7)
     names, styles = list(vocabulary["concepts"]), vocabulary["styles"]
     held_out = {tuple(pair) for pair in vocabulary["held_out"]}
     pairs = [(i, s) for i, name in enumerate(names) for s, style in enumerate(styles)
              if ((name, style) in held_out) == unseen]
     rng.shuffle(pairs)
+    pairs = pairs[skip:] + pairs[:skip]
     return [(*pairs[i % len(pairs)], rng.randrange(len(vocabulary["colours"]))) for i in range(count)] if pairs else []
 
 
@@ -129,8 +134,12 @@ def labelled(rows: list[tuple[str, list[np.ndarray], list[str]]], margin_px: int
     return sheet
 
 
-def evaluate(folder: Path, cache: Path, count: int, sheet_path: Path, log=print) -> dict[str, float]:
-    """Run all measurements; return {row: value} and write the sheet."""
+def evaluate(folder: Path, cache: Path, count: int, sheet_path: Path, log=print, *, skip: int = 0,
+             guidance: float | None = None) -> dict[str, float]:
+    """Run all measurements on `count` prompts after `skip` others; return {row: value} and write the sheet.
+
+    guidance: another scale than the model's own.
+    """
     import torch
 
     from .matching import References
@@ -140,12 +149,14 @@ def evaluate(folder: Path, cache: Path, count: int, sheet_path: Path, log=print)
     references = References.load(folder.parent)
     names, styles, colours = (list(vocabulary[k]) for k in ("concepts", "styles", "colours"))
     studio = Studio(folder)
+    if guidance is not None:
+        studio.settings["guidance_scale"] = guidance
 
     def text(i: int, s: int, k: int) -> str:
         return f"a {names[i]}, {styles[s]} style, {colours[k]} background"
 
     table: dict[str, float] = {}
-    seen = prompts_for(vocabulary, count, False)
+    seen = prompts_for(vocabulary, count, False, skip)
     pictures = studio(studio.text, [text(*w) for w in seen], list(range(len(seen))))
     table |= {f"{k}, {len(seen)} prompts": v for k, v in fidelity(references, pictures, seen).items()}
     table["top-1 by the image tower"] = tower_hits(Scorer.load(folder), pictures, names, [w[0] for w in seen])
@@ -210,6 +221,8 @@ def main(argv: list[str] | None = None) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path(__file__).parent / "model", help="folder to measure")
     parser.add_argument("--prompts", type=int, default=300)
+    parser.add_argument("--skip", type=int, default=0, help="begin after so many: settings are chosen on other prompts")
+    parser.add_argument("--guidance", type=float, help="another guidance scale than the model's own")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--cache-dir", type=Path, default=default_cache_dir())
     parser.add_argument("--sheet", type=Path, help="where the sheet goes (default: evaluation.png in the cache)")
@@ -223,7 +236,8 @@ def main(argv: list[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     sheet = args.sheet or args.cache_dir / "evaluation.png"
     sheet.parent.mkdir(parents=True, exist_ok=True)
-    print(show(evaluate(args.model, args.cache_dir, args.prompts, sheet, lambda text: print(text, file=sys.stderr))))
+    print(show(evaluate(args.model, args.cache_dir, args.prompts, sheet, lambda text: print(text, file=sys.stderr),
+                        skip=args.skip, guidance=args.guidance)))
     return 0
 
 

@@ -44,6 +44,12 @@ def test_unseen_prompts_are_the_pairs_held_out():
         assert all(((names[i], styles[s]) in held_out) == unseen for i, s, _ in drawn)
 
 
+def test_prompts_to_choose_by_are_none_of_those_that_are_reported():
+    vocabulary = json.loads((MODEL_DIR.parent / "vocabulary.json").read_text())
+    reported, others = (evaluate.prompts_for(vocabulary, 200, False, skip) for skip in (0, 200))
+    assert not {w[:2] for w in reported} & {w[:2] for w in others}
+
+
 @pytest.mark.slow
 def test_the_whole_measurement_runs(tmp_path):
     table = evaluate.evaluate(MODEL_DIR, tmp_path, 12, tmp_path / "sheet.png", log=lambda text: None)
