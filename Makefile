@@ -15,7 +15,7 @@ run: $(VENV)/run.stamp ## Start the app. ARGS="--port 8000 ..." hands flags on
 	@$(BIN)/python app.py $(ARGS)
 
 test: $(VENV)/test.stamp chromium ## Run the tests. NO_BROWSER=1 leaves the browser tests out
-	$(BIN)/python -m pytest $(if $(WITHOUT_BROWSER),-m "not browser and not gpu and not slow") $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 $(if $(WITHOUT_BROWSER),-m "not browser and not gpu and not slow") $(PYTEST_ARGS)
 
 lint: $(VENV)/test.stamp ## Check the code's style
 	$(BIN)/ruff check

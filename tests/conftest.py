@@ -8,10 +8,23 @@ from pathlib import Path
 import pytest
 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-os.environ["OMP_NUM_THREADS"] = "2"  # torch reads it when it is first imported
+os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is first imported; the other core has the other process
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_CACHE"] = os.devnull  # no test sees the models of whoever runs it
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each process whole files, and all that drives the browser to one: there is one server and one Chromium."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "browser" if file.startswith("tests/browser/") else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -93,13 +93,13 @@ def test_every_field_that_can_be_an_axis_has_a_title_of_its_own(cls):
 
 
 def test_ten_thousand_typed_values_are_refused_within_a_second():
-    from time import perf_counter
+    from time import thread_time
 
-    begin = perf_counter()
+    begin = thread_time()
     for text in (",".join(map(str, range(2000))), ",".join(map(str, range(10_000))), "1-1e9 (1e-9)", "0-1 [1000000]"):
         with pytest.raises(RequestError):
             axis("seed", text, Txt2Img)
-    assert perf_counter() - begin < 1
+    assert thread_time() - begin < 1
 
 
 def test_image_to_image_has_strength_as_an_axis():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from time import perf_counter, thread_time
+from time import thread_time
 
 import pytest
 
@@ -70,13 +70,13 @@ def test_an_edit_of_four_thousand_characters_takes_less_than_50_ms(studio, text)
 @pytest.mark.parametrize("text", ["(" * 10_000 + ")" * 10_000, "a" * 1_000_000, "[(" * 5_000, "__a__" * 3_000,
                                   "(cat:1e9)", "(cat:nan)", "{" * 9_000])
 def test_hostile_prompts_are_answered_within_a_second(studio, text):
-    begin = perf_counter()
+    begin = thread_time()
     _, faults, _ = told(studio, text)
     if len(text) > MAX_PROMPT:
         assert f"{len(text):,} characters are too many. At most 4,000." in faults
         with pytest.raises(RequestError, match="Prompt"):
             make(Txt2Img, prompt=text)
-    assert perf_counter() - begin < 1
+    assert thread_time() - begin < 1
 
 
 def test_a_wildcard_that_names_itself_is_refused_in_words(studio):

@@ -71,10 +71,10 @@ def test_a_huge_header_costs_neither_time_nor_memory(tmp_path, name):
 
 def test_a_length_beyond_the_file_is_refused_at_once(tmp_path):
     path = write(tmp_path / "x.safetensors", b"{}", length=2**63)
-    begin = time.perf_counter()
+    begin = time.thread_time()
     with pytest.raises(ModelError, match="does not begin with a safetensors header"):
         read_header(path)
-    assert time.perf_counter() - begin < 1
+    assert time.thread_time() - begin < 1
 
 
 @pytest.mark.parametrize("at", range(0, 100, 5))

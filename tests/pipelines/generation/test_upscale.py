@@ -199,7 +199,7 @@ def test_a_result_beyond_the_limits_is_refused_before_anything_is_made(studio):
 
 
 def test_a_second_pass_beyond_main_memory_is_refused_before_it_takes_the_machine_down(sd, monkeypatch):
-    from time import perf_counter
+    from time import thread_time
 
     from pipelines.errors import OutOfMemory
 
@@ -207,10 +207,10 @@ def test_a_second_pass_beyond_main_memory_is_refused_before_it_takes_the_machine
     monkeypatch.setattr("pipelines.device.host_free_bytes", lambda: 200_000_000)
     request = make(Txt2Img, prompt="a", seed=1, steps=4, sampler="Euler", schedule="Automatic", guidance_scale=5.0,
                    width=1024, height=1024, hires_scale=4.0)
-    begin = perf_counter()
+    begin = thread_time()
     with pytest.raises(OutOfMemory, match="4096x4096 px, which is hires scale 4. Try 2.8. About .* GB would be needed"):
         events(sd, request)
-    assert perf_counter() - begin < 1
+    assert thread_time() - begin < 1
     assert pictures(sd, make(Upscale, **BASE), {"a": smooth()}, task="img2img")  # tiles need little, however large
 
 
