@@ -263,8 +263,8 @@ def _is_logged_in(scope: Scope) -> bool:
 
 def _tokens(scope: Scope) -> list[str | None]:
     """What the visitor shows as a token of Gradio's /login; the Gradio app holds those that it gave out."""
-    cookies, id = HTTPConnection(scope).cookies, scope["app"].cookie_id
-    return [cookies.get(f"access-token-{id}"), cookies.get(f"access-token-unsecure-{id}")]
+    cookies, own = HTTPConnection(scope).cookies, scope["app"].cookie_id
+    return [cookies.get(f"access-token-{own}"), cookies.get(f"access-token-unsecure-{own}")]
 
 
 def _leaving_alone(scope: Scope) -> Scope:

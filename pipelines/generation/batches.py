@@ -29,8 +29,8 @@ class Batch:
 class Part:
     """Which of the steps of a picture a pass makes.
 
-    before, after: steps of the passes that come before and after it. weight: how many steps of the first pass one of a
-    second pass takes, by its pixels.
+    before, after: steps of the passes that come before and after it. weight: what a step of the second pass costs, in
+    steps of the first; the passes differ in their pixels.
     """
 
     before: int = 0
@@ -42,7 +42,8 @@ class Pace:
     """Smoothed speed of the steps, and the time that the rest will take."""
 
     def __init__(self, images: int):
-        self._last, self._step_s, self.images_left = perf_counter(), 0.0, images  # of a step of the first pass
+        self._last, self.images_left = perf_counter(), images
+        self._step_s = 0.0  # of a step of the first pass; 0 before there was one
 
     def tick(self, index: int, count: int, batch: int, part: Part = Part()) -> tuple[float, float]:
         """Count one step of `part`; returns (such steps a second, seconds left for the whole request)."""
