@@ -155,7 +155,7 @@ class Txt2Img(Request):
     hires_guidance_scale: float = param(0.0, "Hires guidance scale", ge=0, le=30, step=0.5, infotext="Hires CFG Scale",
                                         a1111="hr_cfg", help="Guidance of the second pass. 0 takes that of the first.")
     hires_prompt: str = param("", "Hires prompt", max_length=MAX_PROMPT, infotext="Hires prompt", a1111="hr_prompt",
-                              help="Prompt of the second pass. Empty takes that of the first.")
+                              help="Prompt of the second pass, with LoRAs of its own. Empty takes that of the first.")
     hires_negative_prompt: str = param("", "Hires negative prompt", max_length=MAX_PROMPT,
                                        infotext="Hires negative prompt", a1111="hr_negative_prompt",
                                        help="Negative prompt of the second pass. Empty takes that of the first.")

@@ -233,10 +233,11 @@ class Worker:
                                                  "Prediction type": told, **given, **(extra or {})})
 
     def _lora_hashes(self, request: Request) -> str | None:
-        """Of the LoRAs that the prompt names and that are here: "name: 12 digits, ..."."""
-        cards = {card.name: card for card in self._shelf.last} if tags.TAG.search(request.prompt) else {}
-        known = [f"{use.name}: {find.short_hash(cards[use.name])}" for use in tags.extract(request.prompt)[1]
-                 if use.name in cards]
+        """Of the LoRAs that the prompts name and that are here: "name: 12 digits, ..."."""
+        second = request.hires_prompt if getattr(request, "hires_scale", 1) > 1 else ""
+        uses = tags.extract(request.prompt + second)[1]
+        cards = {card.name: card for card in self._shelf.last} if uses else {}
+        known = [f"{use.name}: {find.short_hash(cards[use.name])}" for use in uses if use.name in cards]
         return ", ".join(known) or None
 
     def _loading(self, card: ModelCard) -> Iterator[Event]:

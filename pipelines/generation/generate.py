@@ -106,19 +106,14 @@ class _Maker:
         self._control, self._pace = control, pace
         self._adapters, self._enlarge, self._vectors = adapters, enlarge, vectors
         self.tight = False  # whether what a step does not need waits in host memory
-        self._told: set[str] = set()  # prompts whose notices were given
+        self._told: set[str] = set()
 
     def batch(self, batch: Batch) -> Iterator[Event]:
         """Denoise and decode one batch; twice for hires fix."""
         request, pipe = self._request, self._pipe
-        prompt, uses = tags.extract(batch.prompt)
+        prompt = batch.prompt
         tiles = {axis: request.tiling in (axis, "both") for axis in "xy"}
-        with ExitStack() as undone:
-            undone.enter_context(seamless(pipe.unet, pipe.vae, **tiles))
-            if uses:
-                lines = undone.enter_context(self._adapters(pipe, self._family, uses))
-                yield from map(Notice, lines if batch.prompt not in self._told else ())
-                self._told.add(batch.prompt)
+        with seamless(pipe.unet, pipe.vae, **tiles):
             draws = Draws(*(tuple(torch.Generator("cpu").manual_seed(seed) for seed in seeds)
                             for seeds in (batch.seeds, batch.variations)), strength=request.variation_strength)
             first, last = _parts(request)
@@ -133,15 +128,20 @@ class _Maker:
 
     def _denoise(self, batch: Batch, prompt: str, request: Request, source: Source,
                  draws: Draws, part: Part) -> Generator[Event, None, torch.Tensor | None]:
-        """One pass. Returns the finished latents, or None when it was skipped."""
+        """One pass, with the LoRAs of its prompt. Returns the finished latents, or None when it was skipped."""
+        prompt, uses = tags.extract(prompt)
+        with self._adapters(self._pipe, self._family, uses) if uses else nullcontext(()) as lines:
+            yield from self._new(lines)
+            return (yield from self._walk(batch, prompt, request, source, draws, part))
+
+    def _walk(self, batch: Batch, prompt: str, request: Request, source: Source,
+              draws: Draws, part: Part) -> Generator[Event, None, torch.Tensor | None]:
         pipe, family = self._pipe, self._family
         embedder = Embedder(pipe, family, clip_skip=request.clip_skip, vectors=self._vectors)
         guided = request.guidance_scale > 1 and pipe.unet.config.time_cond_proj_dim is None
         prompts = plan(prompt, request.negative_prompt, request.steps, emphasis=request.emphasis)
         conditionings = Conditionings(embedder, prompts, guided=guided or prompts.composed)
-        if prompt not in self._told:
-            self._told.add(prompt)
-            yield from map(Notice, conditionings.notices)
+        yield from self._new(conditionings.notices)
         scheduler = samplers.make(request.sampler, request.schedule, dict(pipe.scheduler.config), request.steps,
                                   device_of(pipe.unet))
         with torch.inference_mode():
@@ -165,6 +165,13 @@ class _Maker:
                                self._request.image_count, speed, seconds, preview)
         decode.finite_or_raise(step.latents)
         return step.latents
+
+    def _new(self, lines: Sequence[str]) -> Iterator[Notice]:
+        """What was not said before; the passes and batches of a request have much in common."""
+        for line in lines:
+            if line not in self._told:
+                self._told.add(line)
+                yield Notice(line)
 
     def _finish(self, batch: Batch, source: Source, latents: torch.Tensor) -> Iterator[Event]:
         """Decode one by one, so that each is ready as soon as possible and fits in memory."""
@@ -195,7 +202,10 @@ def _second_pass(request: Txt2Img, prompt: str) -> tuple[Txt2Img, str]:
                      schedule=request.hires_schedule or request.schedule,
                      guidance_scale=request.hires_guidance_scale or request.guidance_scale,
                      negative_prompt=request.hires_negative_prompt or request.negative_prompt)
-    return second, tags.extract(request.hires_prompt)[0] or prompt
+    own = request.hires_prompt.strip()
+    if own and not tags.extract(own)[0]:  # other LoRAs, for the same words
+        own = f"{tags.extract(prompt)[0]} {own}"
+    return second, own or prompt
 
 
 def _sampler_options(request: Request) -> dict[str, float]:

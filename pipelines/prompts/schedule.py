@@ -13,9 +13,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ..adapters.tags import TAG
 from .grammar import Alternate, Break, Node, Prompt, Scheduled, Text, Weighted, parse, without_tags
 
 MAX_WEIGHT = 10.0  # of one word, either sign
+SHOWN_TAG = 60  # characters of a tag that a notice repeats
 
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
 
@@ -70,7 +72,7 @@ def plan(prompt: str, negative_prompt: str, steps: int, *, emphasis: Emphasis = 
     texts = []
     for text in (prompt, negative_prompt):
         text, tags = without_tags(text)
-        notices.update((f"{tag[:60]} was left out: nothing here knows this kind of tag.", None) for tag in tags)
+        notices.update((_left_out(tag), None) for tag in tags)
         texts.append(text)
     positive, negative = parse(texts[0]), parse(texts[1], composable=False)
     notices.update(dict.fromkeys((*positive.notices, *negative.notices)))
@@ -152,6 +154,12 @@ def _ends(prompt: Prompt, steps: int) -> set[int]:
                     found.update(range(1, steps + 1))
                     waiting += node.options
     return found
+
+
+def _left_out(tag: str) -> str:
+    if TAG.fullmatch(tag):  # those of the prompt are taken out and followed before anybody comes here
+        return f"{tag[:SHOWN_TAG]} was left out: a LoRA works from the prompt, not from the negative prompt."
+    return f"{tag[:SHOWN_TAG]} was left out: nothing here knows this kind of tag."
 
 
 def _bounded(weight: float, notices: dict[str, None] | None) -> float:

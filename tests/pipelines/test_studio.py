@@ -206,6 +206,34 @@ def test_a_lora_works_the_moment_it_is_saved_and_leaves_no_trace(studio, lora):
     assert image("a red cat").tobytes() == plain
 
 
+def test_a_lora_of_the_hires_prompt_acts_in_the_second_pass_alone(studio, lora):
+    from pipelines.metadata import parse
+
+    def image(prompt, hires_prompt, **values):
+        asked = make(Txt2Img, **{**QUICK, "prompt": prompt, "hires_prompt": hires_prompt, "hires_scale": 1.5, **values})
+        return Image.open(studio.submit(asked).wait(60).records[0].path).tobytes()
+
+    lora("ink")
+    plain = image("a red cat", "")
+    only_second = image("a red cat", "<lora:ink:1>")
+    assert re.search(r"Lora hashes: \"?ink: [0-9a-f]{12}", studio.today()[0].infotext)
+    assert parse(studio.today()[0].infotext).fields["hires_prompt"] == "<lora:ink:1>"
+    only_first = image("a red cat <lora:ink:1>", "a red cat")
+    both = image("a red cat <lora:ink:1>", "")
+    assert len({plain, only_second, only_first, both}) == 4
+    assert image("a red cat <lora:ink:1>", "a red cat <lora:ink:1>") == both
+    assert image("a red cat", "a red cat <lora:ink:1>") == only_second
+    assert image("a red cat", "a red cat") == plain
+
+
+def test_a_lora_of_the_negative_prompt_is_said_to_do_nothing(studio, lora):
+    lora("ink")
+    job = studio.submit(make(Txt2Img, **{**QUICK, "negative_prompt": "dog <lora:ink:1>", "batch_count": 2}))
+    job.wait(60)
+    assert [event.text for event in job.events if isinstance(event, Notice)] == [
+        "<lora:ink:1> was left out: a LoRA works from the prompt, not from the negative prompt."]
+
+
 def test_an_unknown_lora_is_said_and_left_out_and_a_wrong_one_is_refused(studio, lora):
     job = studio.submit(make(Txt2Img, **{**QUICK, "prompt": "a red cat <lora:inc:1>"}))
     job.wait(60)
