@@ -115,9 +115,10 @@ class Resolver:
                 raise RequestError(f"Wildcards and choices: more than {MAX_IMAGES} pictures are too many for one job.",
                                    "dynamic")
         lines = [" ".join(prompt.split()) for prompt in prompts]
+        prompt = "\n".join(lines) if len(lines) > 1 else prompts[0]
         # Unchecked: each of the prompts is within the limit of one, and all of them together need not be.
-        return request.model_copy(update={"dynamic": "off", "prompt": "\n".join(lines) if len(lines) > 1 else
-                                          prompts[0], "prompt_lines": len(lines) > 1, "batch_count": 1})
+        return request.model_copy(update={"dynamic": "off", "prompt": prompt, "prompt_lines": len(lines) > 1,
+                                          "batch_count": 1})
 
     def scale_of(self, request: Upscale) -> float:
         """The scale of an upscaled picture; it keeps its shape, and fits into the width and height asked for."""

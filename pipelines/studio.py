@@ -222,8 +222,7 @@ class Studio:
             self._may_train()
         lab_pages.check_hub(request, self.settings)
         model = card.name if looks else ""
-        return self._queue.submit(lab_pages.LabJob(name, request, model), lab_pages.TASK + name, page,
-                                  say=say)
+        return self._queue.submit(lab_pages.LabJob(name, request, model), lab_pages.TASK + name, page, say=say)
 
     def train(self, dataset: str, *, only_probe: bool = False, **values: Any) -> Job:
         """Start a training run on a dataset; values: of TrainLora, model being a name from the list.

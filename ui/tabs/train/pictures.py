@@ -72,8 +72,7 @@ def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
 
 def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
     shown = [data[name] for name in ("verdict", "strip", "gallery", "table", "tags", "rows", "undone", "used")]
-    inputs = [data["dataset"], page.model, form["resolution"], form["buckets"], form["crop"],
-              form["masked"]]
+    inputs = [data["dataset"], page.model, form["resolution"], form["buckets"], form["crop"], form["masked"]]
 
     def look(dataset: str, model: str, resolution: str, buckets: bool, crop: str, masked: bool) -> tuple:
         card = find_card(studio, model)
