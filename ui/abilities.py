@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.abilities import unused, why_not
+from pipelines.errors import StudioError
 
 from .controls import find_card
 from .tab import Form, Page
@@ -66,6 +67,10 @@ def _say(studio: Any) -> Callable[..., Any]:
     def say(model: str, width: Any, height: Any, batch_size: Any, guidance: Any) -> Any:
         if not all((width, height, batch_size)):  # a number is being typed
             return gr.skip()
-        return studio.need(find_card(studio, model).name, int(width), int(height), int(batch_size), guidance > 1)
+        try:
+            return studio.need(find_card(studio, model).name, int(width), int(height), int(batch_size),
+                               (guidance or 0) > 1)
+        except StudioError as error:  # a setting of the start that this machine cannot follow
+            return str(error)
 
     return say

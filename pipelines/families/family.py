@@ -138,7 +138,7 @@ class Family:
     linear_share: share of the core's numbers that lie in linear layers, which are what is kept in 4 bits.
     step_bytes, decode_bytes: memory beside the weights in half precision, a pixel: of a step for each row of its batch,
     and of a decode (measured by benchmarks/activations.py).
-    prefers: (facts) -> steps, guidance_scale or tasks of variants that only their configs tell apart.
+    prefers: (facts) -> steps, guidance_scale, tasks or a note of variants that only their configs tell apart.
     """
 
     name: str

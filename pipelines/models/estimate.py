@@ -70,6 +70,9 @@ def placement_for(card: ModelCard, settings: Settings, free_bytes: int) -> Place
                          "--quantize 8-bit or none.")
     placement = device.choose(settings.device, settings.dtype, unet_parameters=card.unet_parameters,
                               half_vae=family.half_vae, wide=family.stock is not None)
+    if settings.quantize == "8-bit" and placement.device == "mps":  # torch 2.13 has no float8 there
+        raise ModelError("8-bit weights are not possible on an Apple GPU, which has no such number format. Start with "
+                         "--quantize none.")
     placement = replace(placement, weights="" if settings.quantize == "none" else settings.quantize)
     if not placement.device.startswith("cuda"):  # elsewhere the device's memory is the host's
         return placement

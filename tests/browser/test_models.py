@@ -72,6 +72,24 @@ def test_a_broken_file_says_why_and_a_checkpoint_is_chosen(page, files, studio):
     shows(page, "models-memory", "atelier-demo: .* ready on the device")
 
 
+def test_the_picker_marks_what_is_in_memory_and_the_form_says_what_it_needs(page, studio):
+    picker, options = page.locator("#model input"), page.get_by_role("option")
+    picker.click()
+    options.filter(has_text="The other one").click()
+    shows(page, "model-line", "draws in four steps$")  # it is loaded
+    shows(page, "txt2img-steps", "^4$")  # the form has taken over what it likes
+    picker.click()
+    expect(options.filter(has_text="The other one (in memory)")).to_be_visible(timeout=SLOW_MS)
+    loaded = {each.name for each in studio.status().loaded}
+    for card in studio.cards():
+        expect(options.filter(has_text=f"{card.title} (in memory)")).to_have_count(int(card.name in loaded))
+    page.keyboard.press("Escape")
+    shows(page, "txt2img-need", r"^Needs about 0\.\d of \d+(\.\d)? GB$")
+    for side in ("width", "height"):
+        box(page, f"txt2img-{side}").fill("2048")
+    shows(page, "txt2img-need", r"^Needs about [5-9]\.\d of \d+(\.\d)? GB")
+
+
 def test_on_a_phone_nothing_scrolls_sideways_and_what_was_chosen_comes_into_view(visit, files):
     page = visit(390, 844)
     page.locator("#tabs").get_by_label("More tabs").or_(page.locator("#tabs .overflow-menu button").first).first.click()

@@ -93,7 +93,9 @@ def test_distilled_folders_like_few_steps_and_their_bases_many():
     assert likes("z_image", scheduler={"shift": 6.0}) == {"steps": 50, "guidance_scale": 4.0}
     assert likes("sd3", unet={"num_layers": 24}) == {}
     assert likes("sd3", unet={"num_layers": 24, "qk_norm": "rms_norm"}) == {"steps": 40, "guidance_scale": 4.5}
-    assert likes("sd3", unet={"num_layers": 38, "qk_norm": "rms_norm"}) == {"steps": 28, "guidance_scale": 3.5}
+    large = likes("sd3", unet={"num_layers": 38, "qk_norm": "rms_norm"})
+    assert (large["steps"], large["guidance_scale"]) == (28, 3.5)
+    assert "if this is the turbo, take 4 steps and guidance 0" in large["note"]  # nothing in its folder tells it
 
 
 def test_the_base_of_z_image_is_told_from_its_turbo_by_the_folder_alone(tmp_path):

@@ -104,6 +104,15 @@ def test_a_format_without_its_package_is_refused_in_a_sentence(monkeypatch):
         placement_for(card(), Settings(quantize="4-bit", device="cpu"), 10**10)
 
 
+def test_eight_bits_are_refused_where_the_device_has_no_such_format(monkeypatch):
+    # a Mac
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    with pytest.raises(ModelError, match="8-bit weights are not possible on an Apple GPU.*--quantize none"):
+        placement_for(card(), Settings(quantize="8-bit", device="mps"), 10**10)
+    assert placement_for(card(), Settings(device="mps"), 10**10).weights == ""
+    assert placement_for(card(), Settings(quantize="8-bit", device="cpu"), 10**10).weights == "8-bit"
+
+
 @pytest.mark.parametrize("name", ["sdxl", "flux"])
 def test_four_bits_take_an_eighth_of_float32_and_draw_nearly_the_same_with_a_lora_too(name, tmp_path, sdxl_folder):
     pytest.importorskip("bitsandbytes", reason="4-bit weights need the package bitsandbytes")
