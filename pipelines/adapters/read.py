@@ -136,24 +136,34 @@ def _turned(pipe: Any, shown: str, named: Mapping[str, Mapping[str, str]], tenso
     turned = _by_the_library(pipe, tensors)
     if not magnitudes or not turned:
         return turned
-    disguised = dict(tensors)
-    for layer, roles in named.items():
-        if not {"down", "up"} <= roles.keys():
-            continue
-        up = tensors[roles["up"]]
-        # A layer without magnitudes is marked by what no file holds.
-        magnitude = magnitudes.get(layer, torch.full((len(up), 1), torch.nan))
-        if magnitude.shape[0] != len(up) or magnitude.numel() != len(up):
-            raise _unusable(shown, f"the magnitudes (DoRA) of {_short(layer)} are {_sizes(magnitude)}. Of a layer that "
-                                   f"the library names otherwise, one for each of its {len(up)} outputs is read")
-        disguised[roles["up"]] = magnitude.reshape(-1, *[1] * (up.ndim - 1)).expand_as(up).clone()
-        if "alpha" in roles:
-            disguised[roles["alpha"]] = torch.tensor(float(up.shape[1]))  # a scale of 1
+    disguised = tensors | _as_up_factors(shown, named, tensors, magnitudes)
     for name, column in _by_the_library(pipe, disguised).items():
         layer, role = keys.split(name) or ("", "")
         if role == "up" and not column.isnan().any():
             turned[f"{layer}.dora_scale"] = column[:, :1]
     return turned
+
+
+def _as_up_factors(shown: str, named: Mapping[str, Mapping[str, str]], tensors: Mapping[str, Tensor],
+                   magnitudes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The magnitudes of layers in the shape, at the scale of 1 and under the names of their up factors.
+
+    A layer without magnitudes has not-a-numbers there, which no file holds. Raises ModelError for magnitudes that are
+    not one for each output.
+    """
+    made = {}
+    for layer, roles in named.items():
+        if not {"down", "up"} <= roles.keys():
+            continue
+        up = tensors[roles["up"]]
+        magnitude = magnitudes.get(layer, torch.full((len(up), 1), torch.nan))
+        if magnitude.shape[0] != len(up) or magnitude.numel() != len(up):
+            raise _unusable(shown, f"the magnitudes (DoRA) of {_short(layer)} are {_sizes(magnitude)}. Of a layer that "
+                                   f"the library names otherwise, one for each of its {len(up)} outputs is read")
+        made[roles["up"]] = magnitude.reshape(-1, *[1] * (up.ndim - 1)).expand_as(up).clone()
+        if "alpha" in roles:
+            made[roles["alpha"]] = torch.tensor(float(up.shape[1]))
+    return made
 
 
 def _by_the_library(pipe: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

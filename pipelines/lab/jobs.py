@@ -29,10 +29,9 @@ def run(job: LabJob, scene: Scene, folder: Path, embed: bool = True) -> Iterator
     with closing(answer(job.request, scene)) as items:  # what was attached to the model is removed at once
         for item in items:
             if isinstance(item, Made):
-                yield Pictured(_save(item, folder, text_of(job, item.caption) if embed else None, job.page),
-                               item.caption)
-            else:
-                yield item
+                text = text_of(job, item.caption) if embed else None
+                item = Pictured(_save(item, folder, text, job.page), item.caption)
+            yield item
 
 
 def text_of(job: LabJob, caption: str) -> str:
