@@ -27,7 +27,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Part:
-    """Which of the steps of a picture a pass makes.
+    """Which of the steps of a picture a pass makes. A step is a model call here: what takes the time.
 
     before, after: steps of the passes that come before and after it. weight: what a step of the second pass costs, in
     steps of the first; the passes differ in their pixels.

@@ -27,6 +27,7 @@ class Sampler:
     flags: whether the class knows use_karras_sigmas and its kin. spacings: whether it knows timestep_spacing.
     sigma_space: True where latents are x0 + sigma * eps (k-diffusion's convention), False where they keep unit
     variance (sqrt(abar) * x0 + sqrt(1 - abar) * eps).
+    order: model calls of each step but the last, which takes one.
     """
 
     scheduler: str
@@ -35,6 +36,7 @@ class Sampler:
     flags: bool = True
     spacings: bool = True
     sigma_space: bool = False
+    order: int = 1
 
 
 _UNCLIPPED = {"clip_sample": False}  # the default clips to -1..1, where pixels lie and latents do not
@@ -49,9 +51,9 @@ SAMPLERS: dict[str, Sampler] = {
     "DPM++ 3M SDE": Sampler("DPMSolverMultistepScheduler", {**_SDE, "solver_order": 3}, "Exponential"),
     "DPM++ SDE": Sampler("DPMSolverSinglestepScheduler", {**_SDE, "lower_order_final": True}, "Karras", spacings=False),
     "UniPC": Sampler("UniPCMultistepScheduler"),
-    "Heun": Sampler("HeunDiscreteScheduler", sigma_space=True),
-    "DPM2": Sampler("KDPM2DiscreteScheduler", automatic="Karras", sigma_space=True),
-    "DPM2 a": Sampler("KDPM2AncestralDiscreteScheduler", automatic="Karras", sigma_space=True),
+    "Heun": Sampler("HeunDiscreteScheduler", sigma_space=True, order=2),
+    "DPM2": Sampler("KDPM2DiscreteScheduler", automatic="Karras", sigma_space=True, order=2),
+    "DPM2 a": Sampler("KDPM2AncestralDiscreteScheduler", automatic="Karras", sigma_space=True, order=2),
     "LMS": Sampler("LMSDiscreteScheduler", sigma_space=True),
     "DEIS": Sampler("DEISMultistepScheduler"),
     "DDIM": Sampler("DDIMScheduler", _UNCLIPPED, flags=False),
@@ -99,6 +101,14 @@ def check(sampler: str, schedule: str = "Automatic") -> str:
     return sampler
 
 
+def calls(sampler: str, steps: int) -> int:
+    """How often a run of so many steps calls the model."""
+    row = SAMPLERS[sampler]
+    if row.scheduler == "PNDMScheduler":  # the second step's call is made twice
+        return steps + (steps > 1)
+    return row.order * (steps - 1) + 1
+
+
 def make(sampler: str, schedule: str, config: dict[str, Any], steps: int, device: Any) -> SchedulerMixin:
     """Build a fresh scheduler from a checkpoint's scheduler config, with its timesteps set.
 
@@ -109,6 +119,8 @@ def make(sampler: str, schedule: str, config: dict[str, Any], steps: int, device
     check(sampler, schedule)
     row = SAMPLERS[sampler]
     followed = row.automatic if schedule == "Automatic" else schedule
+    if steps == 1 and row.spacings:  # the others may put a lone step at the end, or end where it began: noise remains
+        followed = "SGM Uniform"
     flags = dict(SCHEDULES[followed]) if followed else {}
     by_hand = followed in _BY_FLAG and not row.flags
     if by_hand or not row.flags:

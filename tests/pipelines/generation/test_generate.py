@@ -254,6 +254,15 @@ def test_hires_fix_draws_a_second_time_at_the_larger_size(sd, upscaler):
     assert furthest(pictures(sd, made[1].request)[0], made[1].image) <= 1
 
 
+@pytest.mark.parametrize("sampler", ["Heun", "DPM2 a", "PLMS"])
+def test_progress_of_both_passes_counts_the_model_calls_of_their_samplers(sd, sampler):
+    request = make(Txt2Img, **{**BASE, "sampler": sampler, "hires_scale": 1.5, "hires_strength": 0.5})
+    steps = [event for event in events(sd, request) if isinstance(event, StepDone)]
+    whole = samplers.calls(sampler, 4) + samplers.calls(sampler, 2)
+    assert [(event.step, event.steps) for event in steps] == [(number, whole) for number in range(1, whole + 1)]
+    assert steps[-1].seconds_left == 0
+
+
 def test_hires_fix_takes_its_own_sampler_prompt_and_guidance(sd):
     plain = make(Txt2Img, **{**BASE, "hires_scale": 1.5})
     before = pictures(sd, plain)[0]

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.errors import RequestError
 from pipelines.generation import samplers
-from pipelines.generation.sources import late_timesteps
+from pipelines.generation.sources import late_steps, late_timesteps
 
 CONFIG = dict(num_train_timesteps=1000, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012,
               steps_offset=1, set_alpha_to_one=True, skip_prk_steps=True, clip_sample=False,
@@ -43,6 +43,25 @@ def test_a_perfect_model_leads_every_sampler_to_its_picture(name, schedule, pred
     end = walk(name, schedule, prediction_type, x0, noise)
     # DEIS and PLMS end one noise level before 0.
     torch.testing.assert_close(end, x0, atol=0.2 if name in ("DEIS", "PLMS") else 2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "schedule"), PAIRS)
+def test_one_step_leads_from_noise_to_the_picture(name, schedule):
+    import torch
+
+    scheduler = samplers.make(name, schedule, CONFIG, 1, "cpu")
+    assert len(scheduler.timesteps) == 1 and scheduler.timesteps[0] > 990
+    x0, noise = torch.full((1, 4, 2, 2), 0.5), torch.ones(1, 4, 2, 2)
+    torch.testing.assert_close(walk(name, schedule, "v_prediction", x0, noise, steps=1), x0, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8])
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_it_is_known_beforehand_how_often_a_sampler_calls_the_model(name, steps):
+    scheduler = samplers.make(name, "Automatic", CONFIG, steps, "cpu")
+    assert samplers.calls(name, steps) == len(scheduler.timesteps)
+    late, _ = late_timesteps(scheduler, steps, 0.5)
+    assert samplers.calls(name, late_steps(steps, 0.5)) == len(late)
 
 
 @pytest.mark.parametrize(("name", "schedule"), [("LCM", "Automatic"), ("DPM++ 2M", "Beta"), ("DPM++ SDE", "Beta"),
