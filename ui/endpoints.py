@@ -1,4 +1,4 @@
-"""The public endpoints: /txt2img, /img2img and /inpaint, with the request's fields as parameters."""
+"""The public endpoints: /txt2img, /img2img ... with the request's fields as parameters, and /stop_mine."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gradio_client.utils import is_file_obj_with_meta
 
 from pipelines.errors import RequestError
 from pipelines.images.mask import from_upload
+from pipelines.jobs import Job
 from pipelines.requests import TASKS, Request, make
 
 from .wiring import problem
@@ -25,30 +26,52 @@ FILES = ("image", "mask")
 
 def publish(studio: Any) -> None:
     """Add the endpoints to the current Blocks."""
+    asked: dict[Job, str] = {}  # jobs that a caller waits for -> the caller's session, which nobody else knows
     for task, cls in TASKS.items():
-        gr.api(_endpoint(studio, task, cls), api_name=task, api_description=inspect.getdoc(cls),
+        gr.api(_endpoint(studio, task, cls, asked), api_name=task, api_description=inspect.getdoc(cls),
                concurrency_limit=None)
+    gr.api(_stop(asked), api_name="stop_mine", concurrency_limit=None)
     for block in get_blocks_context().blocks.values():
         if isinstance(block, Api):
             block.visible = False  # else a page makes something of each parameter, which nobody sees
 
 
-def _endpoint(studio: Any, task: str, cls: type[Request]) -> Callable:
+def _endpoint(studio: Any, task: str, cls: type[Request], asked: dict[Job, str]) -> Callable:
     def call(*args: Any, **kwargs: Any) -> list[dict]:
         values = signature.bind(*args, **kwargs).arguments
+        caller, job = values.pop("caller"), None
         try:
-            request = make(cls, **_stored(studio, values))
-            records = studio.submit(request).wait().records
+            job = studio.submit(make(cls, **_stored(studio, values)))
+            asked[job] = caller.session_hash
+            records = job.wait().records
         except Exception as error:
             raise gr.Error(problem(error), print_exception=False) from None
+        finally:
+            asked.pop(job, None)
         return [{"image": _served(record), "infotext": record.infotext, "seed": record.seed} for record in records]
 
-    signature = inspect.Signature([_parameter(name, info) for name, info in cls.model_fields.items()],
+    told_by_gradio = inspect.Parameter("caller", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)
+    signature = inspect.Signature([told_by_gradio, *(_parameter(*each) for each in cls.model_fields.items())],
                                   return_annotation=list[dict])
     call.__signature__ = signature
     call.__name__ = task
     call.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     return call
+
+
+def _stop(asked: dict[Job, str]) -> Callable:
+    def stop_mine(caller: gr.Request) -> int:
+        """End what this client asked for and still waits for; each call answers what was finished until then.
+
+        Answers how many jobs that were.
+        """
+        mine = [job for job, session in tuple(asked.items())
+                if session and session == caller.session_hash and not job.control.stop.is_set()]
+        for job in mine:
+            job.stop()
+        return len(mine)
+
+    return stop_mine
 
 
 def _parameter(name: str, info: Any) -> inspect.Parameter:

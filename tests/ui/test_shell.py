@@ -45,7 +45,7 @@ def noisy(size, seed=0, mode="RGB"):
 
 def test_endpoints_are_named_as_the_requests_fields(client):
     described = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(described) == {"/txt2img", "/img2img", "/inpaint", "/upscale"}  # the page's own events stay private
+    assert set(described) == {"/txt2img", "/img2img", "/inpaint", "/upscale", "/stop_mine"}  # the page's own stay private
     for task, cls in TASKS.items():
         names = [each["parameter_name"] for each in described[f"/{task}"]["parameters"]]
         assert names == list(cls.model_fields)
@@ -54,7 +54,8 @@ def test_endpoints_are_named_as_the_requests_fields(client):
 
 def test_the_page_has_only_events_that_stay_private(running):
     for dependency in running.demo.config["dependencies"]:
-        assert dependency["api_visibility"] == ("public" if dependency["api_name"] in TASKS else "private")
+        is_public = dependency["api_name"] in (*TASKS, "stop_mine")
+        assert dependency["api_visibility"] == ("public" if is_public else "private")
 
 
 def test_no_event_watches_so_many_controls_that_typing_waits_for_it(running):
@@ -83,6 +84,19 @@ def test_the_same_request_gives_the_same_picture(client):
 def test_a_batch_answers_every_picture_and_then_the_grid(client):
     made = client.predict(prompt="a dog", batch_count=2, **QUICK, api_name="/txt2img")
     assert [each["seed"] for each in made] == [5, 6, 5] and len(made) == 3
+
+
+def test_a_caller_stops_its_own_jobs_and_nobody_elses(running, client):
+    others = Client(running.url, verbose=False)
+    long = {**QUICK, "steps": 150, "batch_count": 16}
+    theirs = others.submit(prompt="a dog", **{**QUICK, "steps": 150}, api_name="/txt2img")
+    begun, waiting = (client.submit(prompt="a cat", **long, api_name="/txt2img") for _ in range(2))
+    stopped = 0
+    while stopped < 2:  # until both have been submitted
+        stopped += client.predict(api_name="/stop_mine")
+    assert len(begun.result(60)) + len(waiting.result(60)) < 32
+    assert len(theirs.result(60)) == 1
+    assert client.predict(api_name="/stop_mine") == 0
 
 
 def test_image_to_image_takes_a_file(client, tmp_path):
