@@ -22,7 +22,7 @@ from pipelines.requests import MAX_PROMPT
 from pipelines.settings import load
 from pipelines.studio import Studio
 from tests.browser import drive
-from tests.browser.drive import box, generate, status
+from tests.browser.drive import box, fill_grid, generate, status, work_clock
 from tests.tiny import tiny_sd
 
 EDITS = 30
@@ -78,30 +78,18 @@ def _grid(studio: Any, cells: int) -> None:
 
 
 def _measure(page: Page, cells: int) -> None:
-    box(page, "txt2img-steps").fill("1")
-    page.locator("#txt2img-grid > button").click()
-    for axis, field in (("x", "Guidance scale"), ("y", "Seed")):
-        page.locator(f"#txt2img-grid-{axis} input").click()
-        page.locator(f"#txt2img-grid-{axis}").get_by_role("option", name=field, exact=True).click()
-        box(page, f"txt2img-grid-{axis}-values").fill(f"1-{cells}")
-    expect(box(page, "txt2img-grid-line")).to_have_value(re.compile(f"^{cells * cells} pictures"))
-    counters = page.context.new_cdp_session(page)
-    counters.send("Performance.enable", {"timeDomain": "threadTicks"})
-
-    def busy_s() -> float:
-        found = counters.send("Performance.getMetrics")["metrics"]
-        return next(each["value"] for each in found if each["name"] == "TaskDuration")
-
+    fill_grid(page, cells)
+    worked_s = work_clock(page)
     prompt = page.locator("#txt2img-negative_prompt textarea")
-    before, idle_keys = busy_s(), _keys(page, prompt)
-    idle = busy_s() - before
-    begin, before = time.monotonic(), busy_s()
+    before, idle_keys = worked_s(), _keys(page, prompt)
+    idle = worked_s() - before
+    begin, before = time.monotonic(), worked_s()
     generate(page, "txt2img")
     status(page, "txt2img", "^(Step|Starting)")
     keys = []
     while not re.match(r"^\d+ pictures? in", box(page, "txt2img-status").input_value()):
         keys += _keys(page, prompt)
-    work = busy_s() - before - idle * len(keys) / len(idle_keys)
+    work = worked_s() - before - idle * len(keys) / len(idle_keys)
     print(f"a grid of {cells * cells} pictures in {time.monotonic() - begin:.0f} s: the page worked "
           f"{1000 * work / cells**2:.0f} ms a picture; a key took {1000 * statistics.median(keys):.0f} ms, at most "
           f"{1000 * max(keys):.0f} (before the run {1000 * statistics.median(idle_keys):.0f}, at most "

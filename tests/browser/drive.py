@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -15,6 +16,7 @@ ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--
         "--disable-background-networking", "--disable-component-update"]
 LOCAL = re.compile(r"(https?://(127\.0\.0\.1|localhost)[:/]|data:|blob:)")
 SLOW_MS = 60_000  # two busy cores
+expect.set_options(timeout=SLOW_MS)
 
 
 class Seen:
@@ -43,7 +45,7 @@ def open_tab(page: Page, label: str) -> None:
     tab = page.get_by_role("tab", name=label, exact=True)
     tab.click()
     expect(tab).to_have_attribute("aria-selected", "true")
-    expect(page.locator(".workspace .results").locator("visible=true").first).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator(".workspace .results").locator("visible=true").first).to_be_visible()
 
 
 def box(page: Page, elem_id: str) -> Locator:
@@ -57,7 +59,7 @@ def generate(page: Page, task: str) -> None:
 
 def status(page: Page, task: str, pattern: str) -> None:
     """Wait until the line under Generate says something that matches."""
-    expect(box(page, f"{task}-status")).to_have_value(re.compile(pattern), timeout=SLOW_MS)
+    expect(box(page, f"{task}-status")).to_have_value(re.compile(pattern))
 
 
 def quick(page: Page, task: str = "txt2img", steps: int = 2) -> None:
@@ -73,12 +75,35 @@ def long_run(page: Page) -> None:
     status(page, "txt2img", "^Step ")
 
 
+def fill_grid(page: Page, side: int) -> None:
+    """Fill in a grid of side x side pictures of one step each: guidance scales across, seeds down."""
+    quick(page, steps=1)
+    page.locator("#txt2img-grid > button").click()
+    for axis, field in (("x", "Guidance scale"), ("y", "Seed")):
+        page.locator(f"#txt2img-grid-{axis} input").click()
+        page.locator(f"#txt2img-grid-{axis}").get_by_role("option", name=field, exact=True).click()
+        box(page, f"txt2img-grid-{axis}-values").fill(f"1-{side}")
+    expect(box(page, "txt2img-grid-line")).to_have_value(re.compile(f"^{side * side} pictures"))
+
+
+def work_clock(page: Page) -> Callable[[], float]:
+    """Return a clock that tells how many seconds the page's thread has worked, whatever else the machine does."""
+    counters = page.context.new_cdp_session(page)
+    counters.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def worked_s() -> float:
+        found = counters.send("Performance.getMetrics")["metrics"]
+        return next(each["value"] for each in found if each["name"] == "TaskDuration")
+
+    return worked_s
+
+
 def choose(page: Page, task: str, file: Path) -> None:
     """Choose a source picture as the file dialog does, and wait until the server has it."""
     if task == "inpaint":
         editor_ready(page)
     page.locator(f"#{task}-source input[type=file]").first.set_input_files(str(file))
-    expect(box(page, f"{task}-note")).to_have_value(re.compile(r"\d+ × \d+ px"), timeout=SLOW_MS)
+    expect(box(page, f"{task}-note")).to_have_value(re.compile(r"\d+ × \d+ px"))
 
 
 def drop(page: Page, selector: str, file: Path, kind: str) -> None:
@@ -110,7 +135,7 @@ EDITOR_PADDING = 30  # the widget keeps this many px free on every side when it 
 
 
 def editor_ready(page: Page) -> None:
-    expect(editor_tool(page, "Brush")).to_be_visible(timeout=SLOW_MS)
+    expect(editor_tool(page, "Brush")).to_be_visible()
 
 
 def picture_in(page: Page) -> None:
@@ -118,7 +143,7 @@ def picture_in(page: Page) -> None:
 
     The zoom is right a little earlier, while the layers are still being made: what is painted then can be lost.
     """
-    expect(editor_tool(page, "Undo")).to_be_enabled(timeout=SLOW_MS)
+    expect(editor_tool(page, "Undo")).to_be_enabled()
 
 
 def editor_tool(page: Page, name: str) -> Locator:
@@ -131,7 +156,7 @@ def stroke(page: Page, size: tuple[int, int], start: tuple, end: tuple, tool: st
     picture_in(page)
     canvas.scroll_into_view_if_needed()
     scale = _scale(canvas, size)
-    expect(page.locator(f"{EDITOR} .zoom-number")).to_have_text(re.compile(_near(100 * scale)), timeout=SLOW_MS)
+    expect(page.locator(f"{EDITOR} .zoom-number")).to_have_text(re.compile(_near(100 * scale)))
     editor_tool(page, tool).click()
     around = canvas.bounding_box()
 

@@ -35,7 +35,7 @@ def made(page, task, count):
 
 
 def settings_of(page, task, pattern):
-    expect(box(page, f"{task}-infotext")).to_have_value(re.compile(pattern, re.DOTALL), timeout=60_000)
+    expect(box(page, f"{task}-infotext")).to_have_value(re.compile(pattern, re.DOTALL))
 
 
 def test_pasted_settings_fill_the_form_and_what_was_not_used_is_listed(page):

@@ -16,7 +16,6 @@ from tests.pipelines.images.files import encoded, noise, profile
 
 from .drive import (
     EDITOR,
-    SLOW_MS,
     box,
     choose,
     drop,
@@ -80,7 +79,7 @@ def test_outside_the_mask_every_byte_stays(inpaint, studio, tmp_path, name, way)
     file = picture(tmp_path, name)
     if way == "dropped":
         drop(inpaint, f"{EDITOR} .pixi-target canvas", file, "image/png" if name.endswith("png") else "image/jpeg")
-        expect(box(inpaint, "inpaint-note")).to_have_value(re.compile("75 × 53 px"), timeout=SLOW_MS)
+        expect(box(inpaint, "inpaint-note")).to_have_value(re.compile("75 × 53 px"))
     else:
         choose(inpaint, "inpaint", file)
     stroke(inpaint, SIZE, (20, 15), (40, 15))
@@ -114,7 +113,7 @@ def test_a_reload_brings_back_the_picture_and_its_mask(inpaint, studio, tmp_path
     settled(inpaint)
     inpaint.reload(wait_until="domcontentloaded")
     settled(inpaint)
-    expect(inpaint.locator(f"{EDITOR} .zoom-number")).not_to_have_text(re.compile("57%"), timeout=SLOW_MS)
+    expect(inpaint.locator(f"{EDITOR} .zoom-number")).not_to_have_text(re.compile("57%"))
     run(inpaint)
     assert last_mask(inpaint, studio).tobytes() == before
 
@@ -125,7 +124,7 @@ def test_the_result_becomes_the_source_and_the_mask_stays(inpaint, studio, tmp_p
     run(inpaint)
     mask, source = last_mask(inpaint, studio).tobytes(), box(inpaint, "inpaint-image-id").input_value()
     inpaint.locator("#inpaint-use-result").click()
-    expect(box(inpaint, "inpaint-image-id")).not_to_have_value(source, timeout=SLOW_MS)
+    expect(box(inpaint, "inpaint-image-id")).not_to_have_value(source)
     run(inpaint)
     assert last_mask(inpaint, studio).tobytes() == mask
 
@@ -138,7 +137,7 @@ def test_an_uploaded_mask_is_taken_as_it_is(inpaint, studio, tmp_path):
     with inpaint.expect_file_chooser() as chooser:
         inpaint.locator("#inpaint-upload-mask").click()
     chooser.value.set_files(str(tmp_path / "mask.png"))
-    expect(box(inpaint, "inpaint-kept-mask")).to_have_value(re.compile("^[0-9a-f]{64}$"), timeout=SLOW_MS)
+    expect(box(inpaint, "inpaint-kept-mask")).to_have_value(re.compile("^[0-9a-f]{64}$"))
     run(inpaint)
     assert last_mask(inpaint, studio).tobytes() == mask.tobytes()
 
@@ -169,6 +168,6 @@ def test_an_idle_editor_uploads_nothing(inpaint, tmp_path):
 def test_clearing_the_editor_forgets_the_picture(inpaint, tmp_path):
     choose(inpaint, "inpaint", picture(tmp_path))
     editor_tool(inpaint, "Clear canvas").click()
-    expect(box(inpaint, "inpaint-note")).to_have_value("", timeout=SLOW_MS)
+    expect(box(inpaint, "inpaint-note")).to_have_value("")
     generate(inpaint, "inpaint")
     status(inpaint, "inpaint", "^Picture: ")

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from ui.curves import COLOURS
 
-from .drive import SLOW_MS, box, open_tab, settled, status
+from .drive import box, open_tab, settled, status
 
 
 def open_page_of_the_lab(page, label):
@@ -27,7 +27,7 @@ def test_a_training_run_survives_a_reload_and_can_be_drawn_from(page):
     box(page, "lab-train-minutes").fill("30")
     page.locator("#lab-train-run").click()
     status(page, "lab-train", "^Step ")
-    expect(page.locator("#lab-train-pictures img").first).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#lab-train-pictures img").first).to_be_visible()
     page.reload()
     settled(page)
     page.seen.errors.clear()  # the old page complains that its stream of news was cut off
@@ -68,7 +68,7 @@ def test_a_plot_draws_the_curves_of_the_second_run_in_their_colours(page):
         box(page, "lab-lora-ranks").fill(ranks)
         page.locator("#lab-lora-run").click()
         names = [f"rank {rank}" for rank in ranks.split(", ")]
-        expect(page.locator("#lab-lora-result-loss-legend span")).to_have_text(names, timeout=SLOW_MS)
+        expect(page.locator("#lab-lora-result-loss-legend span")).to_have_text(names)
         expect(lines).to_have_count(len(names))
         assert [line.get_attribute("stroke") for line in lines.all()] == list(COLOURS[:len(names)])
 
@@ -79,7 +79,7 @@ def test_an_animation_says_on_image_info_how_it_was_made_and_its_settings_go_to_
     job.wait(120)
     open_tab(page, "Image info")
     page.locator("#image_info-source input[type=file]").first.set_input_files(str(job.events[-2].path))
-    expect(box(page, "image_info-parameters")).to_have_value(re.compile("^a green moon\nSteps: 3, "), timeout=SLOW_MS)
+    expect(box(page, "image_info-parameters")).to_have_value(re.compile("^a green moon\nSteps: 3, "))
     expect(box(page, "image_info-unknown")).to_have_value(re.compile("Lab page: film"))
     page.locator("#image_info-send-txt2img").click()
     expect(box(page, "txt2img-prompt")).to_have_value("a green moon")

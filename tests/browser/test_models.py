@@ -31,7 +31,7 @@ def files(studio):
 
 
 def shows(page, elem_id: str, pattern: str) -> None:
-    expect(box(page, elem_id)).to_have_value(re.compile(pattern), timeout=SLOW_MS)
+    expect(box(page, elem_id)).to_have_value(re.compile(pattern))
 
 
 def tile(page, name: str):
@@ -50,7 +50,7 @@ def test_a_lora_is_found_looked_at_and_put_into_the_prompt(page, files):
     shows(page, "models-triggers", "^ink drawing$")
     shows(page, "models-notes", "^Black lines.$")
     picture = page.locator("#models-picture img")
-    expect(picture).to_have_js_property("naturalWidth", 384, timeout=SLOW_MS)  # drawn anew and small
+    expect(picture).to_have_js_property("naturalWidth", 384)  # drawn anew and small
     page.locator("#models-use").click()
     shows(page, "models-message", "zebra ink is in the prompt")
     open_tab(page, "Text to image")
@@ -68,7 +68,7 @@ def test_a_broken_file_says_why_and_a_checkpoint_is_chosen(page, files, studio):
     shows(page, "models-range", "^1 to 3 of 3$")  # what comes along, what --model names, one in a model folder
     tile(page, "atelier-demo").click()
     page.locator("#models-choose").click()
-    expect(page.locator("#model input")).to_have_value(re.compile("Atelier demo"), timeout=SLOW_MS)
+    expect(page.locator("#model input")).to_have_value(re.compile("Atelier demo"))
     shows(page, "models-memory", "atelier-demo: .* ready on the device")
 
 
@@ -79,7 +79,7 @@ def test_the_picker_marks_what_is_in_memory_and_the_form_says_what_it_needs(page
     shows(page, "model-line", "draws in four steps$")  # it is loaded
     shows(page, "txt2img-steps", "^4$")  # the form has taken over what it likes
     picker.click()
-    expect(options.filter(has_text="The other one (in memory)")).to_be_visible(timeout=SLOW_MS)
+    expect(options.filter(has_text="The other one (in memory)")).to_be_visible()
     loaded = {each.name for each in studio.status().loaded}
     for card in studio.cards():
         expect(options.filter(has_text=f"{card.title} (in memory)")).to_have_count(int(card.name in loaded))
@@ -98,7 +98,7 @@ def test_on_a_phone_nothing_scrolls_sideways_and_what_was_chosen_comes_into_view
     shows(page, "models-range", "^1 to 24 of")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     tile(page, "many 03").click()
-    expect(page.locator("#models-title textarea, #models-title input")).to_be_in_viewport(timeout=SLOW_MS)
+    expect(page.locator("#models-title textarea, #models-title input")).to_be_in_viewport()
 
 
 def test_a_download_is_paused_goes_on_and_stands_in_the_list(page, files, store, studio, tmp_path):
@@ -111,17 +111,17 @@ def test_a_download_is_paused_goes_on_and_stands_in_the_list(page, files, store,
     page.locator("#models-download").click()
     shows(page, "models-download-line", "is on its way")
     listed = page.locator("#models-downloads")
-    expect(listed).to_contain_text(re.compile(r"fetched-ink.*: [1-9]\d?% of 8\.\d MB"), timeout=SLOW_MS)
+    expect(listed).to_contain_text(re.compile(r"fetched-ink.*: [1-9]\d?% of 8\.\d MB"))
     page.locator("#models-pause").click()
     shows(page, "models-download-line", "^$")  # the wish is known: what comes now comes too late
     go_on.set()
-    expect(listed).to_contain_text(re.compile(r"paused at [1-9]\d?% of"), timeout=SLOW_MS)
+    expect(listed).to_contain_text(re.compile(r"paused at [1-9]\d?% of"))
     page.reload(wait_until="domcontentloaded")
     settled(page)
     open_tab(page, "Models")
     listed.get_by_text("paused at").click()
     page.locator("#models-resume").click()
-    expect(listed).to_contain_text("done. It is the LoRA fetched-ink", timeout=SLOW_MS)
+    expect(listed).to_contain_text("done. It is the LoRA fetched-ink")
     box(page, "models-search").fill("fetched")
     shows(page, "models-range", "^1 to 1 of 1$")
     tile(page, "fetched-ink").click()
@@ -161,6 +161,6 @@ def test_a_pickle_says_why_it_is_refused_and_is_converted_on_the_page(page, stud
     page.get_by_label("Embeddings", exact=True).check()
     shows(page, "models-range", "^1 to 1 of 1$")
     tile(page, "old charm").click()
-    expect(page.locator("#models-negative")).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#models-negative")).to_be_visible()
     for path in folder.glob("old charm*"):
         path.unlink()

@@ -15,7 +15,6 @@ from pipelines import metadata
 from pipelines.requests import MAX_PROMPT
 
 from .drive import (
-    SLOW_MS,
     Seen,
     box,
     choose,
@@ -219,7 +218,7 @@ def test_another_model_is_picked_draws_and_is_remembered(page):
     expect(page.locator("#tab-txt2img .card")).to_have_count(0)
     page.locator("#model input").click()
     page.get_by_role("option", name="The other one").click()
-    expect(box(page, "model-line")).to_have_value(re.compile("draws in four steps$"), timeout=SLOW_MS)
+    expect(box(page, "model-line")).to_have_value(re.compile("draws in four steps$"))
     expect(box(page, "txt2img-steps")).to_have_value("4")  # nobody had changed it, so it follows the model
     expect(box(page, "txt2img-guidance_scale")).to_have_value("3")
     cards = page.locator("#tab-txt2img .card")
@@ -247,7 +246,7 @@ def test_a_file_that_is_no_picture_is_refused_in_words(page, tmp_path):
     (tmp_path / "no.png").write_text("no picture")
     open_tab(page, "Image to image")
     page.locator("#img2img-source input[type=file]").first.set_input_files(str(tmp_path / "no.png"))
-    expect(page.get_by_test_id("toast-body")).to_contain_text("Picture: ", timeout=SLOW_MS)
+    expect(page.get_by_test_id("toast-body")).to_contain_text("Picture: ")
 
 
 def test_image_info_shows_texts_as_text_only(page, tmp_path):
@@ -277,7 +276,7 @@ def test_nothing_scrolls_sideways(visit, width):
             page.locator("#tabs .overflow-dropdown").get_by_text(label, exact=True).click()
         else:
             tab.click()
-        expect(page.locator(".workspace .results").locator("visible=true").first).to_be_visible(timeout=SLOW_MS)
+        expect(page.locator(".workspace .results").locator("visible=true").first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= width, label
         assert page.evaluate("document.body.scrollWidth") <= width, label
 

@@ -69,7 +69,7 @@ def test_a_preset_brings_back_its_settings(page):
     name.press("Enter")
     box(page, "txt2img-steps").fill("3")
     page.locator("#txt2img-preset-save").click()
-    expect(box(page, "txt2img-preset-line")).to_have_value("Saved as quick.", timeout=SLOW_MS)
+    expect(box(page, "txt2img-preset-line")).to_have_value("Saved as quick.")
     page.reload(wait_until="domcontentloaded")
     settled(page)
     page.seen.errors.clear()
