@@ -49,26 +49,6 @@ class About:
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
-def trained_parts(pipe: Any, adapter: str = "default") -> dict[str, LowRank]:
-    """Copy the factors of an adapter that peft trains inside the pipeline's models: path -> part.
-
-    peft's own scaling is folded into alpha, so that rank-stabilised ones (alpha / sqrt(r)) keep their strength.
-    """
-    parts = {}
-    for component in names.COMPONENTS:
-        model = getattr(pipe, component, None)
-        for path, module in model.named_modules() if model is not None else ():
-            if adapter not in getattr(module, "lora_A", ()):
-                continue
-            down, up = (_kept(getattr(module, side)[adapter].weight) for side in ("lora_A", "lora_B"))
-            magnitude = getattr(module, "lora_magnitude_vector", {})
-            dora_scale = None
-            if adapter in magnitude:
-                dora_scale = _kept(magnitude[adapter].weight).reshape(-1, *[1] * (down.ndim - 1))
-            parts[f"{component}.{path}"] = LowRank(down, up, module.scaling[adapter] * len(down), None, dora_scale)
-    return parts
-
-
 def write_kohya(path: Path, parts: Mapping[str, LowRank], pipe: Any, family: Family, about: About,
                 dtype: torch.dtype = torch.float16) -> Path:
     """Write `path` with kohya's names, and in its header what other programs show. Return `path`.
@@ -213,7 +193,3 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         raise ModelError(f"{name} was not saved: its weights hold numbers that are not finite.")
     small = whole.to(dtype)
     return (small if torch.isfinite(small).all() else whole).contiguous()
-
-
-def _kept(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().float().clone()

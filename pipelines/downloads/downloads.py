@@ -28,7 +28,6 @@ STAGING = "models/.downloads"
 MAX_RUNNING = 3
 SMOOTHING = 0.2
 WAITING = (Paused, DownloadFailed)
-ENDED = (Downloaded, Stopped, DownloadFailed, Paused)
 
 
 class Downloads:

@@ -14,7 +14,6 @@ from torch import Tensor
 from ..errors import RequestError
 from ..images.convert import convert, flatten
 
-DIGITS_SIDE = 8
 EMOJI_SIDE = 32
 DEFAULT_SIDE = 32
 SMALLEST_PX = 8

@@ -14,7 +14,6 @@ from ..errors import RequestError
 from ..families import Family
 from ..generation import decode, samplers
 from ..images.grid import grid
-from . import data
 from .latent import LatentState, TextDenoiser, start, walk
 from .sampling import State
 
@@ -43,11 +42,6 @@ def frames(states: Iterable[State | LatentState], paint: Paint, every: int = 1) 
             seen["direction"] = state.direction
         yield Frame(state.step, state.steps, float(state.level.t),
                     {name: paint(one[0].detach()) for name, one in seen.items()})
-
-
-def paint_pixels(enlarge: int = 1) -> Paint:
-    """For models that work on pixels: values beyond -1..1 are cut off."""
-    return lambda pixels: data.to_image(pixels, enlarge)
 
 
 def paint_latents(pipe: Any) -> Paint:

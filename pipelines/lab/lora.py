@@ -95,19 +95,6 @@ def merged(model: nn.Module, layers: Mapping[str, LowRank]) -> Iterator[None]:
             _put(model, name, layer)
 
 
-@contextmanager
-def switched_off(layers: Mapping[str, LowRank]) -> Iterator[None]:
-    """Run meanwhile as the base."""
-    before = {name: layer.scale for name, layer in layers.items()}
-    try:
-        for layer in layers.values():
-            layer.scale = 0.0
-        yield
-    finally:
-        for name, layer in layers.items():
-            layer.scale = before[name]
-
-
 def fit(model: Model, layers: Mapping[str, LowRank], tiny: TinySet, *, updates: int, batch_size: int = 32,
         learning_rate: float = 3e-3, seed: int = 1) -> Iterator[float]:
     """Train the low-rank layers alone, inside a model of the lab, on pictures of its size; yields the losses."""

@@ -116,3 +116,19 @@ def state(pipe: Any) -> list[tuple[Any, ...]]:
         facts += [(component, name, type(module), id(module), len(module._forward_hooks), tuple(vars(module)))
                   for name, module in network.named_modules()]
     return facts
+
+
+def trained_parts(pipe: Any) -> dict[str, LowRank]:
+    """What peft trained inside a pipeline's models: path -> part; peft's own scaling is folded into alpha."""
+    made = {}
+    for component in ("unet", "text_encoder"):
+        for path, module in getattr(pipe, component).named_modules():
+            if not hasattr(module, "lora_A"):
+                continue
+            down, up = (getattr(module, side)["default"].weight.detach().clone() for side in ("lora_A", "lora_B"))
+            dora_scale = None
+            if "default" in module.lora_magnitude_vector:
+                magnitude = module.lora_magnitude_vector["default"].weight
+                dora_scale = magnitude.detach().clone().reshape(-1, *[1] * (down.ndim - 1))
+            made[f"{component}.{path}"] = LowRank(down, up, module.scaling["default"] * len(down), None, dora_scale)
+    return made

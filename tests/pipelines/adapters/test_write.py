@@ -20,7 +20,7 @@ from pipelines.adapters.write import About
 from pipelines.errors import ModelError
 from pipelines.families import FAMILIES
 from tests.pipelines.adapters.conftest import CLASSES
-from tests.pipelines.adapters.made import Kinds, by_hand, parts_for, picture, pipe_of, weights
+from tests.pipelines.adapters.made import Kinds, by_hand, parts_for, picture, pipe_of, trained_parts, weights
 
 ABOUT = About("ink", trigger_words="inkdrawing", notes="Black lines.", base="tiny", date="2025-01-02",
               training={"num_train_images": 24, "tag_frequency": {"ink": {"cat": 3}}})
@@ -120,7 +120,8 @@ def test_factors_trained_by_peft_keep_their_strength_in_both_kinds_of_files(sd_p
                                  (trained.text_encoder, ["q_proj", "k_proj", "v_proj", "out_proj"])):
             network.add_adapter(LoraConfig(r=4, lora_alpha=6, use_rslora=rslora, use_dora=dora, target_modules=targets,
                                            init_lora_weights=False))
-    parts = write.trained_parts(trained)
+    parts = trained_parts(trained)
+    assert parts.keys() <= names.layers(sd_pipe).keys()
     assert {part.alpha for part in parts.values()} == {6 * (math.sqrt(4) if rslora else 1)}
     expected = picture(trained)
     family = FAMILIES["sd15"]
@@ -231,11 +232,3 @@ def test_the_files_beside_it_are_those_that_automatic1111_reads(tmp_path):
     assert said["activation text"] == "inkdrawing" and said["preferred weight"] == 0.7
     assert said["sd version"] == "SDXL" and said["notes"] == "Black lines."
     assert Image.open(tmp_path / "ink.png").size == (64, 64)
-
-
-def test_paths_of_training_are_those_of_the_plain_model(sd_pipe, sd_folder):
-    from peft import LoraConfig
-
-    trained = pipe_of(sd_folder)
-    trained.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
-    assert write.trained_parts(trained).keys() <= names.layers(sd_pipe).keys()

@@ -12,7 +12,7 @@ from pipelines.errors import RequestError
 from pipelines.families import FAMILIES
 from pipelines.generation import samplers
 from pipelines.generation.decode import decode
-from pipelines.lab import filmstrip, latent, schedules
+from pipelines.lab import data, filmstrip, latent, schedules
 from pipelines.lab.sampling import ddim, last
 
 PROMPT = "a red cat on the moon"
@@ -87,7 +87,7 @@ def test_the_frames_of_a_pixel_run_show_what_the_sampler_saw():
     target[..., :4] = 1
     x, schedule = torch.randn(1, 1, 8, 8), schedules.make("cosine", 20)
     states = list(ddim(lambda x, level: target, schedule, x, [torch.Generator()], 4))
-    shown = list(filmstrip.frames(states, filmstrip.paint_pixels(2)))
+    shown = list(filmstrip.frames(states, lambda pixels: data.to_image(pixels, 2)))
     assert len(shown) == 4
     assert shown[0].pictures["x0"].size == (16, 16)
     assert np.asarray(shown[0].pictures["x0"])[0, [0, -1]].tolist() == [255, 128]
