@@ -20,7 +20,8 @@ from .events import Event, Failed, Finished, Queued, Saved, StepDone
 
 log = logging.getLogger(__name__)
 
-PAGE_AWAY_S = 30.0
+PAGE_AWAY_S = 30 * 60.0  # a phone that is locked: its page sleeps, and comes back
+PAGE_LEFT_S = 30.0  # a page that said that it goes: what was a reload is back by then
 MAX_WAITING = 32
 LOAD = "load"  # the task of a job that only brings a checkpoint into memory
 MAX_PER_PAGE = 3  # one running, two waiting
@@ -46,6 +47,7 @@ class Job:
         self._step: StepDone | None = None
         self._done = False
         self._seen = monotonic()
+        self._left = False
 
     @property
     def done(self) -> bool:
@@ -78,15 +80,21 @@ class Job:
         """Drop the batch being made and go on with the next."""
         self.control.skip.set()
 
+    def leaving(self) -> None:
+        """Say that the page goes. Unless somebody begins to follow, the others in the queue need not wait for long."""
+        self._left = True
+
     def follow(self, tick_s: float = 0.2) -> Iterator[Event | None]:
         """Yield events as they come, None at least every `tick_s`, until Finished or Failed was yielded.
 
         Several readers may follow, and a late one first gets what was reported before. Following is what tells the
-        studio that the page is still there.
+        studio that the page is still there, and one that comes back in time is in time for what is left.
         """
         read, step, place = 0, None, None
+        self._left = False
         while True:
             self._seen = monotonic()
+            self.control.leave.clear()
             with self._news:
                 if read == len(self._log) and step is self._step:
                     self._news.wait(tick_s)
@@ -117,8 +125,8 @@ class Job:
         return last
 
     def away(self) -> bool:
-        """Whether nobody has followed the job for PAGE_AWAY_S."""
-        return self.page is not None and monotonic() - self._seen > PAGE_AWAY_S
+        """Whether nobody has followed the job for PAGE_AWAY_S, or for PAGE_LEFT_S after the page said goodbye."""
+        return self.page is not None and monotonic() - self._seen > (PAGE_LEFT_S if self._left else PAGE_AWAY_S)
 
     def report(self, event: Event) -> None:
         """Add an event; called by the worker."""
@@ -164,6 +172,7 @@ class JobQueue:
                 raise QueueFull(f"{MAX_OF_PROGRAMS} jobs of programs are waiting already. Try again in a while.")
             self._waiting.append(job)
             if page:
+                self._last.pop((page, task), None)  # a page in use moves to the end: the oldest are forgotten
                 self._last[page, task] = job
                 while len(self._last) > 256:
                     self._last.pop(next(iter(self._last)))
@@ -173,6 +182,13 @@ class JobQueue:
     def last(self, page: str, task: str) -> Job | None:
         """The newest job of a page for a task, running, waiting or ended."""
         return self._last.get((page, task))
+
+    def leaving(self, page: str) -> None:
+        """Say that a page goes, to each of its jobs."""
+        with self._changed:
+            mine = [job for job in (*self._waiting, self._running) if job and job.page == page]
+        for job in mine:
+            job.leaving()
 
     def position(self, job: Job) -> int:
         with self._changed:

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 
@@ -61,12 +62,20 @@ class Results:
 
     def today(self, owner: str | None = None, limit: int = 200) -> list[Record]:
         """Pictures of today, newest first; only an owner's when one is named. Damaged lines are passed over."""
-        folder = self._folder / date.today().isoformat()
+        mine = (record for by, record in self._records(self._folder / date.today().isoformat()) if owner in (None, by))
+        return list(islice(mine, limit))
+
+    def infotexts(self) -> Iterator[str]:
+        """The settings of every picture that is still there, of all days."""
+        for index in self._folder.glob(f"*/{INDEX}"):
+            yield from (record.infotext for _, record in self._records(index.parent))
+
+    def _records(self, folder: Path) -> Iterator[tuple[str, Record]]:
+        """(owner, record) of the pictures of a day, newest first."""
         try:
             lines = (folder / INDEX).read_text(encoding="utf-8").splitlines()
         except OSError:
-            return []
-        found: list[Record] = []
+            return
         for line in reversed(lines):
             try:
                 entry = json.loads(line)
@@ -74,11 +83,8 @@ class Results:
                 record = Record(path=folder / name, **entry)
             except (ValueError, TypeError, KeyError, AttributeError):
                 continue
-            if NAME.fullmatch(name) and owner in (None, by) and record.path.is_file():
-                found.append(record)
-                if len(found) == limit:
-                    break
-        return found
+            if NAME.fullmatch(name) and record.path.is_file():
+                yield by, record
 
     def delete(self, record_id: str, owner: str) -> None:
         """Remove a picture and its line in the index. Raises StudioError for one that is not this owner's."""

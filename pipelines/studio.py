@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import abilities, device, forecast, merging
+from . import abilities, device, forecast, leftovers, merging
 from .adapters import find
 from .datasets import Datasets
 from .downloads import Download
@@ -143,9 +143,10 @@ class Studio:
         return self._queue.submit(LoadModel(self.card(name).name), LOAD, page)
 
     def warm_up(self) -> None:
-        """Load the default checkpoint and look through the model folders before anybody asks."""
+        """Load the default checkpoint and look through the model folders before anybody asks, and clear up."""
         self.collection.library.refresh()
         self.load_model(self.default_card().name)
+        leftovers.clear(self.settings.data_dir, self.results.infotexts)
 
     # Jobs
 
@@ -272,6 +273,10 @@ class Studio:
     def current(self, page: str, task: str) -> Job | None:
         """The newest job of a page for a task, for a page that was reloaded."""
         return self._queue.last(page, task)
+
+    def leaving(self, page: str) -> None:
+        """Say that a page is being closed or reloaded."""
+        self._queue.leaving(page)
 
     def today(self, owner: str | None = None) -> list[Record]:
         """The pictures of today, newest first."""

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,7 @@ class ImageStore:
         try:
             if not path.exists() or path.stat().st_size != len(data):
                 _write(path, data)
+            _touch(path)
         except OSError as error:
             raise StudioError(f"The picture cannot be stored: {error.strerror or 'the disk refuses it'}.") from error
         return StoredImage(image_id, path, *image.size, image.mode == "RGBA", notices)
@@ -82,6 +84,7 @@ class ImageStore:
         # The pattern comes first: an id arrives from outside and becomes part of a path.
         if isinstance(image_id, str) and ID.fullmatch(image_id):
             try:
+                _touch(self._path(image_id))
                 return Image.open(self._path(image_id), formats=("PNG",))
             except (OSError, SyntaxError):
                 pass
@@ -96,6 +99,12 @@ def proxy(image: Image.Image, max_side: int = 1024) -> Image.Image:
     if scale >= 1:
         return shown
     return shown.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
+
+
+def _touch(path: Path) -> None:
+    """Note that a picture was used: what nobody uses for long is cleared (leftovers.py)."""
+    with suppress(PermissionError):  # a folder that is only read
+        os.utime(path)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -190,6 +190,41 @@ def test_a_job_whose_page_is_away_is_told_to_leave(queue, monkeypatch):
     assert queue.last("p", "a").events[-1].stopped
 
 
+def test_a_page_that_said_goodbye_is_waited_for_less_long_than_one_that_sleeps(queue, monkeypatch):
+    monkeypatch.setattr(jobs, "PAGE_LEFT_S", 0.05)
+    asleep, closed = (queue.submit(endless, "t", page=page) for page in ("asleep", "closed"))
+    queue.leaving("closed")
+    next(event for event in asleep.follow() if isinstance(event, StepDone))
+    assert not asleep.control.leave.is_set()
+    asleep.stop()
+    second = queue.submit(quick, "t")
+    assert not second.wait(10).stopped
+    assert queue.last("closed", "t").events[-1].stopped
+
+
+def test_a_page_that_comes_back_in_time_keeps_what_is_left(queue, work, monkeypatch):
+    """A reload says goodbye as well; and a page may come back in the middle of the picture after which it would end."""
+    monkeypatch.setattr(jobs, "PAGE_LEFT_S", 0.05)
+    job = queue.submit(gated, "t", page="p")
+    queue.leaving("p")
+    reader = job.follow(tick_s=0.01)
+    next(event for event in reader if isinstance(event, StepDone))
+    job.control.leave.set()
+    next(reader), next(reader)
+    assert not job.control.leave.is_set()
+    job._seen -= 1  # a second without a look at it
+    assert not job.away()
+    work.gate.set()
+
+
+def test_a_page_in_use_is_not_the_first_to_be_forgotten(queue):
+    for number in range(256):
+        queue.submit(quick, "t", page=str(number)).wait(10)
+    mine = queue.submit(quick, "t", page="0")
+    queue.submit(quick, "t", page="256").wait(10)
+    assert queue.last("0", "t") is mine and queue.last("1", "t") is None
+
+
 def test_a_followed_job_stays_and_a_returning_page_finds_it(queue, monkeypatch, work):
     monkeypatch.setattr(jobs, "PAGE_AWAY_S", 0.5)
     job = queue.submit(gated, "a", page="p")
