@@ -32,6 +32,7 @@ class StepDone:
     image, images: first picture of the batch, counted from 1, and how many the request makes.
     steps_per_s: smoothed. seconds_left: for the whole request.
     preview: a small RGB picture of the predicted x0, or None when none was due.
+    doing: a sentence for step and steps.
     """
 
     step: int
@@ -41,6 +42,7 @@ class StepDone:
     steps_per_s: float
     seconds_left: float
     preview: Image.Image | None = None
+    doing: str = "Step {} of {}"
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def bar(state: str, event: events.StepDone | None = None, request: Any = None) -
 
 def step_line(event: events.StepDone) -> str:
     """Such as "Step 7 of 20 · picture 2 of 4 · 11.2 it/s · 1 s left"."""
-    parts = [f"Step {event.step} of {event.steps}"]
+    parts = [event.doing.format(event.step, event.steps)]
     if event.images > 1:
         parts.append(f"picture {event.image} of {event.images}")
     speed = event.steps_per_s

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -52,8 +53,8 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
     source = source_of(request, open_image, enlarge, family.grain)
     yield from map(Notice, source.notices)
     if not getattr(request, "redraw", True):
-        larger = source.enlarged(getattr(pipe, family.core).device)
-        yield ImageReady(larger, changed(request, batch_size=1, batch_count=1), {})
+        if (yield from _prepared(source, device_of(getattr(pipe, family.core)), control)):
+            yield ImageReady(source.enlarged, changed(request, batch_size=1, batch_count=1), {})
         return
     pace = Pace(request.image_count)
     if family.stock:
@@ -144,6 +145,8 @@ class _Maker:
         yield from self._new(conditionings.notices)
         scheduler = samplers.make(request.sampler, request.schedule, dict(pipe.scheduler.config), request.steps,
                                   device_of(pipe.unet))
+        if not (yield from _prepared(source, device_of(pipe.unet), self._control, batch.first, request.image_count)):
+            return None
         with torch.inference_mode():
             start = source.start(pipe, scheduler, draws)
         previews = decode.Previews(pipe, family)
@@ -184,6 +187,20 @@ class _Maker:
             alone = changed(self._request, prompt=batch.prompt, seed=batch.seeds[i], batch_size=1, batch_count=1,
                             prompt_lines=False, **varied)
             yield ImageReady(source.finish(image), alone, {})
+
+
+def _prepared(source: Source, device: Any, control: Control, image: int = 1,
+              images: int = 1) -> Generator[Event, None, bool]:
+    """Do what a source has to do before its batches. Returns whether it was done, and not skipped."""
+    begin = perf_counter()
+    for part, parts in source.prepare(device):
+        if control.stop.is_set():
+            raise Cancelled("Stopped.")
+        if control.skipped():
+            return False
+        speed = part / max(perf_counter() - begin, 1e-9)
+        yield StepDone(part, parts, image, images, speed, (parts - part) / speed, doing="Enlarging, part {} of {}")
+    return True
 
 
 def _parts(request: Request) -> tuple[Part, Part]:

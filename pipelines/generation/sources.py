@@ -6,7 +6,7 @@ drawn in the stock pipelines' order (picture's posterior, then noise).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..requests import Img2Img, Inpaint, Request, Txt2Img, Upscale
 from .encode import encode
 from .memory import LATENT_PX
 from .noise import Draws
-from .upscalers import Enlarge, lanczos
+from .upscalers import Enlarge, Parts, lanczos
 from .windows import Window, cover
 
 OpenImage = Callable[[str], Image.Image]
@@ -48,10 +48,18 @@ class Start:
     windows: tuple[Window, ...] = ()
 
 
-class FromNoise:
-    """Text to image."""
+class _Ready:
+    """A source that has nothing to do before its batches."""
 
     notices: tuple[str, ...] = ()
+
+    def prepare(self, device: Any) -> Iterable[tuple[int, int]]:
+        """Do what takes long, once before the first `start`, telling (parts done, parts in all) after each part."""
+        return ()
+
+
+class FromNoise(_Ready):
+    """Text to image."""
 
     def __init__(self, request: Request):
         self._size = request.width, request.height
@@ -72,10 +80,8 @@ class FromNoise:
         return image
 
 
-class FromImage:
+class FromImage(_Ready):
     """Image to image."""
-
-    notices: tuple[str, ...] = ()
 
     def __init__(self, request: Img2Img, open_image: OpenImage, grain: int = LATENT_PX):
         source = _opened(request.image, open_image)
@@ -95,17 +101,23 @@ class FromImage:
         return image
 
 
-class FromLatents:
+class FromLatents(_Ready):
     """The second pass of hires fix: the first pass's latents, enlarged."""
-
-    notices: tuple[str, ...] = ()
 
     def __init__(self, request: Txt2Img, latents: torch.Tensor, decoded: Callable[[torch.Tensor], Image.Image],
                  enlarge: Enlarge):
         self._request, self._latents, self._decoded, self._enlarge = request, latents, decoded, enlarge
+        self._pictures: list[Image.Image] = []
+
+    def prepare(self, device: Any) -> Parts:
+        """Enlarge the pictures, unless it is done in latent space."""
+        name = self._request.hires_upscaler
+        for one in () if name in _LATENT_MODES else self._latents.split(1):
+            self._pictures.append((yield from self._enlarge(self._decoded(one), name, self._request.final_size,
+                                                            device)))
 
     def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
-        """Enlarge, in latent space or as pixels, and noise to the step that the strength leaves to run."""
+        """Enlarge in latent space, or encode what was enlarged, and noise it to the step that the strength leaves."""
         request = self._request
         width, height = request.final_size
         mode = _LATENT_MODES.get(request.hires_upscaler)
@@ -114,10 +126,8 @@ class FromLatents:
                 self._latents.float(), (height // LATENT_PX, width // LATENT_PX), mode=mode,
                 **({} if mode == "nearest" else {"align_corners": False, "antialias": False}))
         else:
-            pictures = [self._enlarge(self._decoded(one), request.hires_upscaler, (width, height), device_of(pipe.unet))
-                        for one in self._latents.split(1)]
             original = torch.cat([encode(pipe, picture, Draws((generator,)))
-                                  for picture, generator in zip(pictures, draws.generators, strict=True)])
+                                  for picture, generator in zip(self._pictures, draws.generators, strict=True)])
         original = original.to(self._latents.dtype)
         steps = request.hires_steps or request.steps
         timesteps, begin = late_timesteps(scheduler, steps, request.hires_strength)
@@ -128,27 +138,31 @@ class FromLatents:
         return image
 
 
-class FromEnlarged:
+class FromEnlarged(_Ready):
     """Upscaling: the picture is enlarged as pixels, and denoised in windows of the size that the model likes."""
-
-    notices: tuple[str, ...] = ()
 
     def __init__(self, request: Upscale, open_image: OpenImage, enlarge: Enlarge):
         self._request, self._enlarge = request, enlarge
         self._source = _opened(request.image, open_image)
         self._size = request.enlarged(self._source.size)
+        self._opaque: Image.Image | None = None
 
-    def enlarged(self, device: Any) -> Image.Image:
-        """The picture at its final size, before anything is drawn. RGB, or RGBA where the source is."""
-        return self.finish(self._opaque(device))
+    def prepare(self, device: Any) -> Parts:
+        """Enlarge the picture."""
+        if self._opaque is None:
+            self._opaque = yield from self._enlarge(flatten(self._source), self._request.upscaler, self._size, device)
+
+    @property
+    def enlarged(self) -> Image.Image:
+        """The prepared picture at its final size, before anything is drawn. RGB, or RGBA where the source is."""
+        return self.finish(self._opaque)
 
     def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
         """Encode the enlarged picture and noise it to the step that the strength leaves to run."""
         request = self._request
-        picture = self._opaque(device_of(pipe.unet))
-        size = tuple(max(geometry.MIN_SIDE, -(-side // LATENT_PX) * LATENT_PX) for side in picture.size)
+        size = tuple(max(geometry.MIN_SIDE, -(-side // LATENT_PX) * LATENT_PX) for side in self._size)
         room = geometry.Box(0, 0, *size)  # sticks out at the right and the bottom, where the edge is repeated
-        original = encode(pipe, geometry.cut(picture, room, size), draws)
+        original = encode(pipe, geometry.cut(self._opaque, room, size), draws)
         timesteps, begin = late_timesteps(scheduler, request.steps, request.strength)
         tile = request.tile // LATENT_PX
         return Start(_noised(scheduler, original, timesteps, draws), timesteps, begin,
@@ -161,11 +175,8 @@ class FromEnlarged:
             return image
         return lifted(image, self._source.getchannel("A").resize(self._size, Image.Resampling.LANCZOS))
 
-    def _opaque(self, device: Any) -> Image.Image:
-        return self._enlarge(flatten(self._source), self._request.upscaler, self._size, device)
 
-
-class FromMask:
+class FromMask(_Ready):
     """Inpainting and outpainting, in the semantics of AUTOMATIC1111, except that the output has the input's size.
 
     Where the blurred mask is 0, the output's pixels are the input's, byte for byte.

@@ -7,7 +7,7 @@ brings torchvision, which breaks some installations of torch, so it is an extra 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,23 +15,25 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import ModelError, RequestError
+from ..device import is_out_of_memory
+from ..errors import ModelError, OutOfMemory, RequestError
 from ..requests import HIRES_UPSCALERS, LANCZOS
 from ..settings import Settings
 
 FOLDERS = ("upscalers", "upscale_models", "ESRGAN", "RealESRGAN", "SwinIR", "DAT", "HAT")  # ours, ComfyUI's, others'
 PACKAGE = "spandrel"
 MAX_BYTES = 2 * 2**30
-MAX_PASSES = 3  # of a network over its own answer
-TILE_PX, OVERLAP = 512, 1 / 8
 SHOWN_NAME = 40
 
+# Gives (parts made, parts in all) after each part of a picture, and in the end what came of it.
+Parts = Generator[tuple[int, int], None, Any]
 # (picture, upscaler, size, device) -> the picture at that size
-Enlarge = Callable[[Image.Image, str, tuple[int, int], Any], Image.Image]
+Enlarge = Callable[[Image.Image, str, tuple[int, int], Any], Parts]
 
 
-def lanczos(image: Image.Image, name: str, size: tuple[int, int], device: Any) -> Image.Image:
-    """Enlarge without a network."""
+def lanczos(image: Image.Image, name: str, size: tuple[int, int], device: Any) -> Parts:
+    """Enlarge without a network, in one go."""
+    yield from ()
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
@@ -59,12 +61,15 @@ class Upscalers:
             raise RequestError(f"{title}: {name[:SHOWN_NAME]} is a learned one and needs the package {PACKAGE}, which "
                                "is not installed. requirements-upscalers.txt says how; Lanczos works without.", field)
 
-    def enlarge(self, image: Image.Image, name: str, size: tuple[int, int], device: Any) -> Image.Image:
-        """Bring a picture to a size. Raises ModelError for a file that is no upscaler, and RequestError as `check`."""
+    def enlarge(self, image: Image.Image, name: str, size: tuple[int, int], device: Any) -> Parts:
+        """Bring a picture to a size.
+
+        Raises ModelError for a file that is no upscaler, OutOfMemory, and RequestError as `check`.
+        """
         if name != LANCZOS:
             self.check(name, "upscaler", "Upscaler")
-            image = _learned(self._files()[name], image.convert("RGB"), size, device)
-        return lanczos(image, name, size, device)
+            image = yield from _learned(self._files()[name], image.convert("RGB"), size, device)
+        return (yield from lanczos(image, name, size, device))
 
     def _files(self) -> dict[str, Path]:
         found: dict[str, Path] = {}
@@ -85,13 +90,11 @@ def _weights(folder: Path) -> Iterator[Path]:
         return
 
 
-def _learned(file: Path, image: Image.Image, size: tuple[int, int], device: Any) -> Image.Image:
-    """Run the network over the picture, in windows, until it is at least as large as asked."""
-    import numpy as np
-    import torch
+def _learned(file: Path, image: Image.Image, size: tuple[int, int], device: Any) -> Parts:
+    """Run the network in a file over the picture until it is at least as large as asked."""
     from spandrel import ImageModelDescriptor, ModelLoader
 
-    from .windows import by_windows, cover
+    from .enlarge import by_network
 
     try:
         model = ModelLoader(device).load_from_file(file)
@@ -100,12 +103,9 @@ def _learned(file: Path, image: Image.Image, size: tuple[int, int], device: Any)
     in_colour = isinstance(model, ImageModelDescriptor) and (model.input_channels, model.output_channels) == (3, 3)
     if not in_colour or model.scale < 2:
         raise ModelError(f"Upscaler: {file.stem[:SHOWN_NAME]} does not enlarge colour pictures.")
-    model.eval()
-    pixels = torch.from_numpy(np.asarray(image, np.float32) / 255).permute(2, 0, 1)[None].to(device)
-    with torch.inference_mode():
-        for _ in range(MAX_PASSES):
-            if pixels.shape[-1] >= size[0] and pixels.shape[-2] >= size[1]:
-                break
-            parts = cover(*pixels.shape[-2:], TILE_PX, TILE_PX, OVERLAP)
-            pixels = by_windows(pixels, parts, model, model.scale).clamp(0, 1)
-    return Image.fromarray((pixels[0].permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8))
+    try:
+        return (yield from by_network(image, model.eval(), model.scale, size, device))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    raise OutOfMemory(f"Not enough memory for the upscaler {file.stem[:SHOWN_NAME]}. Lanczos needs almost none.")

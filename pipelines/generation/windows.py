@@ -98,9 +98,11 @@ def _rises(windows: tuple[Window, ...]) -> tuple[int, int]:
 
 def _feather(height: int, width: int, rise_y: int, rise_x: int) -> torch.Tensor:
     """(h, w): 1 inside, falling to nearly 0 at the edges as a sine squared, so that two overlapping sides sum to 1."""
-    def ramp(length: int, rise: int) -> torch.Tensor:
-        place = torch.arange(length) + 0.5
-        inward = torch.minimum(place, length - place)
-        return (inward / rise).clamp(max=1).mul(pi / 2).sin().square()
-
     return ramp(height, rise_y)[:, None] * ramp(width, rise_x)[None, :]
+
+
+def ramp(length: int, rise: int) -> torch.Tensor:
+    """(length,): from nearly 0 at both ends to 1, as a sine squared over `rise` places."""
+    place = torch.arange(length) + 0.5
+    inward = torch.minimum(place, length - place)
+    return (inward / rise).clamp(max=1).mul(pi / 2).sin().square()

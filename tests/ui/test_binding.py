@@ -45,6 +45,8 @@ def test_a_step_is_told_in_words():
     step = events.StepDone(7, 20, 2, 4, 11.23, 61.4)
     assert progress.step_line(step) == "Step 7 of 20 · picture 2 of 4 · 11.2 it/s · 1 min 1 s left"
     assert progress.step_line(events.StepDone(1, 20, 1, 1, 0.25, 76)) == "Step 1 of 20 · 4.0 s/it · 1 min 16 s left"
+    enlarging = events.StepDone(3, 16, 1, 1, 2.0, 6.5, doing="Enlarging, part {} of {}")
+    assert progress.step_line(enlarging) == "Enlarging, part 3 of 16 · 2.0 it/s · 6 s left"
 
 
 def test_waiting_says_how_many_are_before():

@@ -216,6 +216,128 @@ def test_a_second_pass_beyond_main_memory_is_refused_before_it_takes_the_machine
 
 # Learned upscalers
 
+def network(scale, wide=3, width=8):
+    """Two convolutions that see `wide` px of the picture together, and are no simple enlargement."""
+    import torch
+
+    torch.manual_seed(scale)
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(3, width, wide, padding=wide // 2), torch.nn.Tanh(),
+        torch.nn.Conv2d(width, 3 * scale**2, wide, padding=wide // 2), torch.nn.Sigmoid(),
+        torch.nn.PixelShuffle(scale))
+    return layers.eval()
+
+
+def noisy(size):
+    return Image.fromarray(np.random.default_rng(3).integers(0, 256, (size[1], size[0], 3), np.uint8))
+
+
+def enlarged(image, layers, scale, size):
+    """The picture, and what was told of its parts."""
+    from pipelines.generation.enlarge import by_network
+
+    parts, told = by_network(image, layers, scale, size, "cpu"), []
+    while True:
+        try:
+            told.append(next(parts))
+        except StopIteration as end:
+            return end.value, told
+
+
+@pytest.mark.parametrize(("scale", "wide", "size"), [(2, 5, (130, 97)), (4, 3, (61, 140)), (8, 3, (40, 33))])
+def test_parts_give_what_the_network_makes_of_the_whole_picture(scale, wide, size, monkeypatch):
+    import torch
+
+    # small parts, so that a small picture has many
+    monkeypatch.setattr("pipelines.generation.enlarge.PART_PX", 32 * scale)
+    image, layers = noisy(size), network(scale, wide)
+    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        whole = layers(pixels)[0].permute(1, 2, 0).numpy() * 255
+    made, told = enlarged(image, layers, scale, (size[0] * scale, size[1] * scale))
+    assert made.size == (size[0] * scale, size[1] * scale)
+    assert np.abs(np.asarray(made, float) - whole).max() <= 1
+    assert len(told) > 3 and told == [(i, len(told)) for i in range(1, len(told) + 1)]
+
+
+def test_a_network_that_looks_far_leaves_no_step_between_parts(monkeypatch):
+    import torch
+
+    def brightened(x):  # by what lies in the whole part
+        mean = x.mean((-1, -2), keepdim=True)
+        return torch.nn.functional.interpolate((x + mean) / 2, scale_factor=2.0)
+
+    monkeypatch.setattr("pipelines.generation.enlarge.PART_PX", 128)
+    made = np.asarray(enlarged(smooth((192, 192)), brightened, 2, (384, 384))[0], int)
+    assert max(np.abs(np.diff(made, axis=axis)).max() for axis in (0, 1)) <= 4  # a hard edge would be of 25
+
+
+@pytest.mark.parametrize(("scale", "wanted", "passes"), [
+    (4, 3.5, [4]), (4, 8, [4, 2]), (4, 1.5, [2]), (2, 8, [2, 2, 2]), (8, 8, [8]), (3, 2, [3]), (4, 1, [])])
+def test_the_result_is_large_enough_and_never_much_larger(scale, wanted, passes):
+    from pipelines.generation.enlarge import _factors
+
+    assert _factors((64, 48), scale, (round(64 * wanted), round(48 * wanted))) == passes
+    made, _ = enlarged(noisy((24, 20)), network(scale), scale, (round(24 * wanted), round(20 * wanted)))
+    assert made.size == (24 * int(np.prod(passes)), 20 * int(np.prod(passes)))
+
+
+def test_the_memory_of_a_tall_picture_is_that_of_a_short_one(monkeypatch):
+    import torch
+
+    from benchmarks.activations import peak
+
+    monkeypatch.setattr("pipelines.generation.enlarge.PART_PX", 256)
+    layers = network(4, width=16)
+
+    def most(size):
+        return peak(lambda: enlarged(noisy(size), layers, 4, (size[0] * 4, size[1] * 4)))
+
+    short, tall = most((128, 128)), most((128, 768))
+    assert tall < 1.05 * short
+    with torch.inference_mode():
+        whole = peak(lambda: layers(torch.zeros(1, 3, 768, 128)))
+    assert tall < whole / 3
+
+
+def test_stop_ends_an_enlargement_between_two_parts_and_skip_leaves_it_out(sd, monkeypatch):
+    from pipelines.families import FAMILIES
+    from pipelines.generation import generate
+    from pipelines.generation.enlarge import by_network
+    from pipelines.models.cache import build
+
+    monkeypatch.setattr("pipelines.generation.enlarge.PART_PX", 64)
+    layers, seen = network(2), []
+
+    def counted(x):
+        seen.append(x.shape)
+        return layers(x)
+
+    def enlarge(image, name, size, device):
+        return by_network(image, counted, 2, size, device)
+
+    def run(control, **changes):
+        seen.clear()
+        return generate.run(make(Upscale, **{**BASE, **changes}), build("sd15", "img2img", sd[1]), FAMILIES["sd15"],
+                            {"a": smooth((96, 64))}.__getitem__, control, enlarge=enlarge)
+
+    for redraw in (True, False):
+        control = Control()
+        stopped = run(control, redraw=redraw)
+        first = next(stopped)
+        assert (first.doing, first.step, first.steps, first.image) == ("Enlarging, part {} of {}", 1, 15, 1)
+        control.stop.set()
+        with pytest.raises(Cancelled):
+            next(stopped)
+        assert len(seen) <= 2
+        skipping = Control()
+        skipping.skip.set()
+        assert not [event for event in run(skipping, redraw=redraw) if isinstance(event, ImageReady)]
+    made = list(run(Control(), batch_count=2))
+    assert [event.image.size for event in made if isinstance(event, ImageReady)] == [(192, 128)] * 2
+    assert len(seen) == 15  # once for both
+
+
 def test_files_of_learned_upscalers_are_found_by_name_and_no_others(tmp_path):
     from pipelines.generation.upscalers import Upscalers
 
