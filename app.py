@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = settings_of.load(sys.argv[1:] if argv is None else argv, os.environ)
         logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
         quieten(os.environ, settings)
+        make_folder(settings.data_dir / "cache")  # before the imports, which take seconds
         run(settings)
     except StudioError as error:
         print(error, file=sys.stderr)
@@ -57,7 +58,6 @@ def run(settings: Settings) -> None:
     from ui.guard import limit_decoders
     from ui.launch import launch
 
-    make_folder(settings.data_dir / "cache")
     limit_decoders()
     gc.disable()  # a page is a million objects that all stay: looking through them again and again finds nothing
     studio = Studio(settings)

@@ -55,3 +55,14 @@ def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import tiny_sdxl
 
     return tiny_sdxl(tmp_path_factory.mktemp("models") / "tiny-sdxl")
+
+
+@pytest.fixture
+def studio(tmp_path: Path, sd_folder: Path):
+    """A studio with the tiny model and a data folder of its own."""
+    from pipelines.settings import load
+    from pipelines.studio import Studio
+
+    studio = Studio(load(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)], {}))
+    yield studio
+    studio.close()

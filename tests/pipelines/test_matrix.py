@@ -9,8 +9,6 @@ from pipelines.errors import RequestError
 from pipelines.events import Notice, Saved, StepDone
 from pipelines.matrix import LORA, NOT_AN_AXIS, PROMPT, Axis, Matrix, axis, check
 from pipelines.requests import TASKS, Img2Img, Txt2Img, make
-from pipelines.settings import load
-from pipelines.studio import Studio
 
 BASE = make(Txt2Img, prompt="a red cat", steps=2, width=64, height=64, seed=5, sampler="Euler", schedule="Automatic",
             guidance_scale=4.0, batch_size=3)
@@ -106,13 +104,6 @@ def test_image_to_image_has_strength_as_an_axis():
     assert axis("strength", "0.2-0.8 (0.2)", Img2Img).values == (0.2, 0.4, 0.6, 0.8)
 
 
-@pytest.fixture
-def studio(tmp_path, sd_folder):
-    studio = Studio(load(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)], {}))
-    yield studio
-    studio.close()
-
-
 def test_a_grid_saves_every_cell_and_a_labelled_sheet(studio):
     matrix = Matrix(BASE, Axis("steps", (1, 2)), Axis("seed", (7, 8)))
     job = studio.submit_matrix(matrix)
@@ -157,6 +148,15 @@ def test_a_stopped_grid_goes_on_where_it_was_and_ends_with_its_sheet(studio):
     records = studio.submit_matrix(matrix).wait(60).records
     assert [record.is_grid for record in records] == [False] * 6 + [True]
     assert set(kept) <= {record.path for record in records}
+
+
+def test_a_grid_makes_again_what_was_deleted_or_damaged_meanwhile(studio):
+    grid = Matrix(BASE, Axis("steps", (1, 2)))
+    first = studio.submit_matrix(grid).wait(60).records
+    first[0].path.write_bytes(b"")
+    again = studio.submit_matrix(grid).wait(60).records
+    assert again[0].path != first[0].path and Image.open(again[0].path).size == (64, 64)
+    assert again[1] == first[1]
 
 
 def test_the_third_axis_makes_a_sheet_for_each_of_its_values(studio):

@@ -22,13 +22,6 @@ QUICK = dict(prompt="a cat", steps=2, width=64, height=64, seed=5)
 SHORT = dict(name="ink", steps=6, rank=2, batch_size=2, resolution=64, save_every=2, sample_every=0)
 
 
-@pytest.fixture
-def studio(tmp_path, sd_folder):
-    studio = Studio(load(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)], {}))
-    yield studio
-    studio.close()
-
-
 def drawings(folder, count=4):
     folder.mkdir(exist_ok=True)
     for path in sorted(DRAWINGS.glob("*.png"))[:count]:
@@ -105,6 +98,16 @@ def test_a_stopped_run_is_resumed_to_its_end(studio, tmp_path):
     studio.runs.ask("ink", "pause")
     again.wait(120)
     assert studio.runs.card("ink").state.how == "paused"
+
+
+def test_a_run_that_waits_for_its_turn_keeps_its_name_and_is_queued_once(studio):
+    before = studio.submit(make(Txt2Img, **{**QUICK, "steps": 150, "batch_count": 16}))
+    job = studio.train(EXAMPLE, **SHORT)
+    with pytest.raises(RequestError, match="'ink' waits for its turn"):
+        studio.train(EXAMPLE, **{**SHORT, "steps": 7})
+    assert studio.runs.card("ink").config.steps == 6
+    job.stop()
+    before.stop()
 
 
 def test_a_run_that_cannot_work_says_why(studio, tmp_path):

@@ -10,8 +10,6 @@ from pipelines.errors import RequestError
 from pipelines.events import Notice, Saved
 from pipelines.requests import Img2Img, Txt2Img, changed, make
 from pipelines.series import prompts_in, vary
-from pipelines.settings import load
-from pipelines.studio import Studio
 
 VALUES = dict(prompt="form", steps=2, width=64, height=64, seed=5, sampler="Euler", schedule="Automatic",
               guidance_scale=4.0)
@@ -44,13 +42,6 @@ def test_seeds_count_up_over_prompts_and_pictures_of_an_upload_share_theirs():
     assert [(one.image, one.prompt, one.seed) for one in made] == [
         (picture, prompt, seed) for picture in "xy" for prompt, seed in (("a", 5), ("a", 6), ("b", 100), ("b", 101))]
     assert {(one.width, one.image_count) for one in made} == {(None, 1)}
-
-
-@pytest.fixture
-def studio(tmp_path, sd_folder):
-    studio = Studio(load(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)], {}))
-    yield studio
-    studio.close()
 
 
 def test_each_prompt_of_a_file_becomes_a_saved_picture_with_its_own_choices(studio):

@@ -19,13 +19,6 @@ from pipelines.studio import Studio
 QUICK = dict(prompt="a red cat", steps=2, width=64, height=64, seed=5)
 
 
-@pytest.fixture
-def studio(tmp_path, sd_folder):
-    studio = Studio(load(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)], {}))
-    yield studio
-    studio.close()
-
-
 def test_the_prompt_alone_is_enough_and_everything_becomes_concrete(studio):
     request = studio.resolve(make(Txt2Img, prompt="a cat"))
     assert None not in (getattr(request, name) for name in studio.defaults())
