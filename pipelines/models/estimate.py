@@ -13,7 +13,6 @@ from ..checkpoints.card import ModelCard
 from ..device import Placement
 from ..errors import ModelError
 from ..families import FAMILIES, Family
-from ..requests import Request, Upscale
 from ..settings import Settings
 from . import four_bits
 
@@ -52,14 +51,6 @@ def need(card: ModelCard, placement: Placement, width: int, height: int, batch_s
     decode = min(family.decode_bytes * pixels * ITEM_BYTES[placement.vae_dtype] / 2, DECODE_MOST_BYTES)
     runtime = 0 if placement.device == "cpu" else RUNTIME_BYTES
     return Need(int(sum(sizes.values())), int(max(sizes.values())), int(max(step, decode) + runtime))
-
-
-def of_request(card: ModelCard, placement: Placement, request: Request) -> Need:
-    """Estimate a concrete request; a hires pass counts with its final size, an upscaled picture with its tile."""
-    width, height = getattr(request, "final_size", (request.width, request.height))
-    if isinstance(request, Upscale):
-        width = height = request.tile
-    return need(card, placement, width, height, request.batch_size, request.guidance_scale > 1)
 
 
 def placement_for(card: ModelCard, settings: Settings, free_bytes: int) -> Placement:

@@ -10,7 +10,7 @@ from pathlib import Path
 from .chunks import CHUNK, COMMA, MAX_CHUNKS, Chunk, chunked
 from .schedule import Sections, plan
 
-BEGIN, END = "<|startoftext|>", "<|endoftext|>"
+END = "<|endoftext|>"
 STEPS = 20  # over which a prompt that changes is looked at
 MAX_SCENES = 8  # of those that differ
 

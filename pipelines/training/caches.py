@@ -33,7 +33,6 @@ class TensorCache:
 
     def __init__(self, folder: Path | None = None):
         self._folder, self._kept = folder, {}
-        self.computed = 0
 
     def get(self, key: str, make: Callable[[], Entry]) -> Entry:
         """The entry under `key`, made and kept when it is not there. What the disk does not take stays in memory."""
@@ -42,7 +41,6 @@ class TensorCache:
         entry = self._read(key)
         if entry is None:
             entry = {name: tensor.detach().cpu().contiguous() for name, tensor in make().items()}
-            self.computed += 1
             if not self._write(key, entry):
                 self._kept[key] = entry
         return entry
