@@ -18,6 +18,7 @@ import torch
 from ..errors import OutOfMemory, StudioError
 from ..generation import memory
 from . import objective, optimizers
+from .attention import written_out
 from .base import Base
 from .events import CheckpointSaved, Event, HeldOut, Notice, Skipped, StepDone
 from .examples import Draw, Examples, by_shape, seed_of
@@ -218,8 +219,9 @@ class Loop:
             torch.manual_seed(seed_of(self.config.seed, self.progress.step, self.progress.detour, self.team.rank,
                                       number))  # for dropout
             batch = self.examples.batch(part)
-            share = total(objective.errors(self.base, self.config, batch), batch.weights, self.update_size)
-            share.backward()
+            with written_out(self.base):
+                share = total(objective.errors(self.base, self.config, batch), batch.weights, self.update_size)
+                share.backward()
             loss += share.detach()
         return loss
 
@@ -230,7 +232,7 @@ class Loop:
             return
         self._set_training(False)
         sum_ = torch.zeros((), device=self.base.device)
-        with torch.no_grad(), self.trainee.showing(self.average.weights):
+        with torch.no_grad(), written_out(self.base), self.trainee.showing(self.average.weights):
             for part in by_shape(draws, self.progress.micro_batch):
                 sum_ += objective.errors(self.base, self.config, self.examples.batch(part)).sum()
         loss, progress = float(sum_) / len(draws), self.progress

@@ -48,7 +48,8 @@ def same_states(one: Path, other: Path) -> None:
     {"method": "lora", "text_encoder": "attention+mlp", "dropout": 0.2, "ema": 0.9, "shuffle": True, "flip": True,
      "crop": "random", "caption_dropout": 0.3, "dora": True, "targets": "attention+ff+conv"},
     {"method": "full", "ema": 0.9, "optimizer": "adafactor", "accumulation": 2, "noise_offset": 0.1},
-], ids=["lora", "full"])
+    {"precision": "bfloat16"},
+], ids=["lora", "full", "attention written out"])
 def test_killed_and_resumed_equals_a_straight_run_bit_for_bit(make_config, tmp_path, changes):
     config = make_config(steps=STEPS, save_every=5, validation=0.3, validate_every=4, **changes)
     straight, broken = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "broken")
