@@ -194,6 +194,12 @@ class JobQueue:
         with self._changed:
             return self._waiting.index(job) + self._is_busy if job in self._waiting else 0
 
+    @property
+    def waiting(self) -> tuple[Any, ...]:
+        """The requests that have not had their turn."""
+        with self._changed:
+            return tuple(job.request for job in self._waiting)
+
     def __len__(self) -> int:
         """Jobs running and waiting."""
         with self._changed:
@@ -250,7 +256,7 @@ class JobQueue:
             job.report(Finished(tuple(records), monotonic() - begin, stopped))
 
         try:
-            if job.away():
+            if job.away() or job.control.stop.is_set():  # stopped in the moment in which its turn came
                 return finish(stopped=True)
             for event in self._work(job):
                 if isinstance(event, Saved):

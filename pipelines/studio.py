@@ -241,6 +241,7 @@ class Studio:
             values["prior_data"] = str(self.datasets.folder(values["prior_data"]))
         config = make(TrainLora, **{"output": "loras", **values, "model": str(card.path),
                                     "data": str(self.datasets.folder(dataset))})
+        self._must_not_wait(config.name)
         return self._queue.submit(TrainRun(self.runs.prepare(config), "probe" if only_probe else "begin"), TRAIN)
 
     def merge(self, model: str | None, **values: Any) -> Job:
@@ -256,7 +257,14 @@ class Studio:
         card = self.runs.card(name)
         if not card.state.can_resume:
             raise RequestError(f"Run: {name} is {card.state.how} and cannot go on.", "name")
+        self._must_not_wait(name)
         return self._queue.submit(TrainRun(name, "resume"), TRAIN)
+
+    def _must_not_wait(self, run: str) -> None:
+        """Refuse to queue a run twice: a new one of its name would take its folder, and one that was stopped meanwhile
+        would begin again by itself."""
+        if any(isinstance(request, TrainRun) and request.name == run for request in self._queue.waiting):
+            raise RequestError(f"Name: a run {run!r} waits for its turn. Take another name, or wait for it.", "name")
 
     @property
     def training_refusal(self) -> str:

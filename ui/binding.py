@@ -140,7 +140,7 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
     form.lock.input(lock, [form.lock, form.fields["seed"], panel.shown, panel.selected], form.fields["seed"], **QUIET)
     results.deletable(studio, panel, page.visitor)
     _paste(studio, form, panel)
-    page.returning.append((attach, [page.visitor], panel.outputs))
+    page.follow_again(form.task, attach, panel.outputs)
 
 
 def filled(form: Form, parsed: metadata.Parsed) -> dict:

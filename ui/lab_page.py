@@ -144,7 +144,7 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
     # At once, and never after the last word.
     stop.click(None, None, parts.status, js="() => atelier.word('Stopping ...')", **QUIET)
     stop.click(end, page.visitor, parts.status, **QUIET)
-    page.returning.append((attach, [page.visitor], parts.outputs))
+    page.follow_again(parts.task, attach, parts.outputs)
     for one in parts.given.values():
         one.wire(studio, page.model)
         page.returning.append((one.again(studio), [one.image_id], one.outputs))

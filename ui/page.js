@@ -30,6 +30,12 @@ window.atelier = (() => {
   // "owner.page": the browser, which keeps its pictures of today, and this tab of it, which keeps its job on a reload.
   const visitor = () => `${kept(localStorage, "atelier-owner")}.${kept(sessionStorage, "atelier-page")}`;
 
+  // A closed page leaves the queue to others; one that sleeps, on a phone that is locked, says nothing and comes back.
+  window.addEventListener("pagehide", () => {
+    const told = new Blob([JSON.stringify({ data: [visitor()] })], { type: "application/json" });
+    navigator.sendBeacon("gradio_api/run/leaving", told);
+  });
+
   // What was typed
 
   function fits(rule, value) {

@@ -44,6 +44,7 @@ def build(studio: Any) -> gr.Blocks:
         comfort.help_panel(demo, page)
         _remember(demo, page)
         _tell_status(studio, page.queue)
+        _say_goodbye(studio)
         endpoints.publish(studio)
     language.speak(demo)
     return demo
@@ -79,6 +80,14 @@ def _about(card: Any) -> str:
 
 def _tell_status(studio: Any, line: gr.Textbox) -> None:
     gr.Timer(STATUS_EVERY_S).tick(lambda: queue_line(studio), None, line, **QUIET)
+
+
+def _say_goodbye(studio: Any) -> None:
+    """Let a page that is closed say so. Its script calls this itself: no event of Gradio's leaves in time."""
+    def leaving(page: str) -> None:
+        studio.leaving(page)
+
+    gr.api(leaving, api_name="leaving", queue=False, api_visibility="private")
 
 
 def _switch_models(studio: Any, page: Page) -> None:

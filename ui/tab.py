@@ -14,6 +14,7 @@ from pipelines.requests import Request
 
 from .fields import MODEL_FIELDS, make_control
 from .results import Panel
+from .wiring import QUEUED
 
 
 @dataclass
@@ -45,6 +46,15 @@ class Page:
     choosers: list[tuple[gr.Button, gr.components.Component, Callable]] = field(default_factory=list)
     returning: list[tuple[Callable, list, list]] = field(default_factory=list)
     senders: list[tuple[gr.Button, str, list, Callable]] = field(default_factory=list)
+
+    def follow_again(self, task: str, attach: Callable, outputs: list[gr.components.Component]) -> None:
+        """Let a tab take its job up again, after a reload and when the page's script finds that the page slept.
+
+        attach: (visitor) -> updates of the outputs until the job has ended.
+        """
+        self.returning.append((attach, [self.visitor], outputs))
+        woken = gr.Button("", visible="hidden", elem_id=f"{task}-follow")
+        woken.click(attach, self.visitor, outputs, trigger_mode="multiple", **QUEUED)
 
 
 @dataclass

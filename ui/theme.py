@@ -42,6 +42,6 @@ THEME = gr.themes.Base(
 )
 CSS = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "comfort.css"))
 SCRIPTS = "\n".join((_HERE / name).read_text(encoding="utf-8")
-                    for name in ("page.js", "pictures.js", "prompt.js", "comfort.js", "drag.js"))
+                    for name in ("page.js", "pictures.js", "prompt.js", "comfort.js", "drag.js", "awake.js"))
 HEAD = (f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<script>\n{SCRIPTS}\n</script>" + tips.script())

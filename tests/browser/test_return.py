@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import re
+from urllib.parse import urlsplit
 
 from PIL import Image
 from playwright.sync_api import expect
 
 from pipelines import metadata
+from pipelines.requests import Txt2Img, make
 
 from .drive import box, generate, long_run, open_page, open_tab, result_bytes, settled, status
+from .line import Line
 
 
 def test_a_reload_in_mid_run_goes_on_showing_it(page):
@@ -21,6 +24,41 @@ def test_a_reload_in_mid_run_goes_on_showing_it(page):
     expect(page.locator("#txt2img-picture img")).to_be_visible()
     page.locator("#txt2img-stop").click()
     status(page, "txt2img", "^Stopped")
+
+
+def test_a_page_that_slept_takes_its_job_up_again_and_shows_what_was_made_meanwhile(chromium, url, studio):
+    line = Line(urlsplit(url).port)
+    context = chromium.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    open_page(page, line.url)
+    for name, value in (("steps", "150"), ("batch_count", "3")):
+        box(page, f"txt2img-{name}").fill(value)
+    generate(page, "txt2img")
+    status(page, "txt2img", "^Step ")
+    line.cut()
+    visitor = page.evaluate("localStorage.getItem('atelier-owner') + '.' + sessionStorage.getItem('atelier-page')")
+    assert not studio.current(visitor, "txt2img").wait(120).stopped
+    assert page.locator("#txt2img-strip .caption-label").count() < 3  # it knows of nothing
+    line.mend()
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # as when a phone is unlocked
+    status(page, "txt2img", "^3 pictures in ")
+    expect(page.locator("#txt2img-strip .caption-label")).to_have_count(4)  # and the grid of them
+    generate(page, "txt2img")  # as if nothing had been
+    status(page, "txt2img", "^Step ")
+    page.locator("#txt2img-stop").click()
+    status(page, "txt2img", "^Stopped")
+    context.close()
+    line.close()
+
+
+def test_a_page_that_is_closed_does_not_keep_the_others_waiting(page, studio, monkeypatch):
+    monkeypatch.setattr("pipelines.jobs.PAGE_LEFT_S", 0.5)
+    long_run(page)
+    visitor = page.evaluate("localStorage.getItem('atelier-owner') + '.' + sessionStorage.getItem('atelier-page')")
+    page.goto("about:blank")
+    page.seen.errors.clear()  # the page that went away complains that its connections ended
+    studio.submit(make(Txt2Img, prompt="a cat", steps=1)).wait(120)  # whose turn comes no sooner
+    assert studio.current(visitor, "txt2img").stopped
 
 
 def test_what_was_typed_survives_a_reload(page):
