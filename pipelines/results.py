@@ -62,16 +62,17 @@ class Results:
 
     def today(self, owner: str | None = None, limit: int = 200) -> list[Record]:
         """Pictures of today, newest first; only an owner's when one is named. Damaged lines are passed over."""
-        mine = (record for by, record in self._records(self._folder / date.today().isoformat()) if owner in (None, by))
+        records = self._records(self._folder / date.today().isoformat())
+        mine = (record for by, record in records if owner in (None, by) and record.path.is_file())
         return list(islice(mine, limit))
 
     def infotexts(self) -> Iterator[str]:
         """The settings of every picture that is still there, of all days."""
         for index in self._folder.glob(f"*/{INDEX}"):
-            yield from (record.infotext for _, record in self._records(index.parent))
+            yield from (record.infotext for _, record in self._records(index.parent) if record.path.is_file())
 
     def _records(self, folder: Path) -> Iterator[tuple[str, Record]]:
-        """(owner, record) of the pictures of a day, newest first."""
+        """(owner, record) of the pictures that were made on a day, newest first."""
         try:
             lines = (folder / INDEX).read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -83,7 +84,7 @@ class Results:
                 record = Record(path=folder / name, **entry)
             except (ValueError, TypeError, KeyError, AttributeError):
                 continue
-            if NAME.fullmatch(name) and record.path.is_file():
+            if NAME.fullmatch(name):
                 yield by, record
 
     def delete(self, record_id: str, owner: str) -> None:

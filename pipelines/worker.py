@@ -16,7 +16,7 @@ from PIL import Image
 from . import metadata
 from .adapters import find, tags
 from .errors import Cancelled, OutOfMemory, StudioError
-from .events import Event, ImageReady, Loading, Notice, Saved, StepDone
+from .events import Event, ImageReady, Loading, Notice, Record, Saved, StepDone
 from .generation.upscalers import Upscalers
 from .images.grid import grid
 from .images.store import ImageStore
@@ -122,9 +122,8 @@ class Worker:
                 made[place] = _small(image)
 
             earlier = known.get(self._infotext(request))
-            if earlier:
-                with Image.open(earlier.path) as image:
-                    made[place] = _small(image)
+            if earlier and (image := _reopened(earlier)):
+                made[place] = image
                 yield Saved(earlier)
                 continue
             try:
@@ -236,9 +235,9 @@ class Worker:
         """Of the LoRAs that the prompts name and that are here: "name: 12 digits, ..."."""
         second = request.hires_prompt if getattr(request, "hires_scale", 1) > 1 else ""
         uses = tags.extract(request.prompt + second)[1]
-        cards = {card.name: card for card in self._shelf.last} if uses else {}
-        known = [f"{use.name}: {find.short_hash(cards[use.name])}" for use in uses if use.name in cards]
-        return ", ".join(known) or None
+        entries = (self._shelf.last or self._collection.loras()) if uses else ()  # nothing was attached since the start
+        found = {use.name: find.named(entries, use.name) for use in uses}
+        return ", ".join(f"{name}: {find.short_hash(entry)}" for name, entry in found.items() if entry) or None
 
     def _loading(self, card: ModelCard) -> Iterator[Event]:
         if not self._cache.holds(card):
@@ -279,6 +278,15 @@ class Worker:
                               "or start with --quantize 8-bit.")
         self.device_line = device.describe(placement.device, placement.dtype)
         return components, placement, loading.bytes_of(components)
+
+
+def _reopened(record: Record) -> Image.Image | None:
+    """A picture that was made before; None when it was deleted meanwhile, or is damaged."""
+    try:
+        with Image.open(record.path) as image:
+            return _small(image)
+    except OSError:
+        return None
 
 
 def _small(image: Image.Image) -> Image.Image:

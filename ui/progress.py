@@ -64,8 +64,13 @@ def relay(panel: Panel, job: Any, earlier: list[Shown], raise_failure: bool = Tr
                     last_preview = now
                     update[panel.picture] = enlarged(event.preview, request)
             case events.Saved(record):
-                made.append(Shown.of(record))
-                update |= panel.show(joined(made, earlier), len(made) - 1)
+                try:
+                    made.append(Shown.of(record))
+                except OSError as error:  # what is shown is a copy, and the disk may be full; the run goes on
+                    told.append(f"A picture could not be shown: {error.strerror or 'the disk refused'}.")
+                    update[panel.notices] = "\n".join(told)
+                else:
+                    update |= panel.show(joined(made, earlier), len(made) - 1)
             case events.Notice(text):
                 told.append(text)
                 update[panel.notices] = "\n".join(told)

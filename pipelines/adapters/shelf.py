@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import ref
 
 from ..errors import ModelError
 from ..families import Family
@@ -48,7 +49,7 @@ class Shelf:
             yield tuple(lines)
 
     def _adapter(self, entry: LibraryEntry, pipe: Any, family: Family) -> Adapter:
-        key = entry.path, entry.modified_s, entry.size_bytes, id(getattr(pipe, family.core))
+        key = entry.path, entry.modified_s, entry.size_bytes, ref(getattr(pipe, family.core))
         if key not in self._read:
             self._read[key] = read(entry.path, pipe, family, entry.name)
             while len(self._read) > KEPT:

@@ -11,8 +11,9 @@ from PIL import Image
 
 from pipelines import events
 from pipelines.errors import RequestError
+from pipelines.jobs import JobQueue
 from pipelines.requests import Inpaint, Txt2Img, make
-from ui import mask_editor, progress
+from ui import mask_editor, progress, results
 from ui.results import Shown, joined, owner_of
 from ui.wiring import guarded, problem, toast
 
@@ -97,6 +98,23 @@ def test_a_picture_that_the_cache_forgot_is_brought_back_for_a_page_that_was_ope
         assert picture.read_bytes() == saved.read_bytes() and max(Image.open(thumbnail).size) == 256
         picture.unlink()
         thumbnail.unlink()
+
+
+def test_a_run_goes_on_when_a_picture_cannot_be_shown(tmp_path, monkeypatch):
+    def work(job):
+        yield events.Saved(events.Record(tmp_path / "1.png", "a cat", 7, 64, 64, "txt2img"))
+
+    Image.new("RGB", (64, 64)).save(tmp_path / "1.png")
+    (tmp_path / "cache").write_bytes(b"")  # no folder can be made there
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    with gr.Blocks():
+        panel = results.panel("txt2img", progress.status_lines("txt2img"), results.hint(""))
+    queue, said = JobQueue(work), {}
+    for update in progress.relay(panel, queue.submit(make(Txt2Img), "txt2img"), []):
+        said |= update
+    queue.close()
+    assert "A picture could not be shown" in said[panel.notices]
+    assert said[panel.status].startswith("1 picture in") and 'data-state="done"' in said[panel.bar]
 
 
 def test_a_visitor_belongs_to_a_browser():

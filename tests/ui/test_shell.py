@@ -45,7 +45,8 @@ def noisy(size, seed=0, mode="RGB"):
 
 def test_endpoints_are_named_as_the_requests_fields(client):
     described = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(described) == {"/txt2img", "/img2img", "/inpaint", "/upscale", "/stop_mine"}  # the page's own stay private
+    # The page's own events stay private.
+    assert set(described) == {"/txt2img", "/img2img", "/inpaint", "/upscale", "/stop_mine"}
     for task, cls in TASKS.items():
         names = [each["parameter_name"] for each in described[f"/{task}"]["parameters"]]
         assert names == list(cls.model_fields)

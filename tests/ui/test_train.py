@@ -66,4 +66,5 @@ def test_visitors_can_call_nothing_of_training_unless_the_owner_lets_them(tmp_pa
 
     public = ("--host", "0.0.0.0", "--auth", "ann:a good password 1")
     assert ids(*public) == {"train-refused"}
-    assert "train-start" in ids(*public, "--guests-may-train")
+    assert {"train-start", "train-shared"} <= ids(*public, "--guests-may-train")
+    assert "train-shared" not in ids()

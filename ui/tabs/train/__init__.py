@@ -12,6 +12,9 @@ import gradio as gr
 from ...tab import Page, Tab
 from . import knobs, pictures, watch, weights
 
+SHARED = ("Everybody who can log in here shares the pictures and runs below: all see them, and all can change captions "
+          "and pause or stop a run.")
+
 
 def build(studio: Any, page: Page) -> None:
     """Build the tab inside the current Blocks; only a sentence where visitors may not train, so that they can call
@@ -20,6 +23,8 @@ def build(studio: Any, page: Page) -> None:
     if refusal:
         gr.Markdown(refusal, elem_classes="hint", elem_id="train-refused")
         return
+    if studio.settings.is_public:
+        gr.Markdown(SHARED, elem_classes="hint", elem_id="train-shared")
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="ask", min_width=0):
             data = pictures.build(studio, page)
