@@ -299,5 +299,6 @@ def _of_all(event: Event, number: int, count: int) -> Event:
     """Count a picture's steps as those of the whole job."""
     if not isinstance(event, StepDone):
         return event
-    rest = (count - number - 1) * event.steps / max(event.steps_per_s, 1e-9)
-    return replace(event, image=number + 1, images=count, seconds_left=event.seconds_left + rest)
+    whole_s = event.step / max(event.steps_per_s, 1e-9) + event.seconds_left  # of this picture
+    return replace(event, image=number + 1, images=count,
+                   seconds_left=event.seconds_left + (count - number - 1) * whole_s)

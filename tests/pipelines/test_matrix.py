@@ -9,6 +9,7 @@ from pipelines.errors import RequestError
 from pipelines.events import Notice, Saved, StepDone
 from pipelines.matrix import LORA, NOT_AN_AXIS, PROMPT, Axis, Matrix, axis, check
 from pipelines.requests import TASKS, Img2Img, Txt2Img, make
+from pipelines.worker import _of_all
 
 BASE = make(Txt2Img, prompt="a red cat", steps=2, width=64, height=64, seed=5, sampler="Euler", schedule="Automatic",
             guidance_scale=4.0, batch_size=3)
@@ -173,6 +174,12 @@ def test_another_source_picture_makes_another_grid(studio):
         return studio.submit_matrix(Matrix(base, Axis("steps", (2, 3)))).wait(60).records
 
     assert not {record.path for record in grid_of("red")} & {record.path for record in grid_of("blue")}
+
+
+def test_the_time_left_of_a_grid_knows_of_slower_steps_to_come():
+    event = StepDone(step=2, steps=10, image=1, images=1, steps_per_s=1.0, seconds_left=40.0)
+    assert _of_all(event, 0, 3).seconds_left == 40 + 2 * 42
+    assert _of_all(event, 2, 3).seconds_left == 40
 
 
 def test_steps_are_counted_over_the_whole_grid(studio):
