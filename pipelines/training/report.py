@@ -86,13 +86,14 @@ def _wandb(folder: RunFolder, config: TrainLora, tell: Callable[[Event], None]) 
         run = wandb.init(project="atelier", name=config.name, dir=folder.path, id=_wandb_id(folder), resume="allow",
                          config=config.model_dump(exclude={"data", "output", "prior_data"}),
                          settings=wandb.Settings(silent=True))
+        run.define_metric("*", step_metric="step")  # its own counter refuses what a run that went back does again
     except ImportError:
         tell(Notice(0, "Weights & Biases does not take part: its package, wandb, is not installed."))
         return None
     except Exception as error:  # not logged in, no network: the run does not depend on it
         tell(Notice(0, f"Weights & Biases does not take part: {type(error).__name__}. Log in once with `wandb login`."))
         return None
-    return Board(lambda name, value, step: run.log({name: value}, step=step), run.finish)
+    return Board(lambda name, value, step: run.log({name: value, "step": step}), run.finish)
 
 
 def _wandb_id(folder: RunFolder) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 
 import pytest
@@ -38,12 +39,16 @@ def test_a_service_that_is_not_there_is_said_and_the_run_does_not_need_it(make_c
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed")
-def test_the_curves_go_to_weights_and_biases(make_config, tmp_path, monkeypatch):
+def test_the_curves_go_to_weights_and_biases_also_of_steps_done_again(make_config, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     folder = RunFolder(tmp_path)
     folder.write_config(make_config())
     report = Report(folder, make_config(wandb=True))
-    report.write(STEP)
+    events = [StepDone(step, 9, loss, 1e-4, 0.1, 2.0, 3.0) for step, loss in ((1, 0.515), (5, 0.525), (2, 0.535))]
+    for event in events:
+        report.write(event)
     report.close()
-    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
-    assert read_events(folder)[0] == [STEP]
+    importlib.import_module("wandb").teardown()  # waits until its own process has written everything
+    written = next(tmp_path.glob("wandb/offline-run-*/*.wandb")).read_bytes()
+    assert all(str(event.loss).encode() in written for event in events)
+    assert read_events(folder)[0] == events
