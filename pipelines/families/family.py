@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 # Where an original single file (CompVis layout) keeps the U-Net, and its first convolution.
 UNET_PREFIX = "model.diffusion_model."
@@ -90,7 +90,9 @@ class Stock:
     optional: those of both that a folder may leave out. settings: entries of model_index.json that are no components.
     grain: px that a side is a multiple of. guidance: the argument that takes the guidance scale. negative: whether a
     negative prompt is read. strength: tasks that take one; others look at the picture instead of noising it.
-    arguments: of every call, where the task's pipeline has them.
+    arguments: of every call, where the task's pipeline has them. latents: how the pipeline's differ from those of its
+    autoencoder: by one "factor" and shift, by the "spread" of each channel (which an autoencoder of films tells), by
+    the "norm" of 2x2 of them together, or in "nothing".
     """
 
     networks: tuple[str, ...]
@@ -102,6 +104,7 @@ class Stock:
     negative: bool = True
     strength: tuple[str, ...] = ("img2img", "inpaint")
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    latents: Literal["factor", "spread", "norm", "nothing"] = "factor"
 
 
 # What every pipeline of the library can be asked for. A field that is not here is refused, not silently ignored.

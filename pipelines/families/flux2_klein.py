@@ -13,6 +13,6 @@ def prefers(facts: Facts) -> dict:
 FAMILY = stock_family(
     {"txt2img": "Flux2KleinPipeline", "img2img": "Flux2KleinPipeline", "inpaint": "Flux2KleinInpaintPipeline"},
     Stock(networks=("transformer", "vae", "text_encoder"), others=("tokenizer", "scheduler"),
-          settings=("is_distilled",), negative=False, strength=("inpaint",)),
+          settings=("is_distilled",), negative=False, strength=("inpaint",), latents="norm"),
     name="flux2_klein", label="FLUX.2 klein", native_size=1024, unet_parameters=4_000_000_000, steps=4,
     guidance_scale=1.0, prefers=prefers)

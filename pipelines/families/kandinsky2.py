@@ -15,6 +15,6 @@ FAMILY = stock_family(
      "inpaint": "KandinskyV22InpaintCombinedPipeline"},
     Stock(networks=("unet", "movq", "prior_prior", "prior_image_encoder", "prior_text_encoder"),
           others=("scheduler", "prior_tokenizer", "prior_scheduler", "prior_image_processor"), grain=64,
-          strength=("img2img",)),
+          strength=("img2img",), latents="nothing"),
     core="unet", name="kandinsky2", label="Kandinsky 2.2", native_size=512, unet_parameters=1_250_000_000, steps=50,
     guidance_scale=4.0, sampler="DDPM", prefers=prefers)

@@ -13,6 +13,6 @@ def prefers(facts: Facts) -> dict:
 FAMILY = stock_family(
     {"txt2img": "Krea2Pipeline"},
     Stock(networks=("transformer", "vae", "text_encoder"), others=("tokenizer", "scheduler"),
-          settings=("text_encoder_select_layers", "is_distilled", "patch_size")),
+          settings=("text_encoder_select_layers", "is_distilled", "patch_size"), latents="spread"),
     name="krea2", label="Krea 2", native_size=1024, unet_parameters=12_000_000_000, steps=28, guidance_scale=4.5,
     prefers=prefers)

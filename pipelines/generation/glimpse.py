@@ -7,6 +7,7 @@ picture, and least squares tell which colours its latents stand for.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from ..families.family import Stock
 from ..models.offload import device_of
 from . import decode
 
@@ -27,11 +29,11 @@ RIDGE = 1e-3  # of the mean square of the latents: keeps channels that say nothi
 class Glimpses:
     """Draws what a scheduler's steps predict, now and then."""
 
-    def __init__(self, pipe: Any):
-        self._vae = getattr(pipe, "vae", None) or pipe.movq
+    def __init__(self, pipe: Any, stock: Stock):
+        self._stock, self._vae = stock, getattr(pipe, "vae", None) or pipe.movq
         self._due = perf_counter() + decode.PREVIEW_EVERY_S
         try:
-            self._map = fitted(self._vae)
+            self._map = fitted(self._vae, of_films=stock.latents == "spread")
         except Exception:  # an autoencoder of a shape not met yet: the picture is made without previews
             log.warning("There are no previews with this autoencoder.", exc_info=True)
             self._map = None
@@ -46,7 +48,7 @@ class Glimpses:
         self._due = now + decode.PREVIEW_EVERY_S
         try:
             with torch.inference_mode():
-                latents = unpacked(self._vae, predicted(scheduler, step, after), size)
+                latents = unpacked(self._stock, self._vae, predicted(scheduler, step, after), size)
                 weight, bias = (part.to(latents) for part in self._map)
                 rgb = torch.einsum("chw,cr->rhw", torch.nan_to_num(latents), weight) + bias[:, None, None]
                 return decode.to_image(rgb[None])
@@ -55,12 +57,12 @@ class Glimpses:
             return None
 
 
-def fitted(vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def fitted(vae: Any, *, of_films: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Fit (c, 3) and (3,) with latents (c, h, w), as the autoencoder gives them, to RGB in -1..1."""
     with torch.inference_mode():
         for side in SIDES:
             picture = made_up(side)
-            latents = _encoded(vae, picture)
+            latents = _encoded(vae, picture, of_films)
             channels, height, width = latents.shape
             if height * width >= EQUATIONS * (channels + 1):
                 break
@@ -102,12 +104,12 @@ def predicted(scheduler: Any, step: dict[str, Any], after: torch.Tensor) -> torc
     return after
 
 
-def unpacked(vae: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def unpacked(stock: Stock, vae: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """A pipeline's latents as its autoencoder gives them: (c, h, w), float32.
 
-    Latents of films have one frame; transformers read 2x2 of them as one token, (b, h/2 * w/2, 4c).
+    Latents of films have one frame; transformers read 2x2 of them as one token, (b, h/2 * w/2, 4c). size: of the
+    picture, which tells the rows of tokens.
     """
-    config = vae.config
     latents = latents[:1].float()
     if latents.ndim == 5:
         latents = latents[:, :, 0]
@@ -116,24 +118,25 @@ def unpacked(vae: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Te
         width, height = size
         rows = round((latents.shape[1] * height / width) ** 0.5)
         latents = latents.transpose(1, 2).unflatten(2, (rows, latents.shape[1] // rows))
-    if hasattr(vae, "bn"):  # FLUX.2 evens its tokens out
-        std = (vae.bn.running_var + config.batch_norm_eps).sqrt()
-        latents = latents * std.to(latents)[:, None, None] + vae.bn.running_mean.to(latents)[:, None, None]
-    if packed:
-        latents = F.pixel_shuffle(latents, 2)
-    if hasattr(vae, "bn") or type(vae).__name__ == "VQModel":
-        return latents[0]
-    if getattr(config, "latents_mean", None) is not None:
-        return (latents[0] * latents.new_tensor(config.latents_std)[:, None, None]
-                + latents.new_tensor(config.latents_mean)[:, None, None])
-    return latents[0] / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+    unpack = F.pixel_shuffle if packed else lambda whole, _: whole
+    spread, mean = (torch.as_tensor(part, device=latents.device).reshape(-1, 1, 1)
+                    for part in SPREAD_AND_MEAN[stock.latents](vae))
+    if stock.latents == "norm":
+        return unpack(latents * spread + mean, 2)[0]
+    return (unpack(latents, 2) * spread + mean)[0]
 
 
-def _encoded(vae: Any, picture: torch.Tensor) -> torch.Tensor:
+# Of each channel of the autoencoder's own latents, or one for all of them.
+SPREAD_AND_MEAN: dict[str, Callable[[Any], tuple[Any, Any]]] = {
+    "factor": lambda vae: (1 / vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0),
+    "spread": lambda vae: (vae.config.latents_std, vae.config.latents_mean),
+    "norm": lambda vae: ((vae.bn.running_var + vae.config.batch_norm_eps).sqrt(), vae.bn.running_mean),
+    "nothing": lambda vae: (1.0, 0.0)}
+
+
+def _encoded(vae: Any, picture: torch.Tensor, of_films: bool) -> torch.Tensor:
     """(1, 3, h, w) pixels to the (c, h, w) latents of any of the library's autoencoders."""
     pixels = picture.to(device_of(vae), vae.dtype)
-    if hasattr(vae.config, "z_dim"):  # an autoencoder of films
-        pixels = pixels[:, :, None]
-    found = vae.encode(pixels)
+    found = vae.encode(pixels[:, :, None] if of_films else pixels)
     latents = found.latent_dist.mode() if hasattr(found, "latent_dist") else found[0]
-    return (latents[:, :, 0] if latents.ndim == 5 else latents)[0].float().cpu()
+    return (latents[:, :, 0] if of_films else latents)[0].float().cpu()

@@ -44,7 +44,7 @@ class Maker:
                  adapters: Adapters):
         self._request, self._pipe, self._family, self._source = request, pipe, family, source
         self._control, self.pace, self._adapters = control, pace, adapters
-        self._glimpses = Glimpses(pipe)
+        self._glimpses = Glimpses(pipe, family.stock)
         self._told: set[str] = set()  # prompts whose notices were given
 
     def batch(self, batch: Batch) -> Iterator[Event]:

@@ -13,7 +13,7 @@ from ..families import FAMILIES
 from .recognise import card_of
 from .scan import Found
 
-KINDS = ("checkpoint", "lora", "vae", "embedding")
+KINDS = {"checkpoint": "Checkpoint", "lora": "LoRA", "vae": "VAE", "embedding": "Embedding"}  # and their names
 AUTO_V2, AUTO_V3 = 10, 12  # digits that people know a hash by
 
 
@@ -21,7 +21,7 @@ AUTO_V2, AUTO_V3 = 10, 12  # digits that people know a hash by
 class LibraryEntry:
     """A checkpoint, LoRA, autoencoder or embedding on this disk.
 
-    id: for pages, which never see a path. kind: one of KINDS. name: unique among its kind; what requests carry.
+    id: for pages, which never see a path. kind: a key of KINDS. name: unique among its kind; what requests carry.
     folder: where it lies, from its place on. family: key of FAMILIES, or words, or "" when nothing tells;
     family_label: for reading. format: such as "safetensors, float16". facts: ranks, alpha and alias (LoRA), vectors
     and widths (embedding), layout and latent_channels (autoencoder). fault: one sentence why it cannot be used, ""

@@ -17,7 +17,7 @@ from time import monotonic
 from ..checkpoints.card import weight_files
 from ..errors import ModelError
 from ..families import FAMILIES
-from .entry import AUTO_V2, AUTO_V3, LibraryEntry, entry_of, file_stamp, search
+from .entry import AUTO_V2, AUTO_V3, KINDS, LibraryEntry, entry_of, file_stamp, search
 from .places import Place
 from .scan import Found, scan
 from .store import Store
@@ -67,15 +67,18 @@ class Library:
         """What is known, chosen by words, kind and family. Empty before the first `refresh`."""
         return search(self._entries, words, kind, family)
 
+    def find(self, kind: str, name: str) -> LibraryEntry | None:
+        """The entry of that name; small and capital letters are one."""
+        ours = self.entries(kind=kind)
+        return next((entry for entry in ours if entry.name.casefold() == name.casefold()), None)
+
     def get(self, kind: str, name: str) -> LibraryEntry:
-        """The entry of that name (small and capital letters are one), or ModelError naming the nearest."""
-        ours = [entry for entry in self._entries if entry.kind == kind]
-        for entry in ours:
-            if entry.name.casefold() == name.casefold():
-                return entry
-        nearest = get_close_matches(name[:200], [entry.name for entry in ours], n=1, cutoff=0)
+        """What `find` finds, or ModelError naming the nearest."""
+        if entry := self.find(kind, name):
+            return entry
+        nearest = get_close_matches(name[:200], [entry.name for entry in self.entries(kind=kind)], n=1, cutoff=0)
         shown = repr(name) if len(name) <= SHOWN_NAME else f"{name[:SHOWN_NAME]!r}..."
-        raise ModelError(f"{kind.capitalize()}: {shown} is not here."
+        raise ModelError(f"{KINDS[kind]}: {shown} is not here."
                          + (f" The nearest is {nearest[0]!r}." if nearest else ""))
 
     def by_id(self, id: str) -> LibraryEntry | None:

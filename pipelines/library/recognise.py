@@ -40,7 +40,7 @@ DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float6
 class Finding:
     """What was read of a file; only plain values, so that it can be kept as JSON.
 
-    kind: one of KINDS, or "" for what is none of our business. family: key of FAMILIES, or words for another kind of
+    kind: a key of KINDS, or "" for what is none of our business. family: key of FAMILIES, or words for another kind of
     model, or "" when nothing tells. format: in words. facts: the kind's own: ranks, alpha and alias; vectors and
     widths; layout and latent_channels. fault: why it cannot be used. card: a checkpoint's ModelCard without its name.
     body_hash: as its maker wrote it.

@@ -93,15 +93,13 @@ class Collection:
     def vae(self, name: str) -> LibraryEntry:
         """Look an autoencoder up. Raises RequestError for one that is not here or cannot be used."""
         name = name.removesuffix(LISTED)
-        for look in (self.library.freshen, self._look):
-            look()
-            try:
-                entry = self.library.get("vae", name)
-                break
-            except ModelError as error:
-                fault = error
-        else:
-            raise RequestError(str(fault).replace("Vae:", "VAE:", 1), "vae")
+        self.library.freshen()
+        if self.library.find("vae", name) is None:
+            self._look()
+        try:
+            entry = self.library.get("vae", name)
+        except ModelError as error:
+            raise RequestError(str(error), "vae") from None
         if entry.fault:
             raise RequestError(f"VAE: {entry.fault}", "vae")
         return entry

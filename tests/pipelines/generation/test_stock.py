@@ -340,6 +340,42 @@ def test_a_lora_of_another_family_is_refused_by_name(loaded, tmp_path, model, la
         events(loaded, model, "txt2img", prompt="a cat <lora:ink:1>", adapters=shelf_of(tmp_path))
 
 
+@pytest.mark.parametrize("name", STOCK)
+def test_what_is_previewed_is_what_the_autoencoder_will_be_given(loaded, name, monkeypatch):
+    import functools
+
+    import torch
+
+    from pipelines.generation import generate
+    from pipelines.generation.glimpse import unpacked
+
+    task = next(iter(STOCK[name].pipelines))
+    card, components = loaded(name, task)
+    pipe = build(name, task, components)
+    vae, scheduler = getattr(pipe, "vae", None) or pipe.movq, type(pipe.scheduler)
+    after, given = [], []
+    plain_step, plain_decode = scheduler.step, vae.decode
+
+    @functools.wraps(plain_step)
+    def step(*args, **kwargs):
+        result = plain_step(*args, **kwargs)
+        after.append(result[0])
+        return result
+
+    def decode(latents, *args, **kwargs):
+        given.append(latents)
+        return plain_decode(latents, *args, **kwargs)
+
+    monkeypatch.setattr(scheduler, "step", step)
+    monkeypatch.setattr(vae, "decode", decode)
+    picture = {"image": "picture", "strength": 0.6} if task != "txt2img" else {}
+    size = SIDE, 2 * SIDE  # tokens of a square could be turned over
+    request = make(TASKS[task], **{**BASE, **picture, "width": size[0], "height": size[1]})
+    list(generate.run(request, pipe, FAMILIES[name], {"picture": noise(size)}.__getitem__))
+    wanted = given[-1][:, :, 0] if given[-1].ndim == 5 else given[-1]
+    assert torch.allclose(unpacked(STOCK[name].stock, vae, after[-1], size), wanted[0].float(), atol=1e-5)
+
+
 def test_the_fitted_map_shows_a_picture_in_its_colours():
     """On a model that was trained: the embedded one's own autoencoder."""
     import torch

@@ -45,7 +45,7 @@ def test_what_was_found_is_listed_chosen_and_looked_up(library, root):
 def test_a_name_is_looked_up_and_never_a_path(library, root, name):
     lora(root / "Style.safetensors")
     refreshed(library)
-    with pytest.raises(ModelError, match="^Lora: .* is not here. The nearest is 'Style'.$") as caught:
+    with pytest.raises(ModelError, match="^LoRA: .* is not here. The nearest is 'Style'.$") as caught:
         library.get("lora", name)
     assert len(str(caught.value)) < 120
 

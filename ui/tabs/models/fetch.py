@@ -9,13 +9,14 @@ import gradio as gr
 
 from pipelines.downloads import Checking, Downloaded, DownloadFailed, Downloading, Paused, Stopped
 from pipelines.errors import StudioError
+from pipelines.library import KINDS
 
 from ...language import said
 from ...progress import duration
 from ...tab import Page
 from ...wiring import QUEUED, QUIET, problem
 from .shelf import Shelf
-from .words import KINDS, size
+from .words import size
 
 TICK_S = 1
 WHAT = {"pause": "Pause", "resume": "Go on", "stop": "Give up"}

@@ -7,10 +7,12 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.library import KINDS
+
 from ...language import said
 from ...tab import Page
 from ...wiring import QUIET
-from .words import COLUMNS, KINDS, Pictures, row, size
+from .words import COLUMNS, Pictures, row, size
 
 ON_A_PAGE = 24
 TICK_S = 1.5
@@ -63,7 +65,7 @@ def build() -> Shelf:
         after = gr.Button("Next", size="sm", min_width=64, elem_id="models-after")
         view = gr.Radio(["Tiles", "Table"], value="Tiles", label="View", show_label=False, container=False,
                         min_width=120, elem_id="models-view")
-        refresh = gr.Button("Look again", size="sm", min_width=90, elem_id="models-refresh")
+        refresh = gr.Button("Scan again", size="sm", min_width=90, elem_id="models-refresh")
     tiles = gr.Gallery(label="Models", show_label=False, columns=6, allow_preview=False, object_fit="cover", buttons=[],
                        height="auto", interactive=False, type="filepath", elem_classes="shelf", elem_id="models-tiles")
     table = gr.Dataframe(headers=list(COLUMNS), datatype="str", type="array", interactive=False, visible=False,

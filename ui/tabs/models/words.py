@@ -11,11 +11,11 @@ from gradio.utils import get_upload_folder
 from PIL import Image, ImageDraw, ImageFont
 
 from pipelines.checkpoints.prediction import sentence
+from pipelines.library import KINDS
 from pipelines.library.preview import preview
 
 from ...language import current, said
 
-KINDS = {"checkpoint": "Checkpoint", "lora": "LoRA", "vae": "VAE", "embedding": "Embedding"}
 COLOURS = {"checkpoint": "#4f5d9e", "lora": "#3f7d6b", "vae": "#8a6a3a", "embedding": "#7a4f86"}
 REFUSED = "#8c4a45"
 TILE_PX = 256
