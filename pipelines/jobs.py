@@ -21,7 +21,7 @@ from .events import Event, Failed, Finished, Queued, Saved, StepDone
 log = logging.getLogger(__name__)
 
 PAGE_AWAY_S = 30 * 60.0  # a phone that is locked: its page sleeps, and comes back
-PAGE_LEFT_S = 30.0  # a page that said that it goes: what was a reload is back by then
+PAGE_LEFT_S = 60.0  # a page that said that it goes: what was a reload is back by then, on a slow machine too
 MAX_WAITING = 32
 LOAD = "load"  # the task of a job that only brings a checkpoint into memory
 MAX_PER_PAGE = 3  # one running, two waiting

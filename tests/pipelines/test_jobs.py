@@ -217,6 +217,14 @@ def test_a_page_that_comes_back_in_time_keeps_what_is_left(queue, work, monkeypa
     work.gate.set()
 
 
+def test_a_job_that_is_stopped_as_its_turn_comes_does_not_begin(queue, work):
+    first, second = queue.submit(gated, "a"), queue.submit(quick, "b")
+    second.control.stop.set()  # as `stop` does, when it finds the job in the queue no more
+    work.gate.set()
+    assert not first.wait(10).stopped and second.wait(10).stopped
+    assert work.order == ["a"]
+
+
 def test_a_page_in_use_is_not_the_first_to_be_forgotten(queue):
     for number in range(256):
         queue.submit(quick, "t", page=str(number)).wait(10)
