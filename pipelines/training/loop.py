@@ -16,13 +16,11 @@ from typing import Any
 import torch
 
 from ..errors import OutOfMemory, StudioError
-from ..generation import memory
-from . import objective, optimizers
-from .attention import written_out
+from . import optimizers
 from .base import Base
 from .events import CheckpointSaved, Event, HeldOut, Notice, Skipped, StepDone
-from .examples import Draw, Examples, by_shape, seed_of
-from .losses import total
+from .examples import Examples
+from .gradients import Gradients
 from .progress import WORDS, Hooks, Progress
 from .request import TrainLora
 from .state import Checkpoints
@@ -47,16 +45,11 @@ class Loop:
         self.checkpoints, self._hooks, self.team = checkpoints, hooks, team or Team()
         self.average = Average(config.ema, trainee)
         self.optimizer = optimizers.make(config, trainee.groups)
-        self.progress = Progress(micro_batch=config.batch_size)
+        self.progress = Progress(micro_batch=config.batch_size, checkpointing=config.gradient_checkpointing == "on")
+        self._gradients = Gradients(base, config, examples, trainee, self.team)
         self._start = None if config.method == "full" else {k: v.clone() for k, v in trainee.weights().items()}
         self._saved_at, self._tried_step, self.saved_step, self.aside_s = monotonic(), -1, -1, 0.0
         self._updates = self._order()
-        self.set_checkpointing(config.gradient_checkpointing == "on")
-
-    @property
-    def update_size(self) -> int:
-        """Pictures in an update, over all processes."""
-        return self.config.batch_size * self.config.accumulation * self.team.size
 
     # States
 
@@ -79,7 +72,6 @@ class Loop:
         self.progress = Progress(**tree["progress"])
         self.saved_step = self.progress.step
         self._updates = self._order()
-        self.set_checkpointing(self.progress.checkpointing)
 
     def save(self) -> Iterator[Event]:
         """Save the exact state and the usable weights. What the disk refuses is said, and the run goes on.
@@ -165,16 +157,17 @@ class Loop:
         """Compute the next update's gradients and throw them away. largest: of one picture of the largest size."""
         trained, told = self.examples.trained, []
         big = max(range(len(trained)), key=lambda i: trained[i].bucket[0] * trained[i].bucket[1])
-        self._fitting([big] * self.team.size if largest else next(self._order()), told).item()
+        indices = [big] * self.team.size if largest else next(self._order())
+        self._gradients.add(indices, self.progress, told).item()
         self.optimizer.zero_grad(set_to_none=True)
         yield from told
 
     def _order(self) -> Iterator[list[int]]:
-        return self.examples.order(self.update_size, self.progress.step)
+        return self.examples.order(self._gradients.update_size, self.progress.step)
 
     def _update(self, indices: list[int], rate: float, told: list[Event]) -> tuple[float, float]:
         """One update: (loss, gradient norm before clipping). told: gets what had to be changed."""
-        loss = self._fitting(indices, told)
+        loss = self._gradients.add(indices, self.progress, told)
         parameters = [parameter for parameter in self.trainee.parameters if parameter.grad is not None]
         self.team.sum([loss, *(parameter.grad for parameter in parameters)])
         longest = self.config.max_grad_norm or math.inf
@@ -192,50 +185,12 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         return value, length
 
-    def _fitting(self, indices: list[int], told: list[Event]) -> torch.Tensor:
-        """The gradients of an update and their loss, in parts as small as the memory asks for."""
-        draws = self.examples.draw(indices, self.progress.step, self.progress.detour)
-        mine = draws[self.team.rank :: self.team.size]
-        while True:
-            full, loss = False, None
-            try:
-                loss = self._gradients(mine)
-            except Exception as error:
-                if not memory.is_out_of_memory(error):
-                    raise
-                full = True
-            if not self.team.any(full):
-                return loss
-            loss = None
-            self.optimizer.zero_grad(set_to_none=True)
-            memory.free()  # outside the except block: its traceback would keep the tensors
-            told.append(self._shrink())
-
-    def _gradients(self, draws: list[Draw]) -> torch.Tensor:
-        """Add up the gradients of an update's pictures; returns their share of its loss."""
-        loss = torch.zeros((), device=self.base.device)
-        self._set_training(True)
-        for number, part in enumerate(by_shape(draws, self.progress.micro_batch)):
-            torch.manual_seed(seed_of(self.config.seed, self.progress.step, self.progress.detour, self.team.rank,
-                                      number))  # for dropout
-            batch = self.examples.batch(part)
-            with written_out(self.base):
-                share = total(objective.errors(self.base, self.config, batch), batch.weights, self.update_size)
-                share.backward()
-            loss += share.detach()
-        return loss
-
     def _measure(self) -> Iterator[Event]:
         """The held-out loss, when pictures are held out."""
-        draws = self.examples.held_out()
-        if not draws:
+        progress = self.progress
+        loss = self._gradients.held_out(self.average.weights, progress)
+        if loss is None:
             return
-        self._set_training(False)
-        sum_ = torch.zeros((), device=self.base.device)
-        with torch.no_grad(), written_out(self.base), self.trainee.showing(self.average.weights):
-            for part in by_shape(draws, self.progress.micro_batch):
-                sum_ += objective.errors(self.base, self.config, self.examples.batch(part)).sum()
-        loss, progress = float(sum_) / len(draws), self.progress
         best = progress.best_loss is None or loss < progress.best_loss
         if best:
             progress.best_loss, progress.best_step = loss, progress.step
@@ -243,25 +198,12 @@ class Loop:
         yield HeldOut(progress.step, loss, best)
 
     def _sample(self) -> Iterator[Event]:
-        self._set_training(False)
         if self.team.leads:
+            self.trainee.set_training(False)
             with self.trainee.showing(self.average.weights):
                 yield from self._hooks.sample(self.progress.step)
 
     # Trouble
-
-    def _shrink(self) -> Notice:
-        """Make the next try smaller: half the micro-batch, then gradient checkpointing. Raises OutOfMemory."""
-        progress = self.progress
-        if progress.micro_batch > 1:
-            progress.micro_batch = (progress.micro_batch + 1) // 2
-            return Notice(progress.step, f"Not enough memory: {progress.micro_batch} pictures at once from here on, in "
-                                         "more parts. The updates stay the same.")
-        if not progress.checkpointing and self.config.gradient_checkpointing == "auto":
-            self.set_checkpointing(True)
-            return Notice(progress.step, "Not enough memory: gradient checkpointing is on from here on; it is slower.")
-        raise OutOfMemory(f"Not enough memory for one picture at {self.config.resolution} px. Lower the resolution or "
-                          "the rank, or train fewer layers.")
 
     def _roll_back(self) -> Iterator[Event]:
         """Go back to the last state with half the learning rate. Raises StudioError when that was done before."""
@@ -297,14 +239,3 @@ class Loop:
         bits = sum(1 << WORDS.index(word) for word in set(self._hooks.asked()) & set(WORDS)) if self.team.leads else 0
         bits = self.team.agree(bits)
         return [word for i, word in enumerate(WORDS) if bits >> i & 1]
-
-    def _set_training(self, on: bool) -> None:
-        if self.trainee.adapter is not None:
-            self.trainee.adapter.train(on)  # switches the LoRA's own dropout
-
-    def set_checkpointing(self, on: bool) -> None:
-        self.progress.checkpointing = on
-        if on:
-            self.base.unet.enable_gradient_checkpointing()
-        else:
-            self.base.unet.disable_gradient_checkpointing()

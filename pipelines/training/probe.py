@@ -49,7 +49,7 @@ def _fit(loop: Loop) -> Iterator[Event]:
     free = loop.team.agree(int(device.free_bytes(loop.base.placement.device) * SPARE))
     need = yield from _needed_bytes(loop)
     if need > free and not loop.progress.checkpointing and loop.config.gradient_checkpointing == "auto":
-        loop.set_checkpointing(True)
+        loop.progress.checkpointing = True
         yield Notice(0, "One picture takes more memory than is free: gradient checkpointing is on; it is slower.")
         need = yield from _needed_bytes(loop)
     loop.progress.micro_batch = max(1, min(wanted, free // max(need, 1)))

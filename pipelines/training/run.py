@@ -223,7 +223,7 @@ class _Run:
             preview, adapter = self._folder.samples / f"{step:07d}-0.png", export.trainee.adapter
             with export.trainee.showing(weights):
                 if adapter is not None and not preview.is_file():
-                    adapter.eval()
+                    export.trainee.set_training(False)
                     yield from samples.draw(step, most=1)
                 export.base.recall()
                 name = export.result(Path(config.output), step, preview if preview.is_file() else None,

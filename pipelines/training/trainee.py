@@ -28,6 +28,11 @@ class Trainee:
     def parameters(self) -> list[nn.Parameter]:
         return list(self.named.values())
 
+    def set_training(self, on: bool) -> None:
+        """Switch what training alone does: the LoRA's own dropout."""
+        if self.adapter is not None:
+            self.adapter.train(on)
+
     def weights(self) -> dict[str, Tensor]:
         """The weights themselves, not copies."""
         return {name: parameter.detach() for name, parameter in self.named.items()}
