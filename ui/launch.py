@@ -102,7 +102,7 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
     from gradio.utils import get_upload_folder
     from starlette.middleware import Middleware
 
-    from . import language, theme
+    from . import language, sessions, theme
     from .language.first import First
     from .quick import Quick
 
@@ -133,6 +133,7 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
         # is known by then.
         _frontend=False,
     )
+    sessions.install(demo)
 
 
 def _bracketed(host: str) -> str:
