@@ -5,8 +5,8 @@ from __future__ import annotations
 from .family import Facts, Stock, stock_family
 
 LAYERS_OF_LARGE = 38
-# The two have one config, scheduler and shift of 3, so the person is told; the values are those of the turbo's card.
-TURBO_LOOKS_THE_SAME = "if this is the turbo, take 4 steps and guidance 0: its files look the same"
+# Large and its turbo have one config, scheduler and shift of 3, so the person is told what the turbo's card asks for.
+TURBO_LOOKS_THE_SAME = "if this is the turbo, take 4 steps and guidance 0"
 
 
 def prefers(facts: Facts) -> dict:
