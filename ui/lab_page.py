@@ -140,6 +140,7 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
     def end(visitor: str) -> Any:
         return told(studio.current(visitor, parts.task), lambda job: job.stop())
 
+    run.click(None, parts.status, parts.status, js=f"(said) => atelier.starting('{run.elem_id}', said)", **QUIET)
     run.click(start, [page.visitor, page.model, *parts.fields.values()], parts.outputs, trigger_mode="once", **QUEUED)
     # At once, and never after the last word.
     stop.click(None, None, parts.status, js="() => atelier.word('Stopping ...')", **QUIET)

@@ -235,7 +235,9 @@ window.atelier = (() => {
     const button = document.getElementById(id);
     if (isRunning(button)) return said;
     if (window.innerWidth <= 900) {
-      button.closest(".workspace").querySelector(".stage").scrollIntoView({ block: "nearest", behavior: "smooth" });
+      const place = button.closest(".workspace");
+      const stage = place.querySelector(".stage"); // a page of the lab has none
+      (stage ?? place.querySelector(".results")).scrollIntoView({ block: stage ? "nearest" : "start", behavior: "smooth" });
     }
     return atelier.word("Starting ...");
   }
