@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 
 from pipelines.errors import RequestError
 from pipelines.settings import load
 from pipelines.studio import Studio
 from pipelines.training.request import TrainLora, from_table
+from tests.pipelines.training.conftest import write_pictures
 from ui import shell
 from ui.tabs.train import knobs, pictures
 
@@ -45,14 +47,52 @@ def test_what_is_typed_becomes_a_config_and_comes_back_as_it_was(tmp_path):
         knobs.given(("rank",), ("high",))
 
 
-def test_every_field_of_the_form_is_one_of_a_run():
-    assert {name for names in (*knobs.GROUPS.values(), *knobs.FRONT) for name in names} <= set(TrainLora.model_fields)
-    assert set(knobs.FORECAST_OF) <= set(TrainLora.model_fields)
+def test_whatever_a_run_can_be_told_is_in_the_form():
+    elsewhere = {"model", "data", "trigger", "sample_prompts", "output", "device"}  # the last two are the app's
+    named = [name for names in (*knobs.GROUPS.values(), *knobs.FRONT) for name in names]
+    assert sorted([*named, *elsewhere]) == sorted(TrainLora.model_fields)
+    assert set(knobs.FORECAST_OF) <= set(named)
 
 
 def test_pictures_that_are_left_out_have_no_tags():
     rows = [["a.png", "ok", "64 × 64 px", "4", "a cat, ink"], ["b.png", "left out: too small", "", "4", "a dog, ink"]]
     assert pictures._tags(rows) == [["a cat", 1], ["ink", 1]]
+
+
+def test_captions_are_typed_over_replaced_in_all_and_taken_back(tmp_path, sd_folder):
+    studio = Studio(load(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)], {}))
+    try:
+        studio.datasets.add(sorted(write_pictures(tmp_path / "mine", [(64, 64)] * 2).iterdir()), "mine")
+        page = SimpleNamespace(remembered={}, returning=[])
+        with gr.Blocks() as blocks:
+            page.model = gr.Dropdown([card.name for card in studio.cards()])
+            data, form = pictures.build(studio, page), knobs.build(studio, page)
+            pictures.wire(studio, page, data, form)
+
+        def act(name, event, *values):
+            """Do what the handler of a component's event does; returns its outputs by their names."""
+            found = next(one for one in blocks.fns.values() if (data[name]._id, event) in one.targets)
+            names = {component._id: name for name, component in data.items()}
+            return {names[output._id]: value for output, value in zip(found.outputs, found.fn(*values), strict=True)}
+
+        def written():
+            return [(studio.datasets.folder("mine") / f"{i}.txt").read_text("utf-8") for i in range(2)]
+
+        model = studio.cards()[0].name
+        first = act("dataset", "change", "mine", model, "", True, "center", False)["rows"]
+        typed = act("table", "input", [first[0], [*first[1][:-1], "a dog"]], first, "mine", model)
+        assert written() == ["a cat, red, picture 0", "a dog"]
+        assert int(typed["rows"][1][pictures.TOKENS]) < int(first[1][pictures.TOKENS])
+        swapped = act("swap", "click", typed["rows"], "mine", model, "red", "dark blue")
+        assert written() == ["a cat, dark blue, picture 0", "a dog"] and ["dark blue", 1] in swapped["tags"]
+        assert [row[pictures.CAPTION] for row in swapped["table"]] == written()
+        assert int(swapped["table"][0][pictures.TOKENS]) > int(first[0][pictures.TOKENS])
+        assert act("undo", "click", swapped["rows"], swapped["undone"], "mine", model)["table"] == typed["rows"]
+        assert written() == ["a cat, red, picture 0", "a dog"]
+        with pytest.raises(gr.Error, match="no caption has .*a bicycle"):
+            act("swap", "click", typed["rows"], "mine", model, "a bicycle", "")
+    finally:
+        studio.close()
 
 
 def test_visitors_can_call_nothing_of_training_unless_the_owner_lets_them(tmp_path, sd_folder):

@@ -19,17 +19,18 @@ from ...tab import Page
 from ...wiring import QUIET
 
 FRONT = (("name",), ("goal", "length"))
-# Fields behind the three, by what a person thinks of. What is not named is set from the command line.
+# Fields behind the three, by what a person thinks of. The device is the app's.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Captions": ("prefix", "suffix", "shuffle", "keep_first", "caption_dropout"),
+    "Captions": ("prefix", "suffix", "shuffle", "keep_first", "caption_dropout", "clip_skip"),
     "Network": ("method", "targets", "text_encoder", "rank", "alpha", "dropout", "rslora", "dora"),
-    "Steps": ("steps", "batch_size", "accumulation", "learning_rate", "scheduler", "warmup", "optimizer",
-              "weight_decay", "max_grad_norm", "ema", "seed"),
+    "Steps": ("steps", "batch_size", "accumulation", "learning_rate", "text_encoder_learning_rate", "scheduler",
+              "warmup", "restarts", "optimizer", "weight_decay", "max_grad_norm", "ema", "seed"),
     "Pictures": ("resolution", "crop", "buckets", "flip", "repeats", "masked", "prior_data", "prior_weight"),
     "Loss": ("min_snr_gamma", "debiased", "noise_offset"),
-    "Samples, saves and measuring": ("sample_every", "sample_steps", "save_every", "keep_last", "validation",
-                                     "validate_every", "early_stop", "keep_best", "precision",
-                                     "gradient_checkpointing", "tensorboard", "wandb"),
+    "Samples, saves and measuring": ("sample_every", "sample_steps", "sample_seed", "save_every", "save_minutes",
+                                     "keep_last", "save_dtype", "validation", "validate_every", "early_stop",
+                                     "keep_best", "precision", "gradient_checkpointing", "cache", "tensorboard",
+                                     "wandb"),
 }
 AUTO = "auto"
 FIRST = {"name": "my-lora", "length": "fast"}  # of the form; a file's defaults are the config's own

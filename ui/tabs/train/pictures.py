@@ -28,7 +28,7 @@ SIDE_PX = 320
 TAGS = 200
 HEADERS = ["picture", "verdict", "trained at", "tokens", "caption"]
 WIDTHS = ["20%", "20%", "16%", "13%", "31%"]
-CAPTION = HEADERS.index("caption")
+TOKENS, CAPTION = HEADERS.index("tokens"), HEADERS.index("caption")
 Rows = list[list[str]]
 
 
@@ -100,29 +100,33 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
         names = list(studio.datasets.names())
         return gr.Dropdown(named(names), value=made), gr.Dropdown([(said("none"), ""), *named(names)]), None
 
-    def write(rows: Rows, known: Rows, dataset: str) -> None:
-        before = {row[0]: row[CAPTION] for row in known}
+    def write(rows: Rows, known: Rows, dataset: str, model: str) -> Rows:
+        """Store the captions that changed; returns the rows with their tokens counted again."""
+        before, card, counted = {row[0]: row[CAPTION] for row in known}, find_card(studio, model), []
         for row in rows:
             if before.get(row[0]) != row[CAPTION]:
                 studio.datasets.caption(dataset, row[0], row[CAPTION])
+                row = [*row[:TOKENS], str(studio.tokens(row[CAPTION], card.name).count), *row[TOKENS + 1:]]
+            counted.append(row)
+        return counted
 
-    def edited(rows: Rows, known: Rows, dataset: str) -> tuple:
-        write(rows, known, dataset)
+    def edited(rows: Rows, known: Rows, dataset: str, model: str) -> tuple:
+        rows = write(rows, known, dataset, model)
         return rows, known, _tags(rows)
 
-    def replace(rows: Rows, dataset: str, find: str, put: str) -> tuple:
+    def replace(rows: Rows, dataset: str, model: str, find: str, put: str) -> tuple:
         if not find:
             raise RequestError("Find in captions: say what is to be replaced.", "find")
         changed = [[*row[:CAPTION], replaced(row[CAPTION], find, put)] for row in rows]
         if changed == rows:
             raise RequestError(f"Find in captions: no caption has {find[:40]!r}.", "find")
-        write(changed, rows, dataset)
+        changed = write(changed, rows, dataset, model)
         return changed, changed, rows, _tags(changed)
 
-    def restore(rows: Rows, undone: Rows, dataset: str) -> tuple:
+    def restore(rows: Rows, undone: Rows, dataset: str, model: str) -> tuple:
         if not undone:
             raise RequestError("Undo: nothing was changed since the pictures were looked at.", "undo")
-        write(undone, rows, dataset)
+        undone = write(undone, rows, dataset, model)
         return undone, undone, rows, _tags(undone)
 
     def chosen(rows: list[list], event: gr.SelectData) -> str:
@@ -133,11 +137,11 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
     data["upload"].upload(guarded(add), [data["upload"], form["name"]],
                           [data["dataset"], form["prior_data"], data["upload"]], **QUEUED)
     state = [data["rows"], data["undone"], data["tags"]]
-    data["table"].input(guarded(edited), [data["table"], data["rows"], data["dataset"]], state, **QUEUED)
-    data["swap"].click(guarded(replace), [data["rows"], data["dataset"], data["find"], data["put"]],
-                       [data["table"], *state], **QUEUED)
-    data["undo"].click(guarded(restore), [data["rows"], data["undone"], data["dataset"]], [data["table"], *state],
+    stored = [data["dataset"], page.model]
+    data["table"].input(guarded(edited), [data["table"], data["rows"], *stored], state, **QUEUED)
+    data["swap"].click(guarded(replace), [data["rows"], *stored, data["find"], data["put"]], [data["table"], *state],
                        **QUEUED)
+    data["undo"].click(guarded(restore), [data["rows"], data["undone"], *stored], [data["table"], *state], **QUEUED)
     data["tags"].select(chosen, data["tags"], data["find"], **QUEUED)
 
     def back(*values: Any) -> dict:
