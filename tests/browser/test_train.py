@@ -101,3 +101,48 @@ def test_masks_and_ordinary_pictures_take_part_and_the_tab_says_how_a_run_broke_
     said(page, "train-status", "^Failed: .*the pictures are not those the run began with")
     expect(page.locator("#train-resume")).to_be_enabled()
     expect(page.locator("#train-stop")).to_be_disabled()
+
+
+def test_captions_are_typed_over_replaced_in_all_and_taken_back(page, studio, tmp_path):
+    files = write_pictures(tmp_path / "mine", [(64, 64)] * 3)
+    drive.open_tab(page, "Train")
+    said(page, "train-verdict", "pictures")
+    fill(page, "train-name", "captioned")
+    page.locator("#train-upload input[type=file]").first.set_input_files(sorted(files.iterdir()))
+    said(page, "train-verdict", "^3 pictures$")
+    page.locator("#train-captions .label-wrap").click()
+    folder = studio.datasets.folder("captioned")
+    cells = page.locator("#train-table [data-testid^='cell-'][data-testid$='-4']:visible")
+    tags = page.locator("#train-tags")
+
+    def captions(*wanted: str) -> None:
+        """Shown, and written beside the pictures."""
+        for cell, text in zip(cells.all(), wanted, strict=True):
+            expect(cell).to_contain_text(text)
+        assert [(folder / f"{i}.txt").read_text("utf-8") for i in range(3)] == list(wanted)
+
+    expect(cells).to_have_count(3)
+    captions("a cat, red, picture 0", "a cat, red, picture 1", "a cat, red, picture 2")
+    cells.nth(1).dblclick()
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type("a small dog, green")
+    page.keyboard.press("Enter")
+    expect(tags).to_contain_text("a small dog")
+    captions("a cat, red, picture 0", "a small dog, green", "a cat, red, picture 2")
+
+    tags.get_by_text("red", exact=True).locator("visible=true").click()
+    expect(drive.box(page, "train-find")).to_have_value("red")
+    fill(page, "train-replace", "dark blue")
+    page.locator("#train-swap").click()
+    expect(tags).to_contain_text("dark blue")
+    captions("a cat, dark blue, picture 0", "a small dog, green", "a cat, dark blue, picture 2")
+    longer = studio.tokens("a cat, dark blue, picture 0").count
+    assert longer != studio.tokens("a cat, red, picture 0").count
+    expect(page.locator("#train-table [data-testid='cell-0-3']")).to_have_text(str(longer))
+
+    page.locator("#train-undo").click()
+    expect(tags).not_to_contain_text("dark blue")
+    captions("a cat, red, picture 0", "a small dog, green", "a cat, red, picture 2")
+    fill(page, "train-find", "a bicycle")
+    page.locator("#train-swap").click()
+    expect(page.get_by_text("no caption has 'a bicycle'")).to_be_visible()
