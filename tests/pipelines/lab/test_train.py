@@ -197,8 +197,8 @@ def test_a_learning_rate_of_a_million_is_refused_and_one_that_diverges_is_said(p
     with pytest.raises(RequestError, match="Learning rate: 1000000.* is not possible.*less than or equal to 1"):
         request(pictures, tmp_path / "run", learning_rate=1e6)
     with pytest.raises(StudioError, match="out of bounds at update .* A learning rate below 1 "):
-        list(train.run(request(pictures, tmp_path / "run", learning_rate=1.0, epochs=60, decay="constant",
-                               prediction="noise", samples=0)))
+        list(train.run(request(pictures, tmp_path / "run", learning_rate=1.0, epochs=200, decay="constant",
+                               prediction="noise", timesteps=1000, samples=0)))
 
 
 def test_not_a_number_ends_training_with_a_sentence(pictures, tmp_path):
