@@ -35,6 +35,14 @@ def steps(page: Page, number: str) -> None:
     fill(page, "train-steps", number)
 
 
+def bring(page: Page, name: str, folder: Path) -> None:
+    """Open the trainer and upload the files of a folder under a name."""
+    drive.open_tab(page, "Train")
+    said(page, "train-verdict", "pictures")
+    fill(page, "train-name", name)
+    page.locator("#train-upload input[type=file]").first.set_input_files(sorted(folder.iterdir()))
+
+
 def test_the_example_becomes_a_lora_that_text_to_image_uses_and_a_reload_finds_the_run_again(page):
     drive.open_tab(page, "Train")
     said(page, "train-verdict", r"^24 pictures$")
@@ -79,10 +87,7 @@ def test_the_example_becomes_a_lora_that_text_to_image_uses_and_a_reload_finds_t
 def test_masks_and_ordinary_pictures_take_part_and_the_tab_says_how_a_run_broke_off_or_failed(page, studio, tmp_path):
     files = write_pictures(tmp_path / "mine", [(64, 64)] * 4)
     Image.new("L", (64, 64), 255).save(files / "1-masklabel.png")
-    drive.open_tab(page, "Train")
-    said(page, "train-verdict", "pictures")
-    fill(page, "train-name", "masked run")
-    page.locator("#train-upload input[type=file]").first.set_input_files(sorted(files.iterdir()))
+    bring(page, "masked run", files)
     said(page, "train-verdict", "^4 pictures · 1 with a mask$")
     page.locator("#train-more-pictures .label-wrap").click()
     page.locator("#train-masked input").check()
@@ -105,10 +110,7 @@ def test_masks_and_ordinary_pictures_take_part_and_the_tab_says_how_a_run_broke_
 
 def test_captions_are_typed_over_replaced_in_all_and_taken_back(page, studio, tmp_path):
     files = write_pictures(tmp_path / "mine", [(64, 64)] * 3)
-    drive.open_tab(page, "Train")
-    said(page, "train-verdict", "pictures")
-    fill(page, "train-name", "captioned")
-    page.locator("#train-upload input[type=file]").first.set_input_files(sorted(files.iterdir()))
+    bring(page, "captioned", files)
     said(page, "train-verdict", "^3 pictures$")
     page.locator("#train-captions .label-wrap").click()
     folder = studio.datasets.folder("captioned")
