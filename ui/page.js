@@ -102,6 +102,16 @@ window.atelier = (() => {
   const answered = () => (awaited--, []);
   const settled = () => restored && awaited <= 0;
 
+  // Another model likes other values. moves: JSON, {field: [what the old model likes, what the new one likes]}. A box
+  // that holds anything but the old model's value was set by a person, and stays.
+  function move(names, moves, values) {
+    const wanted = JSON.parse(moves);
+    return values.map((value, i) => {
+      const [old, now] = wanted[names[i]] ?? [];
+      return now !== undefined && value === old ? now : { __type__: "update" };
+    });
+  }
+
   // Where one was
 
   const place = () => recalled(PLACE);
@@ -289,5 +299,5 @@ window.atelier = (() => {
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();
 
-  return { fits, save, restore, answered, settled, visible, generate, starting, reach, noteTab, noteLabPage };
+  return { fits, save, restore, move, answered, settled, visible, generate, starting, reach, noteTab, noteLabPage };
 })();

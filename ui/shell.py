@@ -93,15 +93,21 @@ def _say_goodbye(studio: Any) -> None:
 def _switch_models(studio: Any, page: Page) -> None:
     """Load the picked model; fields that still hold the old model's own values move to the new one's."""
     before = gr.Textbox(page.model.value, label="model before", visible=False)
+    moves = gr.Textbox("{}", label="values to move", visible=False)
     page.remembered["model-before"] = before
     controls = [(name, form.fields[name]) for form in page.forms.values() for name in MODEL_FIELDS
                 if name in form.fields]
+    boxes = [control for _, control in controls]
 
-    def adopt(new: str, old: str, *values: Any) -> list:
+    def adopt(new: str, old: str) -> tuple[str, str]:
         had, has = studio.defaults(old), studio.defaults(new)
-        moved = [has[name] if value == had[name] else gr.skip()
-                 for (name, _), value in zip(controls, values, strict=True)]
-        return [new, *moved]
+        return new, json.dumps({name: [had[name], has[name]] for name in MODEL_FIELDS if had[name] != has[name]})
+
+    def adopting(event: Callable) -> None:
+        """The server says what is to move; the page moves it, as only the page knows what was typed meanwhile."""
+        event(guarded(adopt), [page.model, before], [before, moves], **QUEUED).success(
+            None, [moves, *boxes], boxes, **QUIET,
+            js=f"(moves, ...values) => atelier.move({json.dumps([name for name, _ in controls])}, moves, values)")
 
     def load(name: str) -> Iterator[str]:
         card = find_card(studio, name)
@@ -128,15 +134,14 @@ def _switch_models(studio: Any, page: Page) -> None:
             yield message
             raise toast(message) from None
 
-    boxes = [control for _, control in controls]
-    page.model.input(guarded(adopt), [page.model, before, *boxes], [before, *boxes], **QUEUED)
+    adopting(page.model.input)
     page.model.input(load, page.model, page.about, trigger_mode="always_last", **QUEUED)
     for button, given, name_of in page.choosers:
         def pick(value: Any, name_of: Callable = name_of) -> Any:
             return gr.Dropdown(_choices(studio), value=name_of(value))
 
         picked = button.click(guarded(pick), given, page.model, **QUEUED)
-        picked.success(guarded(adopt), [page.model, before, *boxes], [before, *boxes], **QUEUED)
+        adopting(picked.success)
         picked.success(load, page.model, page.about, **QUEUED)
     # The list is read again when the picker is opened, so a model that was just added can be picked.
     page.model.focus(lambda: gr.Dropdown(choices=_choices(studio)), None, page.model, **QUIET)

@@ -90,6 +90,20 @@ def test_the_picker_marks_what_is_in_memory_and_the_form_says_what_it_needs(page
     shows(page, "txt2img-need", r"^Needs about [5-9]\.\d of \d+(\.\d)? GB")
 
 
+def test_what_is_typed_while_a_models_values_are_on_their_way_stays(page):
+    shows(page, "txt2img-steps", "^20$")
+    page.route("**/queue/join*", lambda asked: None)  # they wait
+    page.locator("#model input").click()
+    page.get_by_role("option").filter(has_text="The other one").click()
+    box(page, "txt2img-steps").fill("9")
+    page.unroute_all()  # they go on
+    shows(page, "model-line", "draws in four steps$")
+    open_tab(page, "Image to image")
+    shows(page, "img2img-steps", "^4$")  # a form that nobody typed into has taken over what the model likes
+    open_tab(page, "Text to image")
+    shows(page, "txt2img-steps", "^9$")
+
+
 def test_on_a_phone_nothing_scrolls_sideways_and_what_was_chosen_comes_into_view(visit, files):
     page = visit(390, 844)
     page.locator("#tabs").get_by_label("More tabs").or_(page.locator("#tabs .overflow-menu button").first).first.click()

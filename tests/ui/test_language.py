@@ -56,8 +56,8 @@ STAND_IN_A_SENTENCE = {
     "log10 weight", "{} (asked for)", "safetensors, {}", "{} hash",
     "{} <lora:{}:{}>", "{} ({}, {})", "{} min {} s", "{} px", "{} × {} px", "can't allocate memory",
     "out of memory", "not enough memory: you tried to allocate"}
-NAMES = re.compile(r"# Atelier|\?|[\w-]+-(image-id|kept-mask|last-mask)|visitor|model before|limits shown|.*: marks"
-                   r"|\d+(st|nd|rd|th)")
+NAMES = re.compile(r"# Atelier|\?|[\w-]+-(image-id|kept-mask|last-mask)|visitor|model before|values to move"
+                   r"|limits shown|.*: marks|\d+(st|nd|rd|th)")
 
 
 @pytest.fixture(scope="module")
