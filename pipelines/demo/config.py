@@ -43,6 +43,7 @@ class Config:
     ema: float = 0.999
     text_pace: float = 0.0           # learning rate of the text encoder beside the UNet, in the UNet's; 0 freezes it
     contrast: float = 0.35           # share of the loss, at pure noise, that pushes away from a thing's other styles
+    crossed: float = 0.30            # share of pictures whose noise hides another thing, as in image to image
     empty_captions: float = 0.10     # so that classifier-free guidance has an unconditional model
     seed: int = 0
 
@@ -81,6 +82,7 @@ class Config:
         need(0 <= self.held_out < 0.5, "held_out", "between 0 and 0.5")
         need(0 <= self.empty_captions < 1, "empty_captions", "between 0 and 1")
         need(0 <= self.contrast < 1, "contrast", "between 0 and 1")
+        need(0 <= self.crossed < 1, "crossed", "between 0 and 1")
         need(self.batch > 0, "batch", "at least 1")
         need(0 < self.lr < 1, "lr", "between 0 and 1")
         need(0 <= self.text_pace <= 1, "text_pace", "between 0 and 1")

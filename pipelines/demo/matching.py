@@ -89,6 +89,12 @@ class References:
             self._on[colour] = rows, rows.square().sum(1)
         return self._on[colour]
 
+    def lightness(self, style: int, colour: int) -> np.ndarray:
+        """L of a style's drawings on the background `colour`, each filling its frame: (concepts, 1024)."""
+        full = np.arange(len(self.alpha))[-self.shape[0] * self.shape[1]:][style::self.shape[1]]
+        ground = self.colours_lab[colour][0]
+        return (ground + self.alpha[full, ..., 0] * (self.lab[full, ..., 0] - ground)).reshape(self.shape[0], -1)
+
     def match(self, picture: np.ndarray, asked: int | None = None) -> Match:
         """Find the nearest drawings to an RGB picture (h, w, 3) uint8; asked: index of the concept asked for."""
         query = small(picture)

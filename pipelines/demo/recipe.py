@@ -8,6 +8,8 @@
     python -m pipelines.demo.recipe --stage unet --minutes 90
     python -m pipelines.demo.recipe --stage export                  # write the diffusers folder
 
+    python -m pipelines.demo.recipe --stage adopt                   # begin with the shipped weights, not with nothing
+
 Budgets count all runs of a stage together, so to train longer give a larger number. Packages, drawings, latents and
 states lie in --cache-dir. Extra requirements: pipelines/demo/requirements.txt.
 """
@@ -23,7 +25,7 @@ from pathlib import Path
 
 from .config import Config, default_cache_dir
 
-STAGES = ("data", "vae", "freeze", "clip", "unet", "export")
+STAGES = ("data", "adopt", "vae", "freeze", "clip", "unet", "export")
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,7 +42,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
                         help="threads that share out a batch (CPU only; default: one a core)")
     parser.add_argument("--threads", type=int, default=1, help="threads inside each operation")
     parser.add_argument("--cache-dir", type=Path, default=default_cache_dir())
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "model", help="folder for --stage export")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "model",
+                        help="the diffusers folder that --stage export writes and --stage adopt reads")
     return parser.parse_args(argv)
 
 
@@ -78,6 +81,10 @@ def run(args: argparse.Namespace, config: Config) -> None:
     torch.set_num_threads(args.threads)
     if args.stage in ("vae", "clip", "unet") and args.minutes is None and args.steps is None:
         raise ValueError(f"--stage {args.stage} needs --minutes or --steps")
+    if args.stage == "adopt":
+        from .adopt import adopt
+
+        return adopt(config, cache, concepts, args.out, log)
     budget = {"minutes": args.minutes, "steps": args.steps, "workers": workers}
     if args.stage in ("vae", "freeze"):
         from . import vae

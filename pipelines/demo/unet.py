@@ -69,6 +69,28 @@ def training_times(count: int, generator: torch.Generator, device: torch.device)
     return torch.cat([even(anywhere), (middle + 0.6).sigmoid()])
 
 
+def crossed_noise(noise: Tensor, latents: Tensor, start: Tensor, begun: Tensor) -> Tensor:
+    """Noise that still holds another picture: what remains of `start` on the way to `latents`.
+
+    Image to image noises a picture to a time, x = sqrt(a) start + sqrt(1-a) noise, and goes on as if that had been
+    made of what the prompt says. The noise that DDIM (Song et al. 2021, arXiv:2010.02502, equation 12) then takes x to
+    hold, and keeps to the end, is the one returned here. Training on it teaches to leave the old thing for the new;
+    as Ning et al. 2023 (arXiv:2301.11706) do for errors that sampling makes by itself.
+
+    noise, latents, start: (b, 4, h, w). begun: (b,), alphas_cumprod of the time at which `start` was noised.
+    """
+    return noise + (begun / (1 - begun)).sqrt().view(-1, 1, 1, 1) * (start - latents)
+
+
+def crossed_times(count: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Draw when image to image began, evenly in strengths 0.4 to 0.85, and a later moment of the same run.
+
+    Returns two (count,) tensors in [0, 1), the second at most the first, and mostly near it: there it is decided.
+    """
+    begun = 0.4 + 0.45 * torch.rand(count, generator=generator, device=device)
+    return begun, begun * torch.rand(count, generator=generator, device=device).sqrt()
+
+
 class Denoiser(nn.Module):
     """The UNet, and the text encoder that it listens to."""
 
@@ -115,19 +137,29 @@ def train(config: Config, cache: Path, drawings: np.ndarray, concepts: list[data
 
     def loss_of(model, draw: Draw, b: int) -> Tensor:
         rng = draw.py
-        at, captions, styled = [], [], []
+        at, from_another, captions, styled, crossed = [], [], [], [], []
         for _ in range(b):
             i, s = rng.choice(pairs)
             k, variant = rng.randrange(len(colours)), rng.randrange(config.variants)
             at.append((i, s, k, variant))
+            from_another.append((*rng.choice(pairs), rng.randrange(config.variants)))
             said = data.caption(taught[i], data.STYLES[s], colours[k], rng, config.empty_captions)
             captions.append(said.text)
             styled.append(said.style is not None)      # a caption that names none has none to be told from
+            crossed.append(bool(said.text) and rng.random() < config.crossed)   # without a text, nothing is to change
+        crossed = torch.tensor(crossed, device=device)
         i, s, k, variant = torch.tensor(at, device=device).T
+        old, old_style, old_variant = torch.tensor(from_another, device=device).T
+        start = latents[old, old_style, k, old_variant].float()        # another thing on the same background,
+        apart = (latents[i, s, k].float() - start[:, None]).square().mean((2, 3, 4))
+        variant = torch.where(crossed, apart.argmin(1), variant)       # and the new one where it changes least
         hands = latents[i, :, k, variant].float()      # the same thing in the same place by every hand
         x0, other = hands[torch.arange(b, device=device), s], torch.einsum("bs,bschw->bchw", others[i, s], hands)
+        begun, later = ((part * times).long() for part in crossed_times(b, draw.torch, device))
         t = (training_times(b, draw.torch, device) * times).long().clamp(max=times - 1)
+        t = torch.where(crossed, later, t)
         noise = torch.randn(x0.shape, generator=draw.torch, device=device)
+        noise = torch.where(crossed.view(-1, 1, 1, 1), crossed_noise(noise, x0, start, alphas_cumprod[begun]), noise)
         a = alphas_cumprod[t]
         x_t, v = v_target(x0, noise, a)
         push = style_contrast(a, config.contrast) * torch.tensor(styled, device=device)

@@ -50,6 +50,27 @@ def test_prompts_to_choose_by_are_none_of_those_that_are_reported():
     assert not {w[:2] for w in reported} & {w[:2] for w in others}
 
 
+def test_things_of_like_layout_correlate_and_any_thing_may_be_far():
+    from pipelines.demo.matching import References
+
+    vocabulary = json.loads((MODEL_DIR.parent / "vocabulary.json").read_text())
+    names, styles, colours = (list(vocabulary[key]) for key in ("concepts", "styles", "colours"))
+    references = References.load(MODEL_DIR.parent)
+    noto, white = styles.index("noto"), colours.index("white")
+    light = np.corrcoef(references.lightness(noto, white))
+    moon, apple, pear = (names.index(name) for name in ("crescent moon", "red apple", "pear"))
+    assert light[apple, pear] > light[apple, moon]
+
+    seen = evaluate.prompts_for(vocabulary, 60, False)
+    alike, anything = (evaluate.exchanges(references, seen, least) for least in (0.6, -1.0))
+    assert 20 < len(alike) < 60 == len(anything)
+    for j, (new, style, colour) in alike:
+        old = seen[j]
+        assert new != old[0] and (style, colour) == old[1:]
+        assert np.corrcoef(references.lightness(style, colour)[[old[0], new]])[0, 1] >= 0.6
+    assert np.mean([np.corrcoef(references.lightness(s, k)[[seen[j][0], c]])[0, 1] for j, (c, s, k) in anything]) < 0.4
+
+
 @pytest.mark.slow
 def test_the_whole_measurement_runs(tmp_path):
     table = evaluate.evaluate(MODEL_DIR, tmp_path, 12, tmp_path / "sheet.png", log=lambda text: None)

@@ -30,7 +30,7 @@ def drawings() -> np.ndarray:
 
 @pytest.mark.parametrize("field, value", [
     ("image_px", 90), ("latent_channels", 8), ("vae_channels", (10, 20)), ("unet_heads", (2,)),
-    ("unet_heads", (3, 3)), ("text_width", 17), ("held_out", 0.9), ("batch", 0), ("lr", 0.0),
+    ("unet_heads", (3, 3)), ("text_width", 17), ("held_out", 0.9), ("crossed", 1.0), ("batch", 0), ("lr", 0.0),
     ("unet_attention", (False, False))])
 def test_wrong_sizes_are_refused_by_name(field, value):
     with pytest.raises(ValueError, match=f"{field} = "):
@@ -152,6 +152,19 @@ def test_training_resumed_after_a_kill_equals_training_in_one_go(tmp_path, drawi
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
 
+def every_stage(cache, drawings, out) -> dict:
+    """Train each part for two steps and write the folder; return what was frozen."""
+    from pipelines.demo import clip, unet, vae
+
+    quiet = {"log": lambda text: None}
+    vae.train(TINY, cache, drawings, CONCEPTS, batch_size=2, steps=2, **quiet)
+    frozen = vae.freeze(TINY, cache, drawings, CONCEPTS, **quiet)
+    clip.train(TINY, cache, drawings, CONCEPTS, batch_size=8, steps=2, **quiet)
+    unet.train(TINY, cache, drawings, CONCEPTS, steps=2, workers=2, **quiet)
+    unet.export(TINY, cache, drawings, CONCEPTS, out, **quiet)
+    return frozen
+
+
 def test_every_stage_runs_and_the_folder_it_writes_draws(tmp_path, drawings):
     import torch
     from diffusers import StableDiffusionPipeline
@@ -159,14 +172,10 @@ def test_every_stage_runs_and_the_folder_it_writes_draws(tmp_path, drawings):
     from pipelines.demo import clip, tower, unet, vae
 
     quiet = {"log": lambda text: None}
-    vae.train(TINY, tmp_path, drawings, CONCEPTS, batch_size=2, steps=2, **quiet)
-    frozen = vae.freeze(TINY, tmp_path, drawings, CONCEPTS, **quiet)
+    out = tmp_path / "shipped" / "model"
+    frozen = every_stage(tmp_path, drawings, out)
     assert frozen["latents"].shape == (4, 4, 10, 1, 4, 16, 16)
     assert abs(frozen["latents"].float().std().item() - 1) < 0.02
-    clip.train(TINY, tmp_path, drawings, CONCEPTS, batch_size=8, steps=2, **quiet)
-    unet.train(TINY, tmp_path, drawings, CONCEPTS, steps=2, workers=2, **quiet)
-    out = tmp_path / "shipped" / "model"
-    unet.export(TINY, tmp_path, drawings, CONCEPTS, out, **quiet)
     pipe = StableDiffusionPipeline.from_pretrained(out)
     assert pipe("a dog", num_inference_steps=2, output_type="np").images.shape == (1, 32, 32, 3)
     assert set(json.loads((out.parent / "vocabulary.json").read_text())["concepts"]) == {c.name for c in CONCEPTS}
@@ -188,6 +197,62 @@ def test_every_stage_runs_and_the_folder_it_writes_draws(tmp_path, drawings):
     after = vae.load(TINY, tmp_path).state_dict()
     moved = {k.split(".")[0] for k in before if not before[k].equal(after[k])}
     assert moved <= {"decoder", "post_quant_conv"} and "decoder" in moved
+
+
+def test_training_goes_on_from_the_folder_where_no_state_is_left(tmp_path, drawings):
+    import torch
+    from safetensors.torch import load_file
+
+    from pipelines.demo import unet, vae
+    from pipelines.demo.adopt import adopt
+
+    quiet = {"log": lambda text: None}
+    out, cache, again = tmp_path / "shipped" / "model", tmp_path / "second", tmp_path / "again" / "model"
+    first = every_stage(tmp_path, drawings, out)
+    cache.mkdir()
+    with pytest.raises(ValueError, match="was not made from the first 4 drawings"):
+        adopt(TINY, cache, CONCEPTS[::-1], out, **quiet)
+    adopt(TINY, cache, CONCEPTS, out, **quiet)
+    unet.export(TINY, cache, drawings, CONCEPTS, again, **quiet)
+    for name in ("unet/diffusion_pytorch_model", "text_encoder/model", "vae/diffusion_pytorch_model", "../tower"):
+        one, two = (load_file(folder / f"{name}.safetensors") for folder in (out, again))
+        assert all(torch.equal(one[k], two[k]) for k in one | two)
+
+    second = vae.freeze(TINY, cache, drawings, CONCEPTS, **quiet)
+    assert second["scaling_factor"] == first["scaling_factor"]
+    apart = (second["latents"].float() - first["latents"].float()).square().mean().sqrt()
+    assert apart < 0.02     # of a deviation of 1: the weights were rounded
+    said = []
+    unet.train(TINY, cache, drawings, CONCEPTS, steps=3, log=said.append)
+    assert any("resumed at step 2" in line for line in said)
+    with pytest.raises(ValueError, match="holds vae.state, latents.state, clip.state, unet.state"):
+        adopt(TINY, cache, CONCEPTS, out, **quiet)
+
+
+def test_crossed_noise_is_what_ddim_finds_in_another_picture():
+    """The oracle is diffusers' own step, from the noised picture, for a model that already says the new one."""
+    import torch
+    from diffusers import DDIMScheduler
+
+    from pipelines.demo import folder
+    from pipelines.demo.unet import crossed_noise, crossed_times, v_target
+
+    torch.manual_seed(0)
+    old, new, noise = torch.randn(3, 1, 4, 2, 2)
+    ddim = DDIMScheduler.from_config(folder.scheduler().config, clip_sample=False)
+    ddim.set_timesteps(10)
+    begun, later = ddim.timesteps[5:7]
+    a = ddim.alphas_cumprod
+    x = v_target(old, noise, a[begun].view(1))[0]
+    says_new = (a[begun].sqrt() * x - new) / (1 - a[begun]).sqrt()     # v by x0 = sqrt(a) x - sqrt(1-a) v
+    kept = crossed_noise(noise, new, old, a[begun].view(1))
+    assert torch.allclose(says_new, v_target(new, kept, a[begun].view(1))[1], atol=1e-5)
+    then = ddim.step(says_new, begun, x).prev_sample
+    assert torch.allclose(then, v_target(new, kept, a[later].view(1))[0], atol=1e-5)
+    assert torch.equal(crossed_noise(noise, old, old, a[begun].view(1)), noise)
+
+    start, moment = crossed_times(1000, torch.Generator().manual_seed(0), torch.device("cpu"))
+    assert start.min() >= 0.4 and start.max() <= 0.85 and (moment >= 0).all() and (moment <= start).all()
 
 
 def test_the_least_contrastive_loss_lies_beyond_the_data_away_from_the_other_style():
