@@ -71,10 +71,10 @@ class Job:
         with self._news:
             return tuple(self._log)
 
-    def stop(self) -> None:
-        """End within one step. Finished pictures stay."""
+    def stop(self) -> bool:
+        """End within one step; finished pictures stay. Returns whether it had not had its turn."""
         self.control.stop.set()
-        self._queue.drop(self)
+        return self._queue.drop(self)
 
     def skip(self) -> None:
         """Drop the batch being made and go on with the next."""
@@ -195,10 +195,10 @@ class JobQueue:
             return self._waiting.index(job) + self._is_busy if job in self._waiting else 0
 
     @property
-    def waiting(self) -> tuple[Any, ...]:
-        """The requests that have not had their turn."""
+    def jobs(self) -> tuple[Job, ...]:
+        """The one that runs, and those that have not had their turn."""
         with self._changed:
-            return tuple(job.request for job in self._waiting)
+            return tuple(job for job in (self._running, *self._waiting) if job)
 
     def __len__(self) -> int:
         """Jobs running and waiting."""
@@ -216,13 +216,14 @@ class JobQueue:
         with self._changed:
             return self._running is not None and self._running.task == LOAD
 
-    def drop(self, job: Job) -> None:
-        """Take a waiting job out; one that runs is left to its control."""
+    def drop(self, job: Job) -> bool:
+        """Take a job out that waits, and say whether it did; one that runs is left to its control."""
         with self._changed:
             if job not in self._waiting:
-                return
+                return False
             self._waiting.remove(job)
         job.report(Finished((), 0.0, stopped=True))
+        return True
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Stop the running job, drop the others, and end the thread."""

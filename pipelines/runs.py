@@ -5,11 +5,11 @@ A run's process is its own (see training/follow.py). The studio's queue only kee
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .errors import RequestError, StudioError
+from .errors import Cancelled, RequestError, StudioError
 from .events import Event, Notice
 from .jobs import Job
 from .training import follow
@@ -35,6 +35,23 @@ class RunCard:
     folder: Path
     config: TrainLora
     state: follow.RunState
+
+    def with_turn(self, job: Job | None) -> RunCard:
+        """Say of a run whose process is not there yet that it waits for its turn, or that it has just come."""
+        if job is None or self.state.is_alive or has_begun(job):
+            return self
+        before = job.position
+        return replace(self, state=replace(self.state, how="waiting" if before else "starting", before=before, text=""))
+
+
+def turn(jobs: Iterable[Job], run: str) -> Job | None:
+    """The job that keeps a run's turn, or waits for it."""
+    return next((job for job in jobs if isinstance(job.request, TrainRun) and job.request.name == run), None)
+
+
+def has_begun(job: Job) -> bool:
+    """Whether a run's job has started its process, or has ended."""
+    return bool(job.events)
 
 
 class Runs:
@@ -77,13 +94,21 @@ class Runs:
         """Ask a running process to stop, pause, sample or save."""
         follow.ask(self.card(name).folder, word)
 
+    def stop(self, name: str, job: Job | None) -> bool:
+        """Take a run that waits out of the queue, or ask its process to stop; returns whether it waited."""
+        if job is not None and job.request.how != "watch" and job.stop():
+            return True
+        self.ask(name, "stop")  # also when its turn is kept by nobody here: another program may have started it
+        return False
+
     def work(self, job: Job, run: TrainRun) -> Iterator[Event]:
         """Keep the queue's turn for as long as the run's process lives; Stop of the job stops the run."""
         folder = self.card(run.name).folder
-        if run.how == "probe":
-            follow.probe(folder)
-        elif run.how != "watch":
-            follow.resume(folder)
+        if run.how != "watch":
+            if job.control.stop.is_set():  # while the device was made free for it
+                raise Cancelled("Stopped.")
+            (follow.probe if run.how == "probe" else follow.resume)(folder)
+        yield Notice(f"The run {run.name} begins.")
         asked = False
         while RunFolder(folder).is_alive:
             if job.control.stop.wait(LOOK_EVERY_S) and not asked:

@@ -32,7 +32,7 @@ from .prompts.tokens import Tokens, count
 from .requests import Request, Upscale, changed, make, task_of
 from .resolver import Resolver
 from .results import Results
-from .runs import Runs, TrainRun
+from .runs import RunCard, Runs, TrainRun, has_begun, turn
 from .series import Series, vary
 from .settings import Settings
 from .training.request import TrainLora
@@ -251,19 +251,29 @@ class Studio:
         merging.check(request, self.settings.data_dir / "models")
         return self._queue.submit(request, "merge")
 
+    def run(self, name: str) -> RunCard:
+        """A run and how it stands, in the queue too. Raises RequestError for an unknown name."""
+        return self.runs.card(name).with_turn(turn(self._queue.jobs, name))
+
+    def stop_run(self, name: str) -> bool:
+        """End a run: one that waits leaves the queue, one that works finishes its step and saves. Returns whether it
+        waited."""
+        return self.runs.stop(name, turn(self._queue.jobs, name))
+
     def resume_run(self, name: str) -> Job:
-        """Take a stopped, paused or broken run up again, exactly where it was."""
+        """Take a stopped, paused or broken run up again, exactly where it was; begin one that has not begun."""
         self._may_train()
+        self._must_not_wait(name)
         card = self.runs.card(name)
         if not card.state.can_resume:
             raise RequestError(f"Run: {name} is {card.state.how} and cannot go on.", "name")
-        self._must_not_wait(name)
         return self._queue.submit(TrainRun(name, "resume"), TRAIN)
 
     def _must_not_wait(self, run: str) -> None:
         """Refuse to queue a run twice: a new one of its name would take its folder, and one that was stopped meanwhile
         would begin again by itself."""
-        if any(isinstance(request, TrainRun) and request.name == run for request in self._queue.waiting):
+        job = turn(self._queue.jobs, run)
+        if job is not None and not has_begun(job):
             raise RequestError(f"Name: a run {run!r} waits for its turn. Take another name, or wait for it.", "name")
 
     @property

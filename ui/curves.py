@@ -16,7 +16,7 @@ from pipelines.training import events
 from pipelines.training.events import Event
 from pipelines.training.follow import RunState
 
-from .progress import duration
+from .progress import duration, waiting_line
 
 POINTS = 200  # of a curve; more would only make the page slow
 COLOURS = ("#4c78a8", "#f58518", "#e45756", "#72b7b2", "#54a24b", "#eeca3b", "#b279a2", "#ff9da6", "#9d755d")
@@ -28,8 +28,8 @@ WORDS = {"new": "Not begun", "starting": "Starting", "running": "Training", "fin
 
 def status_line(state: RunState, log: Sequence[Event]) -> str:
     """Such as "Training: step 120 of 450 · loss 0.031 · 2.4 it/s · 2 min 18 s left"."""
-    parts = [WORDS.get(state.how, state.how)]
-    if state.steps:
+    parts = [WORDS.get(state.how) or waiting_line(state.before)]
+    if state.steps and state.how != "waiting":
         parts[0] += f": step {state.step} of {state.steps}"
     step = next((event for event in reversed(log) if isinstance(event, events.StepDone)), None)
     if state.how == "running" and step is not None:
@@ -144,4 +144,4 @@ def notices(log: Sequence[Event]) -> str:
 
 def signature(state: RunState, log: Sequence[Event]) -> list[Any]:
     """Changes when there is something new to show."""
-    return [state.how, state.step, len(log)]
+    return [state.how, state.before, state.step, len(log)]

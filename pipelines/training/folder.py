@@ -93,9 +93,11 @@ class RunFolder:
         return _table(self.manifest_file)
 
     def step_aside(self) -> Path | None:
-        """Rename the folder, so that a new run can have the name. One that was only probed is removed."""
+        """Rename the folder, so that a new run can have the name. One that was only probed, or not even that, is
+        removed."""
         events, _ = read_events(self)
-        if events and isinstance(events[-1], Ended) and events[-1].how == "probed":
+        only_asked = [path.name for path in self.path.iterdir()] == [self.config_file.name]
+        if only_asked or events and isinstance(events[-1], Ended) and events[-1].how == "probed":
             shutil.rmtree(self.path)
             return None
         number = 1

@@ -27,10 +27,11 @@ TAIL = 400  # characters of the output that are repeated
 
 @dataclass(frozen=True)
 class RunState:
-    """How a run stands. how: new, starting, running, finished, stopped, paused, probed, failed or killed.
+    """How a run stands. how: new, waiting, starting, running, finished, stopped, paused, probed, failed or killed.
 
-    starting: there is a process, which has not said anything yet. step, steps: the last known. saved_step: of the
-    newest state on disk. text: one sentence for the person.
+    waiting: for its turn in the studio's queue, behind `before` jobs, which its folder does not tell. starting: there
+    is a process, which has not said anything yet. step, steps: the last known. saved_step: of the newest state on disk.
+    text: one sentence for the person.
     """
 
     how: str
@@ -38,6 +39,7 @@ class RunState:
     steps: int = 0
     saved_step: int = 0
     text: str = ""
+    before: int = 0
 
     @property
     def is_alive(self) -> bool:
@@ -45,7 +47,7 @@ class RunState:
 
     @property
     def can_resume(self) -> bool:
-        return self.how in ("stopped", "paused", "probed", "failed", "killed")
+        return self.how in ("new", "stopped", "paused", "probed", "failed", "killed")
 
 
 def begin(config: TrainLora, folder: Path) -> subprocess.Popen:
@@ -139,7 +141,7 @@ def _judged(run: RunFolder, events: list[Event], alive: bool, crashed: bool) -> 
         text = f"The process ended without a word at step {step}: it was killed, or the machine stopped.{lost}"
         return RunState("killed", step, steps, saved, text + _last_words(run, step))
     if ended is None:
-        return RunState("new", step, steps, saved, "")
+        return RunState("new", step, steps, saved, "Resume begins it.")
     return RunState(ended.how, ended.step, steps, saved, ended.text)
 
 

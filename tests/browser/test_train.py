@@ -148,3 +148,28 @@ def test_captions_are_typed_over_replaced_in_all_and_taken_back(page, studio, tm
     fill(page, "train-find", "a bicycle")
     page.locator("#train-swap").click()
     expect(page.get_by_text("no caption has 'a bicycle'")).to_be_visible()
+
+
+def test_a_run_behind_another_job_says_that_it_waits_and_stop_takes_it_out_of_the_queue(page, studio):
+    drive.long_run(page)
+    drive.open_tab(page, "Train")
+    said(page, "train-verdict", "pictures")
+    fill(page, "train-name", "behind")
+    steps(page, "3")
+    page.locator("#train-start").click()
+    said(page, "train-status", "^Waiting: 1 job before this one$")
+    expect(page.locator("#train-pause")).to_be_disabled()
+    expect(page.locator("#train-resume")).to_be_disabled()
+    page.locator("#train-stop").click()
+    said(page, "train-status", "^Not begun · Resume begins it.$")
+    said(page, "train-answer", "^Taken out of the queue; nothing was trained.$")
+    expect(drive.box(page, "train-message")).to_have_value("")
+    expect(page.locator("#train-stop")).to_be_disabled()
+    assert studio.status().queue_length == 1
+
+    page.locator("#train-resume").click()
+    said(page, "train-status", "^Waiting: 1 job before this one$")
+    drive.open_tab(page, "Text to image")
+    page.locator("#txt2img-stop").click()
+    drive.open_tab(page, "Train")
+    said(page, "train-status", "^Finished: step 3 of 3")

@@ -11,12 +11,15 @@ from PIL import Image
 
 from pipelines.datasets import EXAMPLE, Datasets
 from pipelines.errors import RequestError, StudioError
+from pipelines.jobs import JobQueue
 from pipelines.requests import Txt2Img, make
+from pipelines.runs import Runs, TrainRun
 from pipelines.settings import load
 from pipelines.studio import Studio
 from pipelines.training import archive
 from pipelines.training.example import DRAWINGS
 from pipelines.training.folder import RunFolder
+from pipelines.training.request import TrainLora
 
 QUICK = dict(prompt="a cat", steps=2, width=64, height=64, seed=5)
 SHORT = dict(name="ink", steps=6, rank=2, batch_size=2, resolution=64, save_every=2, sample_every=0)
@@ -105,9 +108,61 @@ def test_a_run_that_waits_for_its_turn_keeps_its_name_and_is_queued_once(studio)
     job = studio.train(EXAMPLE, **SHORT)
     with pytest.raises(RequestError, match="'ink' waits for its turn"):
         studio.train(EXAMPLE, **{**SHORT, "steps": 7})
+    with pytest.raises(RequestError, match="'ink' waits for its turn"):
+        studio.resume_run("ink")
     assert studio.runs.card("ink").config.steps == 6
     job.stop()
     before.stop()
+
+
+def test_a_run_that_waits_says_so_and_is_taken_out_of_the_queue_by_stop(studio):
+    before = studio.submit(make(Txt2Img, **{**QUICK, "steps": 150, "batch_count": 16}))
+    job = studio.train(EXAMPLE, **SHORT)
+    state = studio.run("ink").state
+    assert (state.how, state.before, state.is_alive, state.can_resume) == ("waiting", 1, False, False)
+    assert studio.stop_run("ink")
+    assert job.done and job.stopped and studio.status().queue_length == 1
+    state = studio.run("ink").state
+    assert (state.how, state.can_resume, state.text) == ("new", True, "Resume begins it.")
+
+    studio.train(EXAMPLE, **{**SHORT, "steps": 4})  # one that never began leaves its name free, and nothing behind
+    assert [card.name for card in studio.runs.cards()] == ["ink"] and studio.stop_run("ink")
+    again = studio.resume_run("ink")
+    assert studio.run("ink").state.how == "waiting"
+    before.stop()
+    again.wait(300)
+    assert (studio.run("ink").state.how, studio.run("ink").state.step) == ("finished", 4)
+
+
+def test_a_run_that_waits_to_go_on_keeps_what_it_has_when_it_is_stopped(studio, tmp_path):
+    name = studio.datasets.add(drawings(tmp_path / "mine"), "mine")
+    job = studio.train(name, **{**SHORT, "steps": 100_000})
+    while not (studio.run("ink").state.step or job.done):
+        job.control.leave.wait(0.2)
+    assert studio.run("ink").state.how == "running"
+    assert not studio.stop_run("ink")  # it works: it finishes its step and saves
+    job.wait(120)
+    ended = studio.run("ink").state
+    assert ended.how == "stopped" and ended.saved_step == ended.step > 0
+    before = studio.submit(make(Txt2Img, **{**QUICK, "steps": 150, "batch_count": 16}))
+    studio.resume_run("ink")
+    assert studio.run("ink").state.how == "waiting" and studio.stop_run("ink")
+    assert studio.run("ink").state == ended
+    before.stop()
+
+
+def test_a_run_stopped_while_the_device_is_made_free_for_it_starts_no_process(tmp_path):
+    runs = Runs(tmp_path / "runs", tmp_path / "loras")
+    run = TrainRun(runs.prepare(make(TrainLora, **SHORT, model="m", data="d", output="o")), "begin")
+
+    def work(job):
+        job.stop()  # in that moment
+        yield from runs.work(job, run)
+
+    queue = JobQueue(work)
+    assert queue.submit(run, "train").wait(30).stopped
+    assert runs.card("ink").state.how == "new" and not RunFolder(runs.card("ink").folder).output_file.exists()
+    queue.close()
 
 
 def test_a_run_that_cannot_work_says_why(studio, tmp_path):

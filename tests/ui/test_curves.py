@@ -24,6 +24,12 @@ def test_the_status_line_of_an_ended_run_says_how_it_ended():
     assert line == "Broken off: step 7 of 10 · It was killed."
 
 
+def test_a_run_that_waits_says_behind_how_many():
+    assert curves.status_line(RunState("waiting", 3, 10, 3, before=1), []) == "Waiting: 1 job before this one"
+    assert curves.status_line(RunState("new", text="Resume begins it."), []) == "Not begun · Resume begins it."
+    assert curves.signature(RunState("waiting", before=2), []) != curves.signature(RunState("waiting", before=1), [])
+
+
 def test_long_curves_are_thinned_and_keep_their_ends():
     frame = curves.frame([*steps(5_000), HeldOut(100, 0.3, True)], curves.LOSS)
     training = frame[frame["curve"] == "training, smoothed"]

@@ -24,6 +24,7 @@ from . import knobs
 WATCH_EVERY_S = 2
 SAMPLES = 60
 STEERING = {"pause": "Pause", "stop": "Stop", "sample": "Sample now", "resume": "Resume"}
+WITHDRAWN = "Taken out of the queue; nothing was trained."
 PARTS = ("status", "plan", "gallery", "told", "answer", *STEERING, "seen", "body")
 
 
@@ -81,6 +82,13 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
             return gr.Dropdown(_runs(studio), value=given["name"]), f"{told}.{place}"
         return start
 
+    def stop(name: str) -> tuple[str, str]:
+        try:
+            waited = studio.stop_run(name)
+        except Exception as error:
+            return problem(error), gr.skip()
+        return WITHDRAWN if waited else "Stopping after this step; everything is saved.", ""  # it begins no more
+
     def asked(word: str, done: str) -> Callable:
         def ask(name: str) -> str:
             try:
@@ -92,10 +100,12 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
 
     def resume(name: str) -> str:
         try:
-            studio.resume_run(name)
+            job = studio.resume_run(name)
         except Exception as error:
             return problem(error)
-        return f"The run {name} goes on where it was."
+        again = studio.runs.card(name).state.saved_step > 0
+        told = f"The run {name} goes on where it was." if again else f"The run {name} begins."
+        return f"{told} {waiting_line(job.position)}." if job.position else told
 
     def clone(name: str) -> dict:
         config = studio.runs.card(name).config
@@ -114,7 +124,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         if not name:
             return (gr.skip(),) * len(shown)
         try:
-            card = studio.runs.card(name)
+            card = studio.run(name)
         except StudioError as error:
             return (str(error), *(gr.skip(),) * (len(shown) - 1))
         log, state = follow.history(card.folder), card.state
@@ -127,19 +137,24 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         colours = {said(curve): colour for curve, colour in curves.COLOUR_OF.items()}
         plots = [gr.LinePlot(curves.frame(log, what, said), color_map=colours, x_title=said("step")) for what in charts]
         found = curves.weights(log, name)
+        waits = state.how == "waiting"
+        if running or waits:
+            answer = gr.skip()
+        else:  # what was asked is done, or over
+            answer = WITHDRAWN if seen[:2] == [name, "waiting"] and state.how not in ("failed", "killed") else ""
+        can = dict.fromkeys(STEERING, running) | {"stop": running or waits, "resume": state.can_resume}
         return (curves.status_line(state, log), curves.forecast_line(state, log),
                 gr.Gallery(pictures, columns=max(1, prompts), visible=bool(pictures)), curves.notices(log),
-                gr.skip() if running else "",
-                *(gr.Button(interactive=state.can_resume if word == "resume" else running) for word in STEERING), sign,
+                answer, *(gr.Button(interactive=can[word]) for word in STEERING), sign,
                 gr.Column(visible=True), gr.Dropdown(found, value=found[0] if found else None), *plots)
 
     inputs = [data["dataset"], page.model, data["trigger"], data["used"], *(form[name] for name in fields)]
     for button, only_probe in ((form["start"], False), (form["probe"], True)):
         button.click(begin(only_probe), inputs, [run["run"], form["message"]], trigger_mode="once", **QUEUED)
     for word, done in (("pause", "Pausing: it saves, and gives the device back. Resume goes on."),
-                       ("stop", "Stopping after this step; everything is saved."),
                        ("sample", "Samples come after this step.")):
         run[word].click(asked(word, done), run["run"], run["answer"], **QUIET)
+    run["stop"].click(stop, run["run"], [run["answer"], form["message"]], **QUIET)
     run["resume"].click(resume, run["run"], run["answer"], **QUIET)
     run["clone"].click(guarded(clone), run["run"], [*(form[name] for name in fields), data["trigger"],
                                                     data["dataset"], page.model, form["message"]], **QUEUED)
