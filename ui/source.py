@@ -17,12 +17,13 @@ import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 
-from pipelines.errors import StudioError
+from pipelines.errors import RequestError, StudioError
 from pipelines.families import FAMILIES
 from pipelines.images.geometry import fitting_size
 from pipelines.images.store import proxy
 
 from .controls import find_card
+from .tab import Form, Page, Receiver
 from .wiring import QUEUED, QUIET, apart, guarded
 
 
@@ -82,6 +83,25 @@ class Source:
                 return self.empty()
 
         return show
+
+
+def join(studio: Any, page: Page, form: Form, given: Source,
+         again: Callable[..., dict] | None = None, *others: gr.components.Component) -> None:
+    """Make a picture the one that a form starts from: sent to the server, remembered, and taken from other tabs.
+
+    again: shows it after a reload, from its id and what `others` hold, where it takes more than the picture.
+    """
+    form.fields["image"] = form.keep("image", given.image_id)
+    given.wire(studio, page.model)
+    page.returning.append((again or given.again(studio), [given.image_id, *others], given.outputs))
+    page.receivers[form.task] = Receiver(partial(given.take, studio), given.outputs)
+
+
+def needed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a form's values. Raises RequestError where no picture is chosen."""
+    if not values["image"]:
+        raise RequestError("Picture: there is none yet. Drop, paste or choose one.", "image")
+    return values
 
 
 def small_copy(studio: Any, image_id: str) -> str:

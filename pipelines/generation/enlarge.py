@@ -6,7 +6,7 @@ is what the network makes of the whole picture, as far as it looks no further th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from itertools import accumulate, count, groupby, repeat
 from operator import attrgetter, mul
@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from .upscalers import Parts
 from .windows import Blend, Window, cover, ramp
 
 MAX_PASSES = 3  # of a network over its own answer
@@ -25,6 +24,8 @@ PART_PX = 1024  # of an enlarged part's side; a usual network of 64 channels tak
 AROUND_PX, SHARED_PX = 16, 16  # of the small picture: what a part sees around itself, and shares with a neighbour
 
 Network = Callable[[torch.Tensor], torch.Tensor]
+# Gives (parts made, parts in all) after each part.
+Parts = Generator[tuple[int, int], None, Any]
 
 
 def by_network(image: Image.Image, network: Network, scale: int, size: tuple[int, int], device: Any) -> Parts:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from pipelines.errors import RequestError
 from pipelines.requests import Img2Img
 
 from .. import axes, compare, controls, many, presets, results, source, styles
 from ..binding import bind
-from ..tab import Page, Receiver, Tab
+from ..tab import Page, Tab
 
 
 def build(studio: Any, page: Page) -> None:
@@ -37,20 +35,11 @@ def build(studio: Any, page: Page) -> None:
         with gr.Column(elem_classes="results", min_width=0):
             panel = results.panel(form.task, lines, results.hint("Choose a picture, say what it should "
                                                                  "become, and press **Generate**."))
-    form.fields["image"] = form.keep("image", given.image_id)
     given.size = form.fields["width"], form.fields["height"]
-    given.wire(studio, page.model)
+    source.join(studio, page, form, given)
     compare.wire(studio, panel, given.image_id)
-    page.returning.append((given.again(studio), [given.image_id], given.outputs))
-    page.receivers[form.task] = Receiver(partial(given.take, studio), given.outputs)
-    bind(studio, page, form, panel, prepare=_checked, axes=varied, many=at_once)
+    bind(studio, page, form, panel, prepare=source.needed, axes=varied, many=at_once)
     page.forms[form.task], page.panels[form.task] = form, panel
-
-
-def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    if not values["image"]:
-        raise RequestError("Picture: there is none yet. Drop, paste or choose one.", "image")
-    return values
 
 
 TAB = Tab(name="img2img", label="Image to image", order=20, build=build)

@@ -20,7 +20,7 @@ from pipelines.requests import Inpaint
 from .. import compare, controls, presets, results, source, styles
 from ..binding import bind
 from ..mask_editor import LAYERS_ONLY, layer_files, mask_editor, painted_mask, tinted
-from ..tab import Page, Receiver, Tab
+from ..tab import Page, Tab
 from ..wiring import QUEUED, apart, guarded
 
 
@@ -42,14 +42,11 @@ def build(studio: Any, page: Page) -> None:
             panel = results.panel(form.task, lines, results.hint(
                 "Choose a picture, paint over what should change, say what should be there, and press "
                 "**Generate**. Everything else stays exactly as it is."))
-    form.fields["image"] = form.keep("image", given.image_id)
     form.keep("mask", mask.last)
     given.size = form.fields["width"], form.fields["height"]
-    given.wire(studio, page.model)
+    source.join(studio, page, form, given, _again(studio, given, mask), mask.last)
     compare.wire(studio, panel, given.image_id)
     _wire_mask(studio, given, mask, panel, upload, clear, onward)
-    page.returning.append((_again(studio, given, mask), [given.image_id, mask.last], given.outputs))
-    page.receivers[form.task] = Receiver(partial(given.take, studio), given.outputs)
     bind(studio, page, form, panel, prepare=_prepare(studio), extra={"painted": mask.painted, "kept": mask.kept},
          echo={"mask": mask.last}, before=partial(_hand_over, given, mask))
     page.forms[form.task], page.panels[form.task] = form, panel
@@ -117,9 +114,8 @@ def _whole_mask(studio: Any, painted: list | None, kept: str, size: tuple[int, i
 def _prepare(studio: Any) -> Callable[[dict], dict]:
     def prepare(values: dict[str, Any]) -> dict[str, Any]:
         painted, kept = values.pop("painted"), values.pop("kept")
-        if not values["image"]:
-            raise RequestError("Picture: there is none yet. Drop, paste or choose one.", "image")
-        mask = _whole_mask(studio, painted, kept, studio.images.open(values["image"]).size)
+        picture = studio.images.open(source.needed(values)["image"])
+        mask = _whole_mask(studio, painted, kept, picture.size)
         values["mask"] = studio.images.add(mask, "mask").id if mask else None
         return values
 

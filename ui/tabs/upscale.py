@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from pipelines.errors import RequestError, StudioError
+from pipelines.errors import StudioError
 from pipelines.requests import Upscale
 
 from .. import axes, compare, controls, many, presets, results, source, styles
 from ..binding import bind
-from ..tab import Page, Receiver, Tab
+from ..tab import Page, Tab
 from ..wiring import QUIET
 
 
@@ -37,13 +36,10 @@ def build(studio: Any, page: Page) -> None:
             panel = results.panel(form.task, lines, results.hint(
                 "Choose a picture on the left and press **Generate**. It is enlarged, and fine detail is drawn into "
                 "it. The prompt may stay empty; words about the whole picture and its style help."))
-    form.fields["image"] = form.keep("image", given.image_id)
-    given.wire(studio, page.model)
+    source.join(studio, page, form, given)
     compare.wire(studio, panel, given.image_id)
-    page.returning.append((given.again(studio), [given.image_id], given.outputs))
-    page.receivers[form.task] = Receiver(partial(given.take, studio), given.outputs)
     _tell_size(studio, form, size)
-    bind(studio, page, form, panel, prepare=_checked, axes=varied, many=at_once)
+    bind(studio, page, form, panel, prepare=source.needed, axes=varied, many=at_once)
     page.forms[form.task], page.panels[form.task] = form, panel
 
 
@@ -92,12 +88,6 @@ def _tell_size(studio: Any, form: controls.Form, line: gr.Textbox) -> None:
 
     gr.on([form.fields[name].change for name in names], tell, [form.fields[name] for name in names], line,
           trigger_mode="always_last", **QUIET)
-
-
-def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    if not values["image"]:
-        raise RequestError("Picture: there is none yet. Drop, paste or choose one.", "image")
-    return values
 
 
 TAB = Tab(name="upscale", label="Upscale", order=35, build=build)
