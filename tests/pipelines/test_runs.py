@@ -16,7 +16,7 @@ from pipelines.requests import Txt2Img, make
 from pipelines.runs import Runs, TrainRun
 from pipelines.settings import load
 from pipelines.studio import Studio
-from pipelines.training import archive
+from pipelines.training import archive, follow
 from pipelines.training.example import DRAWINGS
 from pipelines.training.folder import RunFolder
 from pipelines.training.request import TrainLora
@@ -98,9 +98,12 @@ def test_a_stopped_run_is_resumed_to_its_end(studio, tmp_path):
     while studio.runs.card("ink").state.how != "running" or studio.runs.card("ink").state.step <= state.step:
         assert not again.done
         again.control.leave.wait(0.2)
+    waits = studio.submit(make(Txt2Img, **QUICK))
+    assert waits.position == 1  # the device is the run's
     studio.runs.ask("ink", "pause")
     again.wait(120)
     assert studio.runs.card("ink").state.how == "paused"
+    assert waits.wait(120).records and picture(studio, "a dog")  # paused, it is everybody's again
 
 
 def test_a_run_that_waits_for_its_turn_keeps_its_name_and_is_queued_once(studio):
@@ -163,6 +166,30 @@ def test_a_run_stopped_while_the_device_is_made_free_for_it_starts_no_process(tm
     assert queue.submit(run, "train").wait(30).stopped
     assert runs.card("ink").state.how == "new" and not RunFolder(runs.card("ink").folder).output_file.exists()
     queue.close()
+
+
+def test_a_run_outlives_its_app_and_the_next_one_takes_it_up_again(tmp_path, sd_folder):
+    flags = ["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)]
+    drawings(tmp_path / "mine")
+    (tmp_path / "data" / "loras").mkdir(parents=True)
+    config = make(TrainLora, **{**SHORT, "steps": 100_000}, model=str(sd_folder), data=str(tmp_path / "mine"),
+                  output=str(tmp_path / "data" / "loras"))
+    process = follow.begin(config, tmp_path / "data" / "runs" / "ink")  # as the app did that is gone
+    studio = Studio(load(flags, {}))
+    try:
+        assert studio.run("ink").state.is_alive and studio.status().queue_length == 1
+        waits = studio.submit(make(Txt2Img, **QUICK))
+        assert waits.position == 1  # the device is still the run's
+        while studio.run("ink").state.step < 2:
+            assert process.poll() is None
+            waits.control.leave.wait(0.2)
+        with pytest.raises(RequestError, match="is running and cannot go on"):
+            studio.resume_run("ink")
+        assert not studio.stop_run("ink")
+        assert waits.wait(120).records
+        assert (studio.run("ink").state.how, process.wait(60)) == ("stopped", 0)
+    finally:
+        studio.close()
 
 
 def test_a_run_that_cannot_work_says_why(studio, tmp_path):

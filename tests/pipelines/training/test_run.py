@@ -102,6 +102,9 @@ def test_other_ways_to_train_reach_the_end(make_config, tmp_path, changes):
 def test_sdxl_and_velocity_models_are_trained_as_they_are(make_config, tmp_path, sdxl_folder):
     ended, _ = run_in(tmp_path / "xl", make_config(model=str(sdxl_folder), steps=2, text_encoder="attention"))
     assert ended.how == "finished", ended
+    clean = tiny_sd(tmp_path / "clean", prediction_type="sample")
+    ended, _ = run_in(tmp_path / "x0", make_config(model=str(clean), steps=2, name="three"))
+    assert ended.how == "finished", ended
     velocity = tiny_sd(tmp_path / "velocity", prediction_type="v_prediction")
     ended, _ = run_in(tmp_path / "v", make_config(model=str(velocity), steps=2, name="two"))
     assert ended.how == "finished", ended

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import style
+from pipelines.demo import data
 from pipelines.training import example
 
 CPU_S = 500  # of the 600 that two cores have in five minutes; the rest is what they cannot share
@@ -61,6 +62,11 @@ def test_pictures_are_recognised_by_their_own_drawings():
 def test_words_and_numbers_of_the_command_line_become_lines_of_a_config():
     assert [style.quoted(pair) for pair in ("steps=4", "goal=style", "learning_rate=2e-3", "flip=true")] == \
         ["steps = 4", 'goal = "style"', "learning_rate = 2e-3", "flip = true"]
+
+
+def test_the_embedded_model_has_not_been_shown_the_style_of_the_example():
+    source = "@iconify-json/fluent-emoji-high-contrast"
+    assert source in example.__doc__ and source not in {package for package, *_ in data.SETS.values()}
 
 
 def test_the_example_is_small_and_shows_other_things_than_it_holds_out(tmp_path):
