@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -109,10 +109,15 @@ def _from_tables(path: Path, root: Path, tables: dict[Path, dict[str, str]]) -> 
 def split(pictures: tuple[Picture, ...], share: float, seed: int) -> tuple[list[Picture], list[Picture]]:
     """(trained on, held out), by the pictures' hashes: more or fewer files move no picture to the other side."""
     used = [picture for picture in pictures if picture.used]
-    held = [picture for picture in used if not picture.is_prior and _draw(picture.digest, seed) < share]
-    if len(held) == sum(not picture.is_prior for picture in used):
-        held = []
-    return [picture for picture in used if picture not in held], held
+    aside = set(held_out([picture.digest for picture in used if not picture.is_prior], share, seed))
+    held = [picture for picture in used if not picture.is_prior and picture.digest in aside]
+    return [picture for picture in used if picture.is_prior or picture.digest not in aside], held
+
+
+def held_out(digests: Sequence[str], share: float, seed: int) -> list[str]:
+    """Which pictures are not trained on, by their files' hashes; none where nothing would be left."""
+    held = [digest for digest in digests if _draw(digest, seed) < share]
+    return [] if len(held) == len(digests) else held
 
 
 def open_picture(picture: Picture) -> tuple[Image.Image, Image.Image | None]:

@@ -10,27 +10,39 @@ import pytest
 from pipelines.errors import RequestError
 from pipelines.settings import load
 from pipelines.studio import Studio
+from pipelines.training.dataset import split, survey
 from pipelines.training.request import TrainLora, from_table
 from tests.pipelines.training.conftest import write_pictures
 from ui import shell
 from ui.tabs.train import knobs, pictures
 
 SMALL = SimpleNamespace(native_size=128, unet_parameters=20_000_000)
+HASHES = [f"{number:064x}" for number in range(24)]
 CHOSEN = dict(goal="style", length="fast", steps="", rank="", batch_size="", method="lora", optimizer="adamw",
-              accumulation=1)
+              accumulation=1, validation=0.0, seed=0)
 
 
 def test_the_knobs_are_said_in_numbers():
-    line = knobs.meaning(SMALL, 24, CHOSEN)
+    line = knobs.meaning(SMALL, HASHES, CHOSEN)
     assert line.startswith("24 pictures, 360 steps of 8: each is seen about 120 times. Learns rank 8, alpha 8")
-    assert "100 steps" in knobs.meaning(SMALL, 24, {**CHOSEN, "steps": "100"})
-    assert "all weights" in knobs.meaning(SMALL, 24, {**CHOSEN, "method": "full"})
-    assert knobs.meaning(SMALL, 0, CHOSEN) == ""
+    assert "100 steps" in knobs.meaning(SMALL, HASHES, {**CHOSEN, "steps": "100"})
+    assert "all weights" in knobs.meaning(SMALL, HASHES, {**CHOSEN, "method": "full"})
+    assert knobs.meaning(SMALL, [], CHOSEN) == ""
+
+
+def test_the_knobs_count_the_pictures_that_a_run_keeps_aside_as_the_run_does(tmp_path):
+    found = survey(write_pictures(tmp_path / "set", [(64, 64)] * 12), resolution=64)
+    trained, held = split(found, 0.3, 7)
+    assert trained and held
+    line = knobs.meaning(SMALL, [one.digest for one in found], {**CHOSEN, "validation": 0.3, "seed": 7})
+    steps = knobs.concrete(SMALL, [one.digest for one in trained], dict(goal="style", length="fast", validation=0.0,
+                                                                        seed=0)).steps
+    assert line.startswith(f"12 pictures ({len(held)} kept aside to measure on), {steps} steps of 8: each is seen ")
 
 
 @pytest.mark.parametrize(("typed", "said"), [("many", "Steps: 'many' is no number"), ("-3", "out of its range")])
 def test_what_is_no_number_is_said_beside_the_knobs(typed, said):
-    assert said in knobs.meaning(SMALL, 24, {**CHOSEN, "steps": typed})
+    assert said in knobs.meaning(SMALL, HASHES, {**CHOSEN, "steps": typed})
 
 
 def test_what_is_typed_becomes_a_config_and_comes_back_as_it_was(tmp_path):

@@ -11,6 +11,7 @@ import gradio as gr
 
 from pipelines.errors import RequestError, StudioError
 from pipelines.training import presets
+from pipelines.training.dataset import held_out
 from pipelines.training.request import TrainLora
 
 from ...controls import find_card
@@ -34,7 +35,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 AUTO = "auto"
 FIRST = {"name": "my-lora", "length": "fast"}  # of the form; a file's defaults are the config's own
-FORECAST_OF = ("goal", "length", "steps", "rank", "batch_size", "method", "optimizer", "accumulation")
+FORECAST_OF = ("goal", "length", "steps", "rank", "batch_size", "method", "optimizer", "accumulation", "validation",
+               "seed")
 
 
 def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
@@ -73,7 +75,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
     """Say the knobs in numbers whenever one of them, the model or the pictures change."""
     chosen = [form[name] for name in FORECAST_OF]
 
-    def say(model: str, used: int, *values: Any) -> str:
+    def say(model: str, used: Sequence[str], *values: Any) -> str:
         return meaning(find_card(studio, model), used, dict(zip(FORECAST_OF, values, strict=True)))
 
     gr.on([each.change for each in (*chosen, data["verdict"], page.model)], say, [page.model, data["used"], *chosen],
@@ -137,14 +139,16 @@ def number(name: str, text: str) -> float | int | None:
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
-def concrete(card: Any, used: int, chosen: dict[str, Any]) -> TrainLora:
-    """The config that choices of FORECAST_OF come to. Raises ValueError or RequestError for what is out of range."""
+def concrete(card: Any, used: Sequence[str], chosen: dict[str, Any]) -> TrainLora:
+    """The config that choices of FORECAST_OF come to. used: hashes of the pictures. Raises ValueError or RequestError
+    for what is out of range."""
     config = TrainLora(model="m", data="d", output="o", name="n", **chosen)
-    return presets.resolve(config, pictures=max(1, used), native_size=card.native_size,
+    trained = len(used) - len(held_out(used, config.validation, config.seed))
+    return presets.resolve(config, pictures=max(1, trained), native_size=card.native_size,
                            unet_parameters=card.unet_parameters)
 
 
-def meaning(card: Any, used: int, values: dict[str, Any]) -> str:
+def meaning(card: Any, used: Sequence[str], values: dict[str, Any]) -> str:
     """The three knobs in numbers, before anything runs."""
     if not used:
         return ""
@@ -152,8 +156,11 @@ def meaning(card: Any, used: int, values: dict[str, Any]) -> str:
         config = concrete(card, used, given(list(values), list(values.values())))
     except (ValueError, StudioError) as error:
         return str(error) if isinstance(error, StudioError) else "A number in Steps or Network is out of its range."
-    seen = config.steps * config.batch_size * config.accumulation / used
+    held = len(held_out(used, config.validation, config.seed))
+    seen = config.steps * config.batch_size * config.accumulation / (len(used) - held)
     size = "all weights of the U-Net" if config.method == "full" else f"rank {config.rank}, alpha {config.alpha:g}"
-    return (f"{used} pictures, {config.steps:,} steps of {config.batch_size * config.accumulation}: each is seen about "
-            f"{seen:.0f} times. Learns {size}, at a learning rate of {config.learning_rate:g}. Forecast tries a few "
-            "steps and says how long it takes.")
+    aside = f" ({held} kept aside to measure on)" if held else ""
+    at_once = config.batch_size * config.accumulation
+    return (f"{len(used)} pictures{aside}, {config.steps:,} steps of {at_once}: each is seen about {seen:.0f} times. "
+            f"Learns {size}, at a learning rate of {config.learning_rate:g}. Forecast tries a few steps and says how "
+            "long it takes.")

@@ -27,7 +27,8 @@ SHOWN = 60  # pictures whose crops are shown
 SIDE_PX = 320
 TAGS = 200
 HEADERS = ["picture", "verdict", "trained at", "tokens", "caption"]
-WIDTHS = ["20%", "20%", "16%", "13%", "31%"]
+WIDTHS = ["21%", "22%", "15%", "12%", "30%"]
+VERDICTS = ("left out", "mended", "ok")
 TOKENS, CAPTION = HEADERS.index("tokens"), HEADERS.index("caption")
 Rows = list[list[str]]
 
@@ -67,7 +68,7 @@ def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
     page.remembered["train.trigger"] = trigger
     return {"dataset": dataset, "trigger": trigger, "upload": upload, "verdict": verdict, "strip": strip,
             "gallery": gallery, "table": table, "tags": tags, "find": find, "put": put, "swap": swap, "undo": undo,
-            "rows": gr.State([]), "undone": gr.State([]), "used": gr.State(0)}
+            "rows": gr.State([]), "undone": gr.State([]), "used": gr.State([])}
 
 
 def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
@@ -87,11 +88,12 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
             small = [_shown(one, size, crop, masked) for one, size in used[:SHOWN]]
         except (StudioError, OSError, KeyError, TypeError) as error:
             return (str(error) if isinstance(error, StudioError) else "This model cannot be trained here.", [], [], [],
-                    [], [], [], 0)
+                    [], [], [], [])
+        # What somebody may want to know of comes first.
+        told = sorted(zip(found, sizes, strict=True), key=lambda pair: VERDICTS.index(pair[0].verdict))
         rows = [[one.name, ": ".join(filter(None, (said(one.verdict), "; ".join(map(said, one.reasons))))),
-                 f"{size[0]} × {size[1]} px" if size else "", str(one.tokens), one.caption]
-                for one, size in zip(found, sizes, strict=True)]
-        return _found(found), small, small, rows, _tags(rows), rows, [], len(used)
+                 f"{size[0]} × {size[1]}" if size else "", str(one.tokens), one.caption] for one, size in told]
+        return _found(found), small, small, rows, _tags(rows), rows, [], [one.digest for one, _ in used]
 
     def add(files: list[str] | None, name: str) -> Any:
         if not files:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,10 @@ def build(studio: Any) -> dict[str, gr.components.Component]:
 def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict) -> None:
     fields = knobs.names(form)
     charts = run["charts"]
-    shown = [*(run[name] for name in PARTS), made["weights"], *charts.values()]
+    shown = [*(run[name] for name in PARTS), made["body"], made["weights"], *charts.values()]
 
     def begin(only_probe: bool) -> Callable:
-        def start(dataset: str, model: str, trigger: str, used: int, *values: Any) -> tuple[Any, str]:
+        def start(dataset: str, model: str, trigger: str, used: Sequence[str], *values: Any) -> tuple[Any, str]:
             try:
                 given = knobs.given(fields, values)
                 if not given["sample_every"]:
@@ -120,7 +120,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         lost = f"Its {' and '.join(gone)} are not here any more; yours stay chosen." if gone else ""
         return {**update, form["message"]: f"The settings of {name} are in the form. {lost}".strip()}
 
-    def show(name: str, seen: list) -> tuple:
+    def show(name: str, seen: list, weights: str | None) -> tuple:
         if not name:
             return (gr.skip(),) * len(shown)
         try:
@@ -128,7 +128,8 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         except StudioError as error:
             return (str(error), *(gr.skip(),) * (len(shown) - 1))
         log, state = follow.history(card.folder), card.state
-        sign = [name, *curves.signature(state, log)]
+        found = curves.weights(log, name)
+        sign = [name, *curves.signature(state, log), *found[:1]]
         if sign == seen:
             return (gr.skip(),) * len(shown)
         cache, running = get_upload_folder(), state.is_alive
@@ -136,7 +137,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         pictures = [(save_file_to_cache(path, cache), said(caption)) for path, caption in grid[:SAMPLES]]
         colours = {said(curve): colour for curve, colour in curves.COLOUR_OF.items()}
         plots = [gr.LinePlot(curves.frame(log, what, said), color_map=colours, x_title=said("step")) for what in charts]
-        found = curves.weights(log, name)
+        chosen = weights in found and weights not in seen[-1:]  # an older one by hand; else the newest is followed
         waits = state.how == "waiting"
         if running or waits:
             answer = gr.skip()
@@ -146,7 +147,8 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         return (curves.status_line(state, log), curves.forecast_line(state, log),
                 gr.Gallery(pictures, columns=max(1, prompts), visible=bool(pictures)), curves.notices(log),
                 answer, *(gr.Button(interactive=can[word]) for word in STEERING), sign,
-                gr.Column(visible=True), gr.Dropdown(found, value=found[0] if found else None), *plots)
+                gr.Column(visible=True), gr.Column(visible=bool(found)),
+                gr.Dropdown(found, value=weights if chosen else found[0] if found else None), *plots)
 
     inputs = [data["dataset"], page.model, data["trigger"], data["used"], *(form[name] for name in fields)]
     for button, only_probe in ((form["start"], False), (form["probe"], True)):
@@ -158,14 +160,15 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
     run["resume"].click(resume, run["run"], run["answer"], **QUIET)
     run["clone"].click(guarded(clone), run["run"], [*(form[name] for name in fields), data["trigger"],
                                                     data["dataset"], page.model, form["message"]], **QUEUED)
-    gr.on([run["run"].change, gr.Timer(WATCH_EVERY_S).tick], show, [run["run"], run["seen"]], shown, **QUIET)
+    gr.on([run["run"].change, gr.Timer(WATCH_EVERY_S).tick], show, [run["run"], run["seen"], made["weights"]], shown,
+          **QUIET)
     run["what"].change(lambda what: [gr.LinePlot(visible=name == what) for name in charts], run["what"],
                        list(charts.values()), **QUIET)
 
     def again(name: str | None) -> dict:
         names = _runs(studio)
         chosen = name if name in names else names[0] if names else None
-        values = show(chosen, []) if chosen else (gr.skip(),) * len(shown)
+        values = show(chosen, [], None) if chosen else (gr.skip(),) * len(shown)
         return {run["run"]: gr.Dropdown(names, value=chosen), **dict(zip(shown, values, strict=True))}
 
     page.returning.append((again, [run["run"]], [run["run"], *shown]))

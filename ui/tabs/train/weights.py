@@ -17,6 +17,12 @@ from ...wiring import QUEUED, apart, guarded, problem
 
 
 def build() -> dict[str, gr.components.Component]:
+    with gr.Column(visible=False, min_width=0) as body:  # until there are some
+        parts = _build()
+    return {**parts, "body": body}
+
+
+def _build() -> dict[str, gr.components.Component]:
     with gr.Row(elem_classes="level"):
         weights = gr.Dropdown([], label="Weights", info="Every saved checkpoint can be used in a prompt at once.",
                               filterable=False, elem_id="train-weights", scale=3)
