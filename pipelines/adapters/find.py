@@ -1,44 +1,22 @@
-"""The LoRA that a tag names, among those that the library found. Imports no torch.
-
-A name from outside is looked up in what was found; it is never joined to a path.
-"""
+"""The LoRA that a tag names, among those that the library found. Imports no torch."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
 from ..checkpoints.headers import read_header
-from ..errors import ModelError
 from ..library.entry import LibraryEntry
-
-SHOWN_NAME = 40
-
-
-def named(entries: Sequence[LibraryEntry], name: str) -> LibraryEntry | None:
-    """The LoRA of that name, or else the one whose maker called it so (small and capital letters are one)."""
-    wanted = name.casefold()
-    for key in (lambda entry: entry.name, lambda entry: entry.facts.get("alias", "")):
-        for entry in entries:
-            if wanted and key(entry).casefold() == wanted:
-                return entry
-    return None
+from ..library.entry import lookup as entry_of_kind
+from ..library.entry import named as named
 
 
 def lookup(entries: Sequence[LibraryEntry], name: str) -> LibraryEntry:
-    """As `named`; ModelError when there is none or it cannot be used."""
-    found = named(entries, name)
-    if found is None:
-        shown = repr(name) if len(name) <= SHOWN_NAME else f"{name[:SHOWN_NAME]!r}..."
-        nearest = get_close_matches(name[:200], [entry.name for entry in entries], n=1, cutoff=0)
-        raise ModelError(f"LoRA: {shown} is not here." + (f" The nearest is {nearest[0]!r}." if nearest else ""))
-    if found.fault:
-        raise ModelError(found.fault)
-    return found
+    """The LoRA of that name or alias. Raises ModelError when there is none, or when it cannot be used."""
+    return entry_of_kind(entries, "lora", name)
 
 
 def short_hash(entry: LibraryEntry) -> str:

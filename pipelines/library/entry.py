@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints.card import ModelCard
+from ..errors import ModelError
 from ..families import FAMILIES
 from .recognise import card_of
 from .scan import Found
 
 KINDS = {"checkpoint": "Checkpoint", "lora": "LoRA", "vae": "VAE", "embedding": "Embedding"}  # and their names
 AUTO_V2, AUTO_V3 = 10, 12  # digits that people know a hash by
+SHOWN_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,32 @@ def search(entries: Iterable[LibraryEntry], words: str = "", kind: str = "", fam
     wanted = words[:500].casefold().split()
     return tuple(entry for entry in entries if kind in ("", entry.kind) and family in ("", entry.family)
                  and (not wanted or all(word in text for text in (entry.words,) for word in wanted)))
+
+
+def named(entries: Iterable[LibraryEntry], name: str) -> LibraryEntry | None:
+    """The entry of that name, or else the one whose maker called it so (small and capital letters are one)."""
+    wanted, known = name.casefold(), tuple(entries)
+    for key in (lambda entry: entry.name, lambda entry: entry.facts.get("alias", "")):
+        for entry in known:
+            if wanted and key(entry).casefold() == wanted:
+                return entry
+    return None
+
+
+def lookup(entries: Sequence[LibraryEntry], kind: str, name: str) -> LibraryEntry:
+    """As `named`; ModelError, which names the nearest, when there is none, or when it cannot be used.
+
+    A name from outside is looked up in what was found; it is never joined to a path. kind: of the entries.
+    """
+    found = named(entries, name)
+    if found is None:
+        shown = repr(name) if len(name) <= SHOWN_NAME else f"{name[:SHOWN_NAME]!r}..."
+        nearest = get_close_matches(name[:200], [entry.name for entry in entries], n=1, cutoff=0)
+        raise ModelError(f"{KINDS[kind]}: {shown} is not here."
+                         + (f" The nearest is {nearest[0]!r}." if nearest else ""))
+    if found.fault:
+        raise ModelError(found.fault)
+    return found
 
 
 def file_stamp(size_bytes: int, modified_s: float) -> str:

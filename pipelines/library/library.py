@@ -9,7 +9,6 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from threading import Condition, Thread
 from time import monotonic
@@ -17,7 +16,7 @@ from time import monotonic
 from ..checkpoints.card import weight_files
 from ..errors import ModelError
 from ..families import FAMILIES
-from .entry import AUTO_V2, AUTO_V3, KINDS, LibraryEntry, entry_of, file_stamp, search
+from .entry import AUTO_V2, AUTO_V3, LibraryEntry, entry_of, file_stamp, lookup, search
 from .places import Place
 from .scan import Found, scan
 from .store import Store
@@ -26,7 +25,6 @@ log = logging.getLogger(__name__)
 
 FILE_NAME = "library.sqlite"
 CHUNK_BYTES = 1 << 20
-SHOWN_NAME = 40
 FRESH_S = 2  # at most, that whoever asks waits for a new look
 SLOW_S, LOOKING_SHARE = 0.5, 0.05
 
@@ -67,19 +65,9 @@ class Library:
         """What is known, chosen by words, kind and family. Empty before the first `refresh`."""
         return search(self._entries, words, kind, family)
 
-    def find(self, kind: str, name: str) -> LibraryEntry | None:
-        """The entry of that name; small and capital letters are one."""
-        ours = self.entries(kind=kind)
-        return next((entry for entry in ours if entry.name.casefold() == name.casefold()), None)
-
     def get(self, kind: str, name: str) -> LibraryEntry:
-        """What `find` finds, or ModelError naming the nearest."""
-        if entry := self.find(kind, name):
-            return entry
-        nearest = get_close_matches(name[:200], [entry.name for entry in self.entries(kind=kind)], n=1, cutoff=0)
-        shown = repr(name) if len(name) <= SHOWN_NAME else f"{name[:SHOWN_NAME]!r}..."
-        raise ModelError(f"{KINDS[kind]}: {shown} is not here."
-                         + (f" The nearest is {nearest[0]!r}." if nearest else ""))
+        """The entry of that name. Raises ModelError when there is none, or when it cannot be used."""
+        return lookup(self.entries(kind=kind), kind, name)
 
     def by_id(self, id: str) -> LibraryEntry | None:
         """The entry a page speaks of."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from ..adapters import find
 from ..checkpoints.prediction import Predictions, can_be_told
 from ..downloads import Downloads
 from ..downloads.network import HOSTS
@@ -13,6 +12,7 @@ from ..errors import ModelError, RequestError, StudioError
 from ..library import Library, LibraryEntry, catalogue, places
 from ..library.catalogue import ModelCard
 from ..library.convert import convert
+from ..library.entry import lookup, named
 from ..library.places import Place
 from ..settings import Settings
 
@@ -76,37 +76,30 @@ class Collection:
 
     def loras(self, wanted: Sequence[str] = ()) -> tuple[LibraryEntry, ...]:
         """The LoRAs that tags can name. When one of `wanted` is not among them, the folders are looked through now."""
-        self.library.freshen()
-        if not all(find.named(self.library.entries(kind="lora"), name) for name in wanted):
-            self._look()
-        return self.library.entries(kind="lora")
+        return self._known("lora", wanted)
 
     def embeddings(self) -> tuple[LibraryEntry, ...]:
         """The embeddings that a prompt can name."""
-        self.library.freshen()
-        return self.library.entries(kind="embedding")
+        return self._known("embedding")
 
     def vaes(self) -> tuple[LibraryEntry, ...]:
-        """The autoencoders that can take the place of a model's own."""
+        """The autoencoders that can take the place of a model's own, as they were last found."""
         return tuple(entry for entry in self.library.entries(kind="vae") if not entry.fault)
 
     def vae(self, name: str) -> LibraryEntry:
         """Look an autoencoder up. Raises RequestError for one that is not here or cannot be used."""
         name = name.removesuffix(LISTED)
-        self.library.freshen()
-        if self.library.find("vae", name) is None:
-            self._look()
         try:
-            entry = self.library.get("vae", name)
+            return lookup(self._known("vae", [name]), "vae", name)
         except ModelError as error:
             raise RequestError(str(error), "vae") from None
-        if entry.fault:
-            raise RequestError(f"VAE: {entry.fault}", "vae")
-        return entry
 
-    def _look(self) -> None:
-        self.library.refresh()
-        self.library.wait_for_scan()
+    def _known(self, kind: str, wanted: Sequence[str] = ()) -> tuple[LibraryEntry, ...]:
+        self.library.freshen()
+        if not all(named(self.library.entries(kind=kind), name) for name in wanted):
+            self.library.refresh()
+            self.library.wait_for_scan()
+        return self.library.entries(kind=kind)
 
     # What only the owner may do
 
