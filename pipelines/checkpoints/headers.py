@@ -100,11 +100,14 @@ def small_tensor(header: Header, name: str) -> Any:
 
 def _raw_header(path: Path, file: BinaryIO, file_bytes: int) -> bytes:
     file.seek(0)
-    length = int.from_bytes(file.read(8), "little")
+    length, first = int.from_bytes(file.read(8), "little"), file.read(1)
+    if first == b"{" and file_bytes - 8 < length <= MAX_HEADER_BYTES:
+        raise _fault(path, f"it is cut short: {file_bytes:,} bytes of at least {length + 8:,}")
     if file_bytes < 10 or length > file_bytes - 8:
         raise _fault(path, "it does not begin with a safetensors header")
     if length > MAX_HEADER_BYTES:
         raise _fault(path, f"its header has {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read")
+    file.seek(8)
     return file.read(length)
 
 
