@@ -43,7 +43,7 @@ class _Waiting(ModuleType):
         own = self.__dict__
         with own["_lock"]:  # a second thread waits for all of it
             if own["_runs"]:  # its own code asks for what is not there yet
-                raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+                raise AttributeError(name)
             if type(self) is _Waiting:
                 own["_runs"] = True
                 try:
