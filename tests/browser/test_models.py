@@ -57,6 +57,58 @@ def test_a_lora_is_found_looked_at_and_put_into_the_prompt(page, files):
     shows(page, "txt2img-prompt", r"^ink drawing <lora:zebra ink:0\.8>$")
 
 
+def test_what_is_for_another_family_says_so_when_it_is_put_into_the_prompt(page, studio):
+    path = lora(studio.settings.data_dir / "loras" / "wide ink.safetensors", text_width=2048)
+    studio.collection.library.refresh()
+    assert studio.collection.library.wait(60)
+    open_tab(page, "Models")
+    box(page, "models-search").fill("wide ink")
+    shows(page, "models-range", "^1 to 1 of 1$")
+    tile(page, "wide ink").click()
+    page.locator("#models-use").click()
+    shows(page, "models-message", "for Stable Diffusion XL, and the chosen model is Stable Diffusion 1.x")
+    path.unlink()
+
+
+def test_an_empty_list_says_what_to_do(page, files):
+    open_tab(page, "Models")
+    shows(page, "models-range", "^1 to 24 of")
+    nothing = page.locator("#models-nothing")
+    expect(nothing).to_be_hidden()
+    box(page, "models-search").fill("no file is called that")
+    expect(nothing).to_contain_text("Nothing fits. Try fewer words")
+    expect(page.locator("#models-tiles")).to_be_hidden()
+    box(page, "models-search").fill("")
+    page.get_by_label("VAEs", exact=True).check()
+    expect(nothing).to_contain_text("Nothing of this kind yet")
+    page.get_by_label("All", exact=True).first.check()
+    expect(nothing).to_be_hidden()
+    expect(tile(page, "many 03")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_the_words_of_a_control_are_seen_whole(visit, width):
+    page = visit(width, 844)
+    if width == 390:
+        page.locator("#tabs .overflow-menu button").first.click()
+        page.locator("#tabs .overflow-dropdown").get_by_text("Models", exact=True).click()
+    else:
+        open_tab(page, "Models")
+    for name in ("models-search", "models-family", "models-order", "models-source"):
+        box(page, name).focus()
+        cut = page.locator(f"#{name} .info-text").evaluate("""words => {
+            const own = words.getBoundingClientRect();
+            let around = words.parentElement;
+            while (around && around !== document.body && getComputedStyle(around).overflow === "visible") {
+                around = around.parentElement;
+            }
+            const room = around === document.body ? { left: 0, top: 0, right: innerWidth, bottom: innerHeight }
+                : around.getBoundingClientRect();
+            return own.width < 50 || own.left < room.left || own.right > room.right || own.top < room.top;
+        }""")
+        assert not cut, name
+
+
 def test_a_broken_file_says_why_and_a_checkpoint_is_chosen(page, files, studio):
     open_tab(page, "Models")
     page.get_by_label("Cannot be used", exact=True).check()
@@ -126,6 +178,7 @@ def test_a_download_is_paused_goes_on_and_stands_in_the_list(page, files, store,
     shows(page, "models-download-line", "is on its way")
     listed = page.locator("#models-downloads")
     expect(listed).to_contain_text(re.compile(r"fetched-ink.*: [1-9]\d?% of 8\.\d MB"))
+    expect(page.locator("#models-resume")).to_be_hidden()  # only what can be asked of it is offered
     page.locator("#models-pause").click()
     shows(page, "models-download-line", "^$")  # the wish is known: what comes now comes too late
     go_on.set()
@@ -133,9 +186,10 @@ def test_a_download_is_paused_goes_on_and_stands_in_the_list(page, files, store,
     page.reload(wait_until="domcontentloaded")
     settled(page)
     open_tab(page, "Models")
-    listed.get_by_text("paused at").click()
-    page.locator("#models-resume").click()
+    expect(page.locator("#models-pause")).to_be_hidden()
+    page.locator("#models-resume").click()  # it is chosen: nothing else waits
     expect(listed).to_contain_text("done. It is the LoRA fetched-ink")
+    expect(page.locator("#models-stop")).to_be_hidden()
     box(page, "models-search").fill("fetched")
     shows(page, "models-range", "^1 to 1 of 1$")
     tile(page, "fetched-ink").click()

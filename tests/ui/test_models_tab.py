@@ -14,7 +14,7 @@ from pipelines.library.places import Place
 from pipelines.library.preview import preview
 from tests.pipelines.library.files import embedding, lora, vae
 from ui.controls import with_entry
-from ui.tabs.models.fetch import told
+from ui.tabs.models.fetch import possible, told
 from ui.tabs.models.words import COLUMNS, Pictures, facts, row, size
 
 
@@ -75,6 +75,14 @@ def test_a_preview_is_drawn_anew_and_small_and_what_is_none_gets_a_tile(entries,
     (DownloadFailed("m", ModelError("Download: nobody answers."), True), "m: nobody answers. Go on tries again.")])
 def test_a_download_is_told_in_one_line(state, words):
     assert told(state) == words
+
+
+@pytest.mark.parametrize(("state", "wanted"), [
+    (Downloading("m", 1, 2), ("pause", "stop")), (Paused("m", 1, 2), ("resume", "stop")),
+    (DownloadFailed("m", ModelError("x"), True), ("resume", "stop")), (DownloadFailed("m", ModelError("x"), False), ()),
+    (Checking("m"), ()), (Downloaded("m", "lora", "ink"), ()), (Stopped("m"), ())])
+def test_only_what_a_download_can_do_is_offered(state, wanted):
+    assert possible(state) == wanted
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "1 kB"), (144_300_000, "144 MB"), (2_132_625_432, "2.1 GB")])

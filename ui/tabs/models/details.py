@@ -11,8 +11,9 @@ import gradio as gr
 from pipelines.checkpoints.card import PICKLES
 from pipelines.checkpoints.prediction import can_be_told
 from pipelines.errors import RequestError
+from pipelines.families import FAMILIES
 
-from ...controls import with_entry
+from ...controls import find_card, with_entry
 from ...language import said
 from ...tab import Page
 from ...wiring import QUEUED, QUIET, guarded, problem
@@ -22,6 +23,7 @@ from .words import Pictures, facts, prediction_of
 HINT = "Choose a file from the list to see what it is and what it can do."
 DONE = {"lora": "{} is in the prompt of Text to image.", "embedding": "{} is in the prompt of Text to image.",
         "vae": "{} is the VAE of every tab. Choose The model's own under More to go back."}
+OF_ONE_FAMILY = ("lora", "embedding")
 USE = {"lora": "Add to the prompt", "embedding": "Add to the prompt", "vae": "Use this VAE"}
 
 
@@ -118,9 +120,17 @@ def wire(studio: Any, page: Page, shown: Details, shelf: Shelf) -> None:
                 shown.negative: gr.Button(visible=usable and entry.kind == "embedding"),
                 shown.convert: gr.Button(visible=bool(offer))}
 
-    def use(id: str, text: str, against: str) -> dict:
+    def misfit(entry: Any, model: str) -> str:
+        """A warning when something is for another family than that of the chosen model."""
+        chosen = FAMILIES[find_card(studio, model).family]
+        if entry.kind not in OF_ONE_FAMILY or entry.family in ("", chosen.name):
+            return ""
+        return f"It is for {entry.family_label}, and the chosen model is {chosen.label}."
+
+    def use(id: str, text: str, against: str, model: str) -> dict:
         entry = found(id)
-        update: dict = {shown.message: DONE[entry.kind].format(entry.name)}
+        update: dict = {shown.message: " ".join(filter(None, (
+            said(DONE[entry.kind].format(entry.name)), said(misfit(entry, model)))))}
         if entry.kind == "vae":
             return {**update, **{box: entry.name for box in vaes}}
         against = against or ""
@@ -148,7 +158,8 @@ def wire(studio: Any, page: Page, shown: Details, shelf: Shelf) -> None:
 
     for chosen in (shelf.tiles.select, shelf.table.select):
         chosen(show, shelf.ids, shown.outputs, **QUIET).then(None, js="() => atelier.reach('models-details')", **QUIET)
-    shown.use.click(guarded(use), [shown.chosen, prompt, negative], [shown.message, prompt, negative, *vaes], **QUEUED)
+    shown.use.click(guarded(use), [shown.chosen, prompt, negative, page.model],
+                    [shown.message, prompt, negative, *vaes], **QUEUED)
     shown.negative.click(guarded(use_against), [shown.chosen, negative], [negative, shown.message], **QUEUED)
     shown.predicts.input(guarded(predict), [shown.chosen, shown.predicts], [shown.facts, shown.message], **QUEUED)
     shown.convert.click(convert, shown.chosen, shown.message, trigger_mode="once", **QUEUED).then(

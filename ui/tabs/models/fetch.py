@@ -50,9 +50,8 @@ def build(studio: Any) -> Fetch:
     start = gr.Button("Download", size="lg", elem_id="models-download")
     message = gr.Textbox("", label="Message", show_label=False, container=False, interactive=False, max_lines=3,
                          elem_classes="line strong", elem_id="models-download-line")
-    listed = gr.Radio(_choices(studio), label="Downloads", show_label=False, container=False,
-                      elem_id="models-downloads")
-    with gr.Row(elem_classes="send", visible=bool(_choices(studio))) as tools:
+    listed = gr.Radio([], label="Downloads", show_label=False, container=False, elem_id="models-downloads")
+    with gr.Row(elem_classes="send", visible=False) as tools:
         buttons = {name: gr.Button(label, size="sm", min_width=60, elem_id=f"models-{name}")
                    for name, label in WHAT.items()}
     return Fetch(source, start, listed, tools, buttons, message, gr.Timer(TICK_S, active=False))
@@ -62,22 +61,33 @@ def wire(studio: Any, page: Page, fetch: Fetch, shelf: Shelf) -> None:
     """Start, show, pause, resume and stop downloads. The server refuses all of it where others reach the page."""
     if fetch.start is None:
         return
-    shown = [fetch.list, fetch.tools, fetch.timer, shelf.timer]
-    followed = [*shown, fetch.message]
+    shown = [fetch.list, fetch.tools, *fetch.buttons.values()]
+    timers = [fetch.timer, shelf.timer]
 
-    def show() -> tuple:
+    def stand(id: str | None, chosen: str | None = None) -> tuple:
+        """The list and the buttons that fit what is chosen in it; chosen: what is to be, where the page has not."""
+        listed = [one for one in reversed(studio.collection.downloads.list()) if not isinstance(one.state, Stopped)]
+        known = {one.id: one for one in listed}
+        if chosen or id not in known:
+            chosen = chosen or next((one.id for one in listed if possible(one.state)), None)
+        wanted = possible(known[chosen or id].state) if (chosen or id) in known else ()
+        choices = [(said(told(one.state)), one.id) for one in listed]
+        keeps = id in known and not chosen  # a click of this moment is not to be undone
+        return (gr.Radio(choices) if keeps else gr.Radio(choices, value=chosen), gr.Row(visible=bool(wanted)),
+                *(gr.Button(visible=name in wanted) for name in WHAT))
+
+    def follow(id: str | None) -> tuple:
         running = any(download.is_running for download in studio.collection.downloads.list())
         # A download that has ended is in the library after one more look, and no longer on its way.
-        return (gr.Radio(_choices(studio)), gr.Row(visible=True), gr.Timer(active=running),
-                *((gr.skip(), gr.skip()) if running else (gr.Timer(active=True), "")))
+        return (*stand(id), gr.Timer(active=running), *((gr.skip(), gr.skip()) if running else (
+            gr.Timer(active=True), "")))
 
-    def start(source: str) -> tuple:
+    def start(source: str, id: str | None) -> tuple:
         try:
             download = studio.download(source or "")
         except Exception as error:
-            return (problem(error), gr.skip(), *(gr.skip(),) * len(shown))
-        return (f"{download.title} is on its way.", "", gr.Radio(_choices(studio), value=download.id),
-                gr.Row(visible=True), gr.Timer(active=True), gr.skip())
+            return (problem(error), gr.skip(), *(gr.skip(),) * len([*shown, *timers]))
+        return (f"{download.title} is on its way.", "", *stand(id, download.id), gr.Timer(active=True), gr.skip())
 
     def change(what: str) -> Any:
         def ask(id: str | None) -> tuple:
@@ -86,20 +96,28 @@ def wire(studio: Any, page: Page, fetch: Fetch, shelf: Shelf) -> None:
                     raise StudioError("Choose a download first.")
                 studio.change_download(id, what)
             except Exception as error:
-                return (problem(error), *(gr.skip(),) * len(shown))
-            return ("", gr.Radio(_choices(studio)), gr.Row(visible=True), gr.Timer(active=True), gr.skip())
+                return (problem(error), *(gr.skip(),) * len([*shown, *timers]))
+            return ("", *stand(id), gr.Timer(active=True), gr.skip())
         return ask
 
-    gr.on([fetch.start.click, fetch.source.submit], start, fetch.source, [fetch.message, fetch.source, *shown],
-          trigger_mode="once", **QUEUED)
-    fetch.timer.tick(show, None, followed, **QUIET)
-    page.returning.append((lambda: show() if studio.collection.downloads.list() else None, [], followed))
+    gr.on([fetch.start.click, fetch.source.submit], start, [fetch.source, fetch.list],
+          [fetch.message, fetch.source, *shown, *timers], trigger_mode="once", **QUEUED)
+    fetch.timer.tick(follow, fetch.list, [*shown, *timers, fetch.message], **QUIET)
+    fetch.list.input(stand, fetch.list, shown, **QUIET)
+    page.returning.append((lambda id: follow(id) if studio.collection.downloads.list() else None, [fetch.list],
+                           [*shown, *timers, fetch.message]))
     for what, button in fetch.buttons.items():
-        button.click(change(what), fetch.list, [fetch.message, *shown], **QUIET)
+        button.click(change(what), fetch.list, [fetch.message, *shown, *timers], **QUIET)
 
 
-def _choices(studio: Any) -> list[tuple[str, str]]:
-    return [(said(told(download.state)), download.id) for download in reversed(studio.collection.downloads.list())]
+def possible(state: Any) -> tuple[str, ...]:
+    """What can be asked of a download that stands like this: keys of WHAT."""
+    match state:
+        case Downloading():
+            return "pause", "stop"
+        case Paused() | DownloadFailed(can_resume=True):
+            return "resume", "stop"
+    return ()
 
 
 def told(state: Any) -> str:

@@ -17,6 +17,9 @@ from .words import COLUMNS, Pictures, row, size
 ON_A_PAGE = 24
 TICK_S = 1.5
 ALL, REFUSED = "", "refused"
+NO_FIT = "Nothing fits. Try fewer words, or another family or kind."
+NONE_YET = "Nothing of this kind yet. Download it, or put it into a model folder."
+NO_FAULTS = "Every file that was found can be used."
 ORDERS = {"Name": lambda entry: entry.name.casefold(), "Newest first": lambda entry: -entry.modified_s,
           "Largest first": lambda entry: -entry.size_bytes}
 
@@ -33,6 +36,7 @@ class Shelf:
     refresh: gr.Button
     tiles: gr.Gallery
     table: gr.Dataframe
+    nothing: gr.Markdown
     before: gr.Button
     after: gr.Button
     range: gr.Textbox
@@ -60,30 +64,31 @@ def build() -> Shelf:
                     elem_id="models-kind")
     with gr.Row(elem_classes="shelf-pages"):
         before = gr.Button("Back", size="sm", min_width=64, elem_id="models-before")
+        after = gr.Button("Next", size="sm", min_width=64, elem_id="models-after")
         range_line = gr.Textbox("", label="Which of them", elem_classes="line", elem_id="models-range",
                                 min_width=60, **line)
-        after = gr.Button("Next", size="sm", min_width=64, elem_id="models-after")
         view = gr.Radio(["Tiles", "Table"], value="Tiles", label="View", show_label=False, container=False,
                         min_width=120, elem_id="models-view")
         refresh = gr.Button("Scan again", size="sm", min_width=90, elem_id="models-refresh")
     tiles = gr.Gallery(label="Models", show_label=False, columns=6, allow_preview=False, object_fit="cover", buttons=[],
                        height="auto", interactive=False, type="filepath", elem_classes="shelf", elem_id="models-tiles")
     table = gr.Dataframe(headers=list(COLUMNS), datatype="str", type="array", interactive=False, visible=False,
-                         column_widths=[190, 96, 160, 72, 108, 170, 160], max_height=640, label="Models",
+                         column_widths=[158, 92, 160, 66, 98, 118, 118], max_height=1000, label="Models",
                          show_label=False, elem_id="models-table", buttons=[])
+    nothing = gr.Markdown("", visible=False, elem_classes="hint nothing", elem_id="models-nothing")
     status = gr.Textbox("", label="The search for models", elem_classes="line", elem_id="models-status", **line)
     memory = gr.Textbox("", label="In memory", lines=1, max_lines=6, interactive=False, elem_id="models-memory",
                         info="Checkpoints that need no loading. What waits in main memory comes back with a copy.")
-    return Shelf(words, kind, family, order, view, refresh, tiles, table, before, after, range_line, status, memory,
-                 gr.Timer(TICK_S, active=False), gr.State(0), gr.State([]), gr.State(()))
+    return Shelf(words, kind, family, order, view, refresh, tiles, table, nothing, before, after, range_line,
+                 status, memory, gr.Timer(TICK_S, active=False), gr.State(0), gr.State([]), gr.State(()))
 
 
 def wire(studio: Any, page: Page, shelf: Shelf) -> None:
     """Show the list when the tab is opened, and again whenever there is news."""
     library, pictures = studio.collection.library, Pictures()
     asked = [shelf.words, shelf.kind, shelf.family, shelf.order, shelf.view, shelf.number]
-    outputs = [shelf.tiles, shelf.table, shelf.range, shelf.status, shelf.memory, shelf.family, shelf.number, shelf.ids,
-               shelf.seen, shelf.before, shelf.after, shelf.timer]
+    outputs = [shelf.tiles, shelf.table, shelf.nothing, shelf.range, shelf.status, shelf.memory, shelf.family,
+               shelf.number, shelf.ids, shelf.seen, shelf.before, shelf.after, shelf.timer]
 
     def show(seen: Any, words: str, kind: str, family: str, order: str, view: str, number: int) -> dict:
         entries = library.entries(words or "", kind if kind in KINDS else "", family or "")
@@ -96,7 +101,8 @@ def wire(studio: Any, page: Page, shelf: Shelf) -> None:
         busy = progress.scanning or progress.hashing > 0
         lines = {shelf.status: _status(library), shelf.memory: said(_memory(studio)),
                  shelf.timer: gr.Timer(active=busy)}
-        sign = (number, view, len(entries), tuple(here))
+        why = "" if here else NO_FAULTS if kind == REFUSED and not words else NO_FIT if words or family else NONE_YET
+        sign = (number, view, why, len(entries), tuple(here))
         if sign == seen:
             return lines
         library.want_hashes(here)
@@ -105,11 +111,12 @@ def wire(studio: Any, page: Page, shelf: Shelf) -> None:
         tiles = [(pictures.path(entry), entry.name) for entry in here] if view == "Tiles" else []
         return {**lines, shelf.timer: gr.Timer(active=True), shelf.seen: sign, shelf.number: number,
                 shelf.ids: [entry.id for entry in here],
-                shelf.tiles: gr.Gallery(tiles, visible=view == "Tiles", selected_index=None),
+                shelf.nothing: gr.Markdown(said(why), visible=bool(why)),
+                shelf.tiles: gr.Gallery(tiles, visible=bool(tiles), selected_index=None),
                 shelf.table: gr.Dataframe({"headers": [said(name) for name in COLUMNS],
                                            "data": [row(entry) for entry in here] if view == "Table" else []},
-                                          visible=view == "Table"),
-                shelf.range: f"{first:,} to {first + len(here) - 1:,} of {len(entries):,}" if here else "nothing found",
+                                          visible=view == "Table" and bool(here)),
+                shelf.range: f"{first:,} to {first + len(here) - 1:,} of {len(entries):,}" if here else "",
                 shelf.before: gr.Button(interactive=number > 0), shelf.after: gr.Button(interactive=number < last),
                 shelf.family: gr.Dropdown([(said("Any"), ""), *families])}
 

@@ -62,7 +62,7 @@ def prediction_of(card: Any) -> str:
 def facts(entry: Any, card: Any = None) -> str:
     """Everything that is known of an entry, a line each. card: of a checkpoint, with what was said of it here."""
     known = entry.facts
-    lines = {"Kind": KINDS[entry.kind], "Family": entry.family_label or "not told by the file",
+    lines = {"Kind": KINDS[entry.kind], "Family": entry.family_label or ("" if entry.fault else "not told by the file"),
              "Size": size(entry.size_bytes), "Format": entry.format,
              "Predicts": sentence(card) if card else "",
              "Folder": entry.folder.removeprefix("."), "AutoV2": entry.auto_v2, "AutoV3": entry.auto_v3,
@@ -77,7 +77,8 @@ def facts(entry: Any, card: Any = None) -> str:
 def row(entry: Any) -> list[str]:
     """A line of the table: COLUMNS."""
     return [entry.name, said(KINDS[entry.kind]), said("cannot be used") if entry.fault else entry.family_label,
-            size(entry.size_bytes), entry.auto_v2 or entry.auto_v3, ", ".join(entry.trigger_words)[:80], entry.format]
+            size(entry.size_bytes), entry.auto_v2 or entry.auto_v3, ", ".join(entry.trigger_words)[:80],
+            entry.format.removeprefix("safetensors, ")]
 
 
 COLUMNS = ("Name", "Kind", "Family", "Size", "Hash", "Trigger words", "Format")
