@@ -274,8 +274,7 @@ class Worker:
                 raise
         if components is None:  # raised here, because the caught error keeps the tensors
             memory.free()
-            raise OutOfMemory(f"Not enough memory to load {card.title}. Close other programs, choose a smaller model, "
-                              "or start with --quantize 8-bit.")
+            raise OutOfMemory(estimate.full(card, placement))
         self.device_line = device.describe(placement.device, placement.dtype)
         return components, placement, loading.bytes_of(components)
 

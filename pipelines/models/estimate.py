@@ -61,7 +61,7 @@ def placement_for(card: ModelCard, settings: Settings, free_bytes: int) -> Place
                          "--quantize 8-bit or none.")
     placement = device.choose(settings.device, settings.dtype, unet_parameters=card.unet_parameters,
                               half_vae=family.half_vae, wide=family.stock is not None)
-    if settings.quantize == "8-bit" and placement.device == "mps":  # torch 2.13 has no float8 there
+    if settings.quantize == "8-bit" and not _takes_eight_bits(placement):
         raise ModelError("8-bit weights are not possible on an Apple GPU, which has no such number format. Start with "
                          "--quantize none.")
     placement = replace(placement, weights="" if settings.quantize == "none" else settings.quantize)
@@ -70,6 +70,21 @@ def placement_for(card: ModelCard, settings: Settings, free_bytes: int) -> Place
     usual = need(card, placement, card.native_size, card.native_size)
     auto = settings.offload == "auto"
     return replace(placement, offload=offload_for(usual, free_bytes) if auto else settings.offload)
+
+
+def full(card: ModelCard, placement: Placement) -> str:
+    """Say that a model does not fit where it was to lie, and what helps there; first what changes no picture."""
+    flag = ""
+    if placement.device.startswith("cuda") and placement.offload == "none":
+        flag = "--offload model"
+    elif not placement.weights and _takes_eight_bits(placement):
+        flag = "--quantize 8-bit"
+    elif placement.weights != "4-bit" and four_bits.is_installed():
+        flag = "--quantize 4-bit"
+    if not flag:
+        return f"Not enough memory to load {card.title}. Close other programs, or choose a smaller model."
+    return (f"Not enough memory to load {card.title}. Close other programs, choose a smaller model, or start with "
+            f"{flag}.")
 
 
 def offload_for(needed: Need, free_bytes: int) -> str:
@@ -83,6 +98,10 @@ def sentence(needed: Need, offload: str, free_bytes: int) -> str:
     words = f"Needs about {asked:.1f} of {free:.0f} GB" if free >= 10 else f"Needs about {asked:.1f} of {free:.1f} GB"
     moved = {"none": "", "model": ", with parts waiting in main memory", "group": ", layer by layer: slow"}[offload]
     return words + moved + (": too much" if asked > free else "")
+
+
+def _takes_eight_bits(placement: Placement) -> bool:
+    return placement.device != "mps"  # torch 2.13 has no float8 there
 
 
 def _item_bytes(part: str, placement: Placement, family: Family) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 from ..checkpoints.headers import Header
 from ..device import Placement
 from ..errors import ModelError
+from .offload import in_eight_bits
 
 # The networks with convolutions. Nothing in them has to stay in float32, as some layers of transformers have to.
 CONVOLUTIONAL = ("unet", "vae")
@@ -32,10 +33,11 @@ def as_stored(part: str, headers: Iterable[Header], dtype: Any, prefix: str = ""
     return getattr(torch, FORMATS[found.pop()])
 
 
-def settled(network: Any, part: str, shown: str, placement: Placement, dtype: Any) -> Any:
+def settled(network: Any, part: str, shown: str, placement: Placement, dtype: Any, *, small: bool = False) -> Any:
     """Freeze a network and bring it into its number format, layout and place. Raises ModelError when it is not whole.
 
-    shown: the file's name, for the error.
+    shown: the file's name, for the error. small: whether its weights are kept in 8 bits; they are made so before they
+    go to the device, which never has room for more.
     """
     if any(tensor.is_meta for tensor in network.parameters()):
         raise ModelError(f"{shown} cannot be used: it holds only a part of its {part}.")
@@ -44,6 +46,8 @@ def settled(network: Any, part: str, shown: str, placement: Placement, dtype: An
         # On a CPU the layout is worth a tenth of the time of a decode and, in bfloat16, of a U-Net step; on a card
         # nothing without compilation.
         _convert(network, dtype, turned=placement.device == "cpu")
+    if small:
+        in_eight_bits(network)
     return network.to(placement.home)
 
 

@@ -25,7 +25,7 @@ from ..library.entry import LibraryEntry
 from ..library.recognise import vae_layout
 from .four_bits import in_four_bits
 from .layout import as_stored, settled
-from .offload import by_layers, in_eight_bits
+from .offload import by_layers
 
 # Networks of an original single file: component -> its class, and where the file keeps its tensors.
 PARTS_OF_A_FILE = {"unet": ("UNet2DConditionModel", UNET_PREFIX), "vae": ("AutoencoderKL", VAE_PREFIX)}
@@ -59,9 +59,8 @@ def load(card: ModelCard, placement: Placement, *, offline: bool = True,
         for part in networks_of(family):
             if components[part] is not None:
                 components[part] = settled(components[part], part, f"{card.title}: {_shown(card)}", placement,
-                                           _dtype_of(part, placement, family))
-        if placement.weights == "8-bit":
-            in_eight_bits(components[family.core])
+                                           _dtype_of(part, placement, family),
+                                           small=placement.weights == "8-bit" and part == family.core)
         if placement.offload == "group":
             for part in networks_of(family):
                 if components[part] is not None:

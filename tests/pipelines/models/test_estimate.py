@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -111,6 +113,40 @@ def test_eight_bits_are_refused_where_the_device_has_no_such_format(monkeypatch)
         placement_for(card(), Settings(quantize="8-bit", device="mps"), 10**10)
     assert placement_for(card(), Settings(device="mps"), 10**10).weights == ""
     assert placement_for(card(), Settings(quantize="8-bit", device="cpu"), 10**10).weights == "8-bit"
+
+
+@pytest.mark.parametrize(("placement", "has_package", "advice"), [
+    (Placement("cuda", "float16", "float16"), True, "start with --offload model."),
+    (Placement("cuda", "float16", "float16", offload="model"), True, "start with --quantize 8-bit."),
+    (Placement("cpu", "float32", "float32"), False, "start with --quantize 8-bit."),
+    (Placement("cpu", "float32", "float32", weights="8-bit"), False, "or choose a smaller model."),
+    (Placement("cpu", "float32", "float32", weights="8-bit"), True, "start with --quantize 4-bit."),
+    (Placement("cpu", "float32", "float32", weights="4-bit"), True, "or choose a smaller model."),
+    # a Mac
+    (Placement("mps", "float16", "float32"), False, "or choose a smaller model."),
+    (Placement("mps", "float16", "float32"), True, "start with --quantize 4-bit.")])
+def test_a_model_that_does_not_fit_names_what_helps_where_it_was_to_lie(monkeypatch, placement, has_package, advice):
+    package = ModuleType(four_bits.PACKAGE)
+    package.__spec__ = ModuleSpec(four_bits.PACKAGE, None)
+    monkeypatch.setitem(sys.modules, four_bits.PACKAGE, package if has_package else None)  # whatever this machine has
+    assert estimate.full(card(), placement).startswith("Not enough memory to load m. Close other programs, ")
+    assert estimate.full(card(), placement).endswith(advice)
+
+
+def test_eight_bits_never_need_the_room_of_sixteen_on_the_device(sd_folder, monkeypatch):
+    import torch
+
+    sent = []  # bytes of each U-Net weight that goes to its place
+    plain = torch.nn.Module._apply
+
+    def looked_at(module, change, *args, **kwargs):
+        if type(module).__name__ == "UNet2DConditionModel":
+            sent.append(bytes_of({"unet": module}))
+        return plain(module, change, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.Module, "_apply", looked_at)
+    eight = load(read_folder(sd_folder, "tiny"), Placement("cpu", "bfloat16", "float32", weights="8-bit"))
+    assert sent and sent[-1] == bytes_of({"unet": eight["unet"]})
 
 
 @pytest.mark.parametrize("name", ["sdxl", "flux"])
