@@ -304,11 +304,10 @@ class Studio:
         """How much memory pictures of that size will take of what is free, in a few words."""
         card = self.card(model)
         where = device.choose(self.settings.device, unet_parameters=0, half_vae=True).device
-        own = sum(each.size_bytes for each in self._worker.loaded if not each.parked)  # makes room when asked
-        free = device.free_bytes(where) + own
-        placement = estimate.placement_for(card, self.settings, free)
-        return estimate.sentence(estimate.need(card, placement, width, height, batch_size, guided), placement.offload,
-                                 free)
+        free = self._worker.room_bytes(where)
+        usual = estimate.placement_for(card, self.settings, free)
+        needed = estimate.need(card, usual, width, height, batch_size, guided)
+        return estimate.sentence(needed, estimate.for_run(usual, needed, self.settings, free).offload, free)
 
     def status(self) -> Status:
         return Status(len(self._queue), self._worker.loaded, self._worker.device_line)

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from . import metadata
+from . import device, metadata
 from .adapters import find, tags
 from .errors import Cancelled, OutOfMemory, StudioError
 from .events import Event, ImageReady, Loading, Notice, Record, Saved, StepDone
@@ -72,6 +72,10 @@ class Worker:
     def loaded(self) -> tuple[Resident, ...]:
         """The checkpoints in memory."""
         return tuple(Resident(*each) for each in self._cache.placed) if self._cache else ()
+
+    def room_bytes(self, where: str) -> int:
+        """Memory of a device for a run and its weights: what is free, and what checkpoints hold."""
+        return device.free_bytes(where) + sum(each.size_bytes for each in self.loaded if not each.parked)
 
     def __call__(self, job: Job) -> Iterator[Event]:
         """Run a job; the queue closes this on its own thread."""
@@ -185,7 +189,7 @@ class Worker:
         card = self._card(request.model)
         yield from self._loading(card)
         begin = monotonic()
-        with self._cache.lease(card, pipeline_of(job.task)) as lease:
+        with self._cache.lease(card, pipeline_of(job.task), partial(self._placed, card, request)) as lease:
             if request.vae:
                 vae = self._vaes.load(self._collection.vae(request.vae), lease, self._cache.make_room)
                 lease.pipe.register_modules(vae=vae)
@@ -202,6 +206,15 @@ class Worker:
                                                    job.owner))
                 keep(event.image, event.request)
                 begin = now
+
+    def _placed(self, card: ModelCard, request: Request, usual: Any) -> Any:
+        from .generation.memory import largest_pass
+
+        size = largest_pass(request)
+        if not all(size):  # a picture that is only enlarged says none
+            return usual
+        needed = estimate.need(card, usual, *size, request.batch_size, (request.guidance_scale or 0) > 1)
+        return estimate.for_run(usual, needed, self._settings, self.room_bytes(usual.device))
 
     def _vectors(self, request: Request, lease: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The embeddings that the request names, and a sentence about each that cannot be used."""
@@ -246,7 +259,6 @@ class Worker:
     def _open(self) -> None:
         if self._cache is not None:
             return
-        from . import device
         from .adapters.shelf import Shelf
         from .models import cache
         from .models.vaes import Vaes
@@ -260,7 +272,6 @@ class Worker:
         self._cache = cache.PipelineCache(self._load, cache.Budget(own, host), beside=self._vaes)
 
     def _load(self, card: ModelCard) -> tuple[dict[str, Any], Any, int]:
-        from . import device
         from .generation import memory
         from .models import loading
 

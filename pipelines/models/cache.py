@@ -103,16 +103,19 @@ class PipelineCache:
                     self._leave(key, entry)
 
     @contextmanager
-    def lease(self, card: ModelCard, task: str) -> Iterator[Lease]:
+    def lease(self, card: ModelCard, task: str, placed: Callable[[Placement], Placement] = lambda usual: usual
+              ) -> Iterator[Lease]:
         """Lend a pipeline for `task`: "txt2img", "img2img" or "inpaint".
 
-        The pipeline is new, its modules are the cached ones, and its scheduler is a fresh copy, so that nothing a
-        job sets on either stays. Raises ModelError when the checkpoint cannot be loaded.
+        placed: the placement for this lease alone, which may let parts wait in main memory. The pipeline is new, its
+        modules are the cached ones, and its scheduler is a fresh copy, so that nothing a job sets on either stays.
+        Raises ModelError when the checkpoint cannot be loaded.
         """
         with self._held(card) as entry:
             pipe = build(entry.card.family, task, entry.components, card.scheduler)
-            with offloaded(pipe, entry.placement):
-                yield Lease(pipe, FAMILIES[entry.card.family], entry.placement)
+            placement = placed(entry.placement)
+            with offloaded(pipe, placement, entry.placement.home):
+                yield Lease(pipe, FAMILIES[entry.card.family], placement)
 
     @contextmanager
     def _held(self, card: ModelCard) -> Iterator[Loaded]:

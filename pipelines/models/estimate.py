@@ -92,6 +92,17 @@ def offload_for(needed: Need, free_bytes: int) -> str:
     return next((mode for mode in ("none", "model") if needed.on_device(mode) <= free_bytes), "group")
 
 
+def for_run(placement: Placement, needed: Need, settings: Settings, free_bytes: int) -> Placement:
+    """The placement for one run: what lies on a card whole waits in parts when the run is too large for that.
+
+    Where the run would not fit then either, trying it as it is comes first: a batch can be split.
+    """
+    whole = placement.device.startswith("cuda") and placement.offload == "none" and settings.offload == "auto"
+    if whole and needed.on_device("model") <= free_bytes < needed.on_device("none"):
+        return replace(placement, offload="model")
+    return placement
+
+
 def sentence(needed: Need, offload: str, free_bytes: int) -> str:
     """Say it for a person: "Needs about 5.1 of 8 GB"."""
     asked, free = needed.on_device(offload) / 1e9, free_bytes / 1e9

@@ -16,8 +16,11 @@ def device_of(network: Any) -> Any:
 
 
 @contextmanager
-def offloaded(pipe: Any, placement: Placement) -> Iterator[None]:
-    """Let a pipeline's components come to the device one after the other, when "model" asks for it."""
+def offloaded(pipe: Any, placement: Placement, home: str = "cpu") -> Iterator[None]:
+    """Let a pipeline's components come to the device one after the other, when "model" asks for it.
+
+    home: where they are afterwards.
+    """
     if placement.offload != "model":
         yield
         return
@@ -28,7 +31,7 @@ def offloaded(pipe: Any, placement: Placement) -> Iterator[None]:
         pipe.remove_all_hooks()
         for part in pipe.components.values():
             if hasattr(part, "parameters"):
-                part.to("cpu")
+                part.to(home)
 
 
 def by_layers(network: Any, placement: Placement) -> None:

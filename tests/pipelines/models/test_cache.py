@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
 from pipelines.checkpoints.card import read_folder
 from pipelines.device import Placement
-from pipelines.models.cache import Budget, PipelineCache
+from pipelines.models.cache import Budget, PipelineCache, build
 from pipelines.models.loading import bytes_of, load
+from pipelines.models.offload import offloaded
 
 CPU = Placement("cpu", "float32", "float32")
 ROOM = Budget(10**12, 10**12)
@@ -57,6 +59,26 @@ def test_a_scheduler_changed_in_one_lease_is_fresh_in_the_next(cards):
         lease.pipe.scheduler.set_timesteps(7)
     with cache.lease(cards[0], "txt2img") as lease:
         assert lease.pipe.scheduler.num_inference_steps is None
+
+
+def test_parts_wait_for_one_lease_alone_and_are_at_home_afterwards(cards):
+    cache = PipelineCache(loader(), ROOM)
+    with cache.lease(cards[0], "txt2img") as lease:
+        before = pointers(lease.pipe)
+        assert not hasattr(lease.pipe.unet, "_hf_hook")
+    # the device is played by the CPU
+    with cache.lease(cards[0], "txt2img", lambda usual: replace(usual, offload="model")) as lease:
+        assert lease.placement.offload == "model" and hasattr(lease.pipe.unet, "_hf_hook")
+    with cache.lease(cards[0], "txt2img") as lease:
+        assert lease.placement == CPU and not hasattr(lease.pipe.unet, "_hf_hook")
+        assert pointers(lease.pipe) == before
+
+
+def test_where_parts_go_after_a_lease_is_their_home(cards):
+    pipe = build("sd15", "txt2img", load(cards[0], CPU))
+    with offloaded(pipe, replace(CPU, offload="model"), "meta"):  # plays a card
+        assert pipe.unet.device.type == "cpu"
+    assert {part.device.type for part in (pipe.unet, pipe.vae, pipe.text_encoder)} == {"meta"}
 
 
 def test_a_checkpoint_is_loaded_once_even_when_two_ask_at_once(cards):

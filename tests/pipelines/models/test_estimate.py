@@ -87,6 +87,18 @@ def test_the_mode_that_fits_with_the_fewest_transfers_is_chosen_and_said():
     assert sentence(needed, "none", int(8e9)).endswith("too much")
 
 
+def test_a_run_that_is_larger_than_usual_lets_parts_wait_for_once():
+    needed, whole = Need(weights=10**10, largest=6 * 10**9, work=10**9), Placement("cuda", "float16", "float16")
+
+    def mode(usual, free, offload="auto"):
+        return estimate.for_run(usual, needed, Settings(offload=offload), int(free)).offload
+
+    assert [mode(whole, free) for free in (12e9, 8e9, 3e9)] == ["none", "model", "none"]
+    assert mode(whole, 8e9, offload="none") == "none"  # as somebody asked
+    assert mode(Placement("cpu", "float32", "float32"), 8e9) == "none"
+    assert mode(Placement("cuda", "float16", "float16", offload="group"), 8e9) == "group"
+
+
 def test_eight_bits_halve_the_weights_again_and_draw_nearly_the_same(sd_folder):
     found = read_folder(sd_folder, "tiny")
     plain = load(found, Placement("cpu", "bfloat16", "float32"))
