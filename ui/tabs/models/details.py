@@ -66,7 +66,7 @@ def build() -> Details:
                                    elem_classes="line strong", elem_id="models-title")
                 known = gr.Textbox("", label="About the file", show_label=False, container=False, interactive=False,
                                    lines=5, max_lines=14, elem_classes="line", elem_id="models-facts")
-        fault = gr.Textbox("", label="Why it cannot be used", lines=2, max_lines=5, interactive=False, visible=False,
+        fault = gr.Textbox("", label="Why it cannot be used", lines=2, max_lines=8, interactive=False, visible=False,
                            elem_id="models-fault")
         with gr.Row(elem_classes="actions"):
             choose = gr.Button("Use this model", variant="primary", size="lg", min_width=100, elem_id="models-choose")

@@ -73,7 +73,7 @@ def build() -> Shelf:
     tiles = gr.Gallery(label="Models", show_label=False, columns=6, allow_preview=False, object_fit="cover", buttons=[],
                        height="auto", interactive=False, type="filepath", elem_classes="shelf", elem_id="models-tiles")
     table = gr.Dataframe(headers=list(COLUMNS), datatype="str", type="array", interactive=False, visible=False,
-                         column_widths=[158, 92, 160, 66, 98, 118, 118], max_height=1000, label="Models",
+                         column_widths=[156, 92, 150, 66, 108, 118, 120], max_height=1000, label="Models",
                          show_label=False, elem_id="models-table", buttons=[])
     nothing = gr.Markdown("", visible=False, elem_classes="hint nothing", elem_id="models-nothing")
     status = gr.Textbox("", label="The search for models", elem_classes="line", elem_id="models-status", **line)
