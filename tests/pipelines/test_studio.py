@@ -196,6 +196,10 @@ def test_a_lora_works_the_moment_it_is_saved_and_leaves_no_trace(studio, lora):
     assert image("a red cat <lora:ink:1>").tobytes() != plain
     assert re.search(r"Lora hashes: \"?ink: [0-9a-f]{12}", studio.today()[0].infotext)
     assert image("a red cat <lora:ink:0>").tobytes() == plain
+    for weight in (0.3, 0.6):
+        job = studio.submit(make(Txt2Img, **{**QUICK, "prompt": f"a red cat <lora:ink:{weight}>"}))
+        job.wait(60)
+        assert not any(isinstance(event, Loading) for event in job.events)  # the model itself is never loaded again
     assert image("a red cat").tobytes() == plain
 
 
