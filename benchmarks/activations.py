@@ -17,6 +17,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from pipelines import lazy
 from pipelines.families.clip import CONFIGS
 
 SIDES = (512, 1024)
@@ -116,6 +117,7 @@ def sd3_step(side: int, rows: int = 2) -> int:
 
 
 if __name__ == "__main__":
+    lazy.postpone()
     runs: dict[str, Callable[[int], int]] = {
         **{f"{family} step, a row": lambda side, family=family: unet_step(family, side) // 2
            for family in ("sd15", "sd2", "sdxl")},

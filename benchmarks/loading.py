@@ -21,12 +21,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipelines import lazy
+
 ROOT = Path(__file__).parent.parent
 WATCH_S = 0.02
 TARGET_TIME, TARGET_MEMORY = 1.2, 1.15
 
 
 def main() -> None:
+    lazy.postpone()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs")
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"], help="formats to load into")
