@@ -1,7 +1,8 @@
 """Draw the pictures on the example cards: python -m docs.examples [--model FOLDER]
 
-Makes each example that the model's atelier.json lists and writes it, small, into the folder `examples` beside the
-model. Run it again after the model was trained anew; cards without a picture show their prompt alone.
+Makes each example that the model's atelier.json lists and writes it, small, into the folder `examples` inside the
+model's; the first four together become its preview among the models. Run it again after the model was trained anew;
+cards without a picture show their prompt alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pipelines.studio import Studio
 from ui.examples import FOLDER, SIDE_PX, name
 
 QUALITY = 82  # of WebP: 2 to 4 kB a picture
+PREVIEW = "preview.webp"
 
 
 def main(arguments: list[str]) -> None:
@@ -36,13 +38,23 @@ def main(arguments: list[str]) -> None:
             folder = card.path / FOLDER
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            for example in card.examples:
-                image = draw(studio, example)
+            pictures = [draw(studio, example) for example in card.examples]
+            four(pictures).save(card.path / PREVIEW, quality=QUALITY, method=6)
+            for example, image in zip(card.examples, pictures, strict=True):
                 image.thumbnail((SIDE_PX, SIDE_PX))
                 image.save(folder / name(example), quality=QUALITY, method=6)
                 print(folder.name, name(example), (folder / name(example)).stat().st_size, "bytes")
         finally:
             studio.close()
+
+
+def four(pictures: list[Image.Image]) -> Image.Image:
+    """Lay the first four pictures out as a square; fewer leave it white."""
+    width, height = pictures[0].size
+    sheet = Image.new("RGB", (2 * width, 2 * height), "white")
+    for at, picture in enumerate(pictures[:4]):
+        sheet.paste(picture, (at % 2 * width, at // 2 * height))
+    return sheet
 
 
 def draw(studio: Studio, example: dict) -> Image.Image:

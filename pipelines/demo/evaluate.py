@@ -213,6 +213,8 @@ def evaluate(folder: Path, cache: Path, count: int, sheet_path: Path, log=print,
         old = [np.asarray(one) for one in sources]
         changed = studio(studio.image, said, list(range(first, first + len(pairs))), image=sources, strength=0.5)
         row = f"image to image 0.5, {title}: "
+        table[row + "correlation of the drawings"] = float(np.mean(
+            [np.corrcoef(references.lightness(s, k)[[seen[j][0], c]])[0, 1] for j, (c, s, k) in pairs]))
         table[row + "luminance correlation"] = float(np.mean(list(map(correlation, old, changed))))
         for moment, made in (("", changed), (" before", old)):
             table[row + "top-5 of the new concept" + moment] = fidelity(references, made, wanted)["top-5"]

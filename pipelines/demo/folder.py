@@ -99,8 +99,8 @@ def train_tokenizer(folder: Path, texts: list[str], config: Config) -> None:
 
 # ------------------------------------------------------------------------------------------------------------ export
 # Chosen and drawn by hand, so they outlive a training: title, settings and examples, as any model folder may bring
-# them, and the pictures of those examples.
-KEPT_FILE, KEPT_FOLDER = "atelier.json", "examples"
+# them, the pictures of those examples, and the one among the models.
+KEPT_FILES, KEPT_FOLDER = ("atelier.json", "preview.webp"), "examples"
 
 
 def write_folder(folder: Path, parts: dict, tokenizer_folder: Path) -> None:
@@ -131,8 +131,9 @@ def write_folder(folder: Path, parts: dict, tokenizer_folder: Path) -> None:
         "scheduler": ["diffusers", type(parts["scheduler"]).__name__],
         "safety_checker": [None, None], "feature_extractor": [None, None], "image_encoder": [None, None],
         "requires_safety_checker": False})
-    if (folder / KEPT_FILE).is_file():
-        shutil.copy(folder / KEPT_FILE, new / KEPT_FILE)
+    for name in KEPT_FILES:
+        if (folder / name).is_file():
+            shutil.copy(folder / name, new / name)
     if (folder / KEPT_FOLDER).is_dir():
         shutil.copytree(folder / KEPT_FOLDER, new / KEPT_FOLDER)
     if folder.exists():

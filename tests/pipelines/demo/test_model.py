@@ -35,6 +35,18 @@ def test_the_folder_is_small_and_holds_half_precision():
             assert {file.get_slice(k).get_dtype() for k in list(file.keys())} == {"F16"}, path
 
 
+def test_the_list_of_models_shows_what_it_draws():
+    from pipelines.library.preview import preview
+    from pipelines.library.walk import Place, walk
+
+    (item,) = walk(Place(MODEL_DIR, MODEL_DIR.parent, "atelier-demo"))
+    picture = np.asarray(preview(item.preview))
+    assert picture.shape == (256, 256, 3)
+    corners = picture[::255, ::255].astype(int)         # watermelon, rainbow; skull, sunglasses
+    wanted = [[(250, 215, 55), (140, 75, 190)], [(65, 170, 75), (220, 45, 45)]]
+    assert abs(corners - wanted).max() < 40
+
+
 def test_the_text_encoder_reads_in_old_and_new_transformers():
     from safetensors import safe_open
 
