@@ -73,6 +73,9 @@ class Settings(BaseModel):
         "none", description="Store the weights of what denoises in fewer bits: 8-bit takes half the memory of half "
                             "precision, 4-bit (with the package bitsandbytes) a quarter for linear layers; pictures "
                             "change slightly.")
+    merge_loras: bool = Field(False, description="Add LoRAs to the weights for a run, and put the weights back after "
+                              "it: steps are faster, at the cost of a second copy of what they change. Where weights "
+                              "wait in main memory or are kept in fewer bits, LoRAs stay beside them all the same.")
     offline: bool = Field(False, description="Never fetch anything from the internet, not even when asked to.")
     download_hosts: tuple[str, ...] = Field((), description="Host to download models from, with its subdomains, or an "
                                             "origin such as http://192.168.1.5:8000. May be given several times. "

@@ -195,8 +195,11 @@ class Worker:
                 lease.pipe.register_modules(vae=vae)
             vectors, faults = self._vectors(request, lease)
             yield from map(Notice, faults)
+            # Weights that come layer by layer, or in fewer bits, are not there to be added to.
+            whole = lease.placement.offload == "none" and not lease.placement.weights
+            attached = partial(self._shelf.attached, merge=self._settings.merge_loras and whole)
             for event in generate.run(request, lease.pipe, lease.family, self._images.open, job.control,
-                                      self._shelf.attached, self._upscalers.enlarge, vectors):
+                                      attached, self._upscalers.enlarge, vectors):
                 if not isinstance(event, ImageReady):
                     yield event
                     continue

@@ -12,7 +12,7 @@ from ..errors import ModelError
 from ..families import Family
 from ..library.entry import LibraryEntry
 from . import find, tags
-from .apply import applied
+from .apply import applied, merged
 from .read import Adapter, read
 
 KEPT = 8  # adapters kept in memory after their use
@@ -27,9 +27,11 @@ class Shelf:
         self._read: OrderedDict[tuple, Adapter] = OrderedDict()
 
     @contextmanager
-    def attached(self, pipe: Any, family: Family, uses: Sequence[tags.Use]) -> Iterator[tuple[str, ...]]:
+    def attached(self, pipe: Any, family: Family, uses: Sequence[tags.Use], merge: bool = False
+                 ) -> Iterator[tuple[str, ...]]:
         """Attach what tags ask for; gives a line about each. An unknown name is said and left out.
 
+        merge: into the weights for as long as it lasts, instead of beside them.
         Raises ModelError for a file that is damaged or made for another family.
         """
         self.last = self._entries([use.name for use in uses])
@@ -45,7 +47,7 @@ class Shelf:
             adapter = self._adapter(entry, pipe, family)
             lines.append(adapter.line)
             wanted.append((adapter, use.unet_weight, use.te_weight))
-        with applied(pipe, wanted):
+        with (merged if merge else applied)(pipe, wanted):
             yield tuple(lines)
 
     def _adapter(self, entry: LibraryEntry, pipe: Any, family: Family) -> Adapter:

@@ -203,6 +203,22 @@ def test_a_lora_works_the_moment_it_is_saved_and_leaves_no_trace(studio, lora):
     assert image("a red cat").tobytes() == plain
 
 
+def test_loras_that_are_merged_for_a_run_draw_the_same_and_leave_no_trace(studio, lora, tmp_path, sd_folder):
+    lora("ink")
+    merging = Studio(load(["--data-dir", str(studio.settings.data_dir), "--model", str(sd_folder), "--merge-loras"],
+                          {}))
+    prompts = ("a red cat", "a red cat <lora:ink:1>", "a red cat <lora:ink:0.5>", "a red cat")
+    try:
+        beside, within = ([np.asarray(Image.open(each.submit(make(Txt2Img, **{**QUICK, "prompt": prompt})).wait(60)
+                                                 .records[0].path)).astype(int) for prompt in prompts]
+                          for each in (studio, merging))
+    finally:
+        merging.close()
+    assert (within[0] == within[3]).all() and (within[0] == beside[0]).all()
+    assert (within[1] != within[0]).any() and (within[1] != within[2]).any()
+    assert max(abs(one - other).max() for one, other in zip(beside, within, strict=True)) <= 2  # rounded elsewhere
+
+
 def test_a_lora_of_the_hires_prompt_acts_in_the_second_pass_alone(studio, lora):
     from pipelines.metadata import parse
 
