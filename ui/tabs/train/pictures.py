@@ -27,7 +27,7 @@ SHOWN = 60  # pictures whose crops are shown
 SIDE_PX = 320
 TAGS = 200
 HEADERS = ["picture", "verdict", "trained at", "tokens", "caption"]
-WIDTHS = ["21%", "22%", "15%", "12%", "30%"]
+WIDTHS = ["19%", "29%", "14%", "14%", "24%"]
 VERDICTS = ("left out", "mended", "ok")
 TOKENS, CAPTION = HEADERS.index("tokens"), HEADERS.index("caption")
 Rows = list[list[str]]
@@ -55,7 +55,8 @@ def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
                              column_widths=WIDTHS,
                              label="Captions can be typed over", elem_id="train-table")
         tags = gr.Dataframe(headers=["tag", "captions"], datatype=["str", "number"], type="array", interactive=False,
-                            column_count=(2, "fixed"), max_height=200, buttons=[], elem_id="train-tags",
+                            column_count=(2, "fixed"), max_height=200, wrap=True, buttons=[], elem_id="train-tags",
+                            column_widths=["74%", "26%"],
                             label="Tags, by how many captions have them; click one to find it")
         with gr.Row():
             find = gr.Textbox("", label="Find in captions", elem_id="train-find", min_width=100,
