@@ -55,7 +55,9 @@ STAND_IN_A_SENTENCE = {
     "{}: {} of {} layers matched, {}{}", "Generate makes {} {}.", ": {} of {} files",
     "log10 weight", "{} (asked for)", "safetensors, {}", "{} hash",
     "{} <lora:{}:{}>", "{} ({}, {})", "{} min {} s", "{} px", "{} × {} px", "can't allocate memory",
-    "out of memory", "not enough memory: you tried to allocate"}
+    "out of memory", "not enough memory: you tried to allocate", " ({} kept aside to measure on)",
+    "{} pictures{}, {} steps of {}: each is seen about {} times. Learns {}, at a learning rate of {}. Forecast tries a "
+    "few steps and says how long it takes."}
 NAMES = re.compile(r"# Atelier|\?|[\w-]+-(image-id|kept-mask|last-mask)|visitor|model before|values to move"
                    r"|limits shown|.*: marks|\d+(st|nd|rd|th)")
 

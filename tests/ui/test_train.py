@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 
 from pipelines.errors import RequestError
+from pipelines.requests import make
 from pipelines.settings import load
 from pipelines.studio import Studio
 from pipelines.training.dataset import split, survey
+from pipelines.training.folder import RunFolder, owned
 from pipelines.training.request import TrainLora, from_table
 from tests.pipelines.training.conftest import write_pictures
 from ui import shell
-from ui.tabs.train import knobs, pictures
+from ui.tabs.train import knobs, pictures, watch, weights
 
 SMALL = SimpleNamespace(native_size=128, unet_parameters=20_000_000)
 HASHES = [f"{number:064x}" for number in range(24)]
@@ -103,6 +106,34 @@ def test_captions_are_typed_over_replaced_in_all_and_taken_back(tmp_path, sd_fol
         assert written() == ["a cat, red, picture 0", "a dog"]
         with pytest.raises(gr.Error, match="no caption has .*a bicycle"):
             act("swap", "click", typed["rows"], "mine", model, "a bicycle", "")
+    finally:
+        studio.close()
+
+
+def test_a_page_that_comes_back_shows_the_run_that_works_or_else_the_newest(tmp_path, sd_folder):
+    studio = Studio(load(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)], {}))
+
+    def begun(name: str, at: int) -> RunFolder:
+        studio.runs.prepare(make(TrainLora, model="m", data="d", output="o", name=name))
+        folder = RunFolder(studio.runs.card(name).folder)
+        os.utime(folder.config_file, (at, at))
+        return folder
+
+    try:
+        old = begun("old", 1)
+        page = SimpleNamespace(remembered={}, returning=[])
+        with gr.Blocks():
+            page.model = gr.Dropdown([card.name for card in studio.cards()])
+            data, form = pictures.build(studio, page), knobs.build(studio, page)
+            run, made = watch.build(studio), weights.build()
+            watch.wire(studio, page, data, form, run, made)
+        back = page.returning[-1][0]
+        assert run["run"].value == "old"
+        begun("new", 2)  # after the page was built, as by somebody else
+        assert back()[run["run"]].value == "new"
+        with owned(old):
+            shown = back()
+            assert shown[run["run"]].value == "old" and shown[run["status"]].startswith("Starting")
     finally:
         studio.close()
 

@@ -165,13 +165,15 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
     run["what"].change(lambda what: [gr.LinePlot(visible=name == what) for name in charts], run["what"],
                        list(charts.values()), **QUIET)
 
-    def again(name: str | None) -> dict:
+    def again() -> dict:
         names = _runs(studio)
-        chosen = name if name in names else names[0] if names else None
+        # What works or waits is what somebody comes back for; a page's first choice is as old as the app.
+        busy = (name for name in names if studio.run(name).state.how in ("waiting", "starting", "running"))
+        chosen = next(busy, names[0] if names else None)
         values = show(chosen, [], None) if chosen else (gr.skip(),) * len(shown)
         return {run["run"]: gr.Dropdown(names, value=chosen), **dict(zip(shown, values, strict=True))}
 
-    page.returning.append((again, [run["run"]], [run["run"], *shown]))
+    page.returning.append((again, [], [run["run"], *shown]))
 
 
 def _runs(studio: Any) -> list[str]:
