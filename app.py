@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import settings as settings_of
-from pipelines.device import prepare_environment
 from pipelines.errors import StudioError
+from pipelines.machine.device import prepare_environment
 from pipelines.settings import Settings
 
 FAILED = 2

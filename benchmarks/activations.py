@@ -17,8 +17,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pipelines import lazy
 from pipelines.families.clip import CONFIGS
+from pipelines.machine import deferred_import
 
 SIDES = (512, 1024)
 
@@ -117,7 +117,7 @@ def sd3_step(side: int, rows: int = 2) -> int:
 
 
 if __name__ == "__main__":
-    lazy.postpone()
+    deferred_import.postpone()
     runs: dict[str, Callable[[int], int]] = {
         **{f"{family} step, a row": lambda side, family=family: unet_step(family, side) // 2
            for family in ("sd15", "sd2", "sdxl")},

@@ -13,7 +13,7 @@ from time import perf_counter, process_time
 from types import SimpleNamespace
 from typing import Any
 
-from pipelines import lazy
+from pipelines.machine import deferred_import
 
 RANK, ROUNDS = 64, 3
 TARGETS = {"attach": 1.0, "change a weight": 0.02}  # seconds
@@ -71,7 +71,7 @@ def measure() -> dict[str, list[tuple[float, float]]]:
 
 
 if __name__ == "__main__":
-    lazy.postpone()
+    deferred_import.postpone()
     for name, rounds in measure().items():
         cpu, wall = (min(column) for column in zip(*rounds, strict=True))
         print(f"{name:16} {1000 * cpu:8.2f} ms CPU {1000 * wall:8.2f} ms wall, at most {1000 * TARGETS[name]:.0f} ms")

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines import lazy
+from pipelines.machine import deferred_import
 
 ROOT = Path(__file__).parent.parent
 WATCH_S = 0.02
@@ -29,7 +29,7 @@ TARGET_TIME, TARGET_MEMORY = 1.2, 1.15
 
 
 def main() -> None:
-    lazy.postpone()
+    deferred_import.postpone()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs")
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"], help="formats to load into")
@@ -106,7 +106,7 @@ def _ours(folder: Path, dtype: str) -> dict[str, float]:
     import transformers
 
     from pipelines.checkpoints.card import read_folder
-    from pipelines.device import Placement
+    from pipelines.machine.device import Placement
     from pipelines.models import loading
 
     _import_classes(diffusers, transformers)

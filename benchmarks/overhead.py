@@ -18,14 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines import lazy
+from pipelines.machine import deferred_import
 
 ROOT = Path(__file__).parent.parent
 PROMPT = "a red apple, noto style, white background"
 
 
 def main() -> None:
-    lazy.postpone()
+    deferred_import.postpone()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=10, help="interleaved pairs")
     parser.add_argument("--job-s", type=float, default=10.0, help="about how long one job takes")

@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from pipelines.device import prepare_environment
+from pipelines.machine.device import prepare_environment
 
 ROOT = Path(__file__).parent.parent
 SIDE = 32

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipelines.device import prepare_environment
+from pipelines.machine.device import prepare_environment
 
 from .loops import LOOPS, SHAPES, cpu_s, write_model
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.style import embedded, train
-from pipelines.device import prepare_environment
 from pipelines.images.grid import grid
+from pipelines.machine.device import prepare_environment
 from pipelines.training import example
 
 PICTURE = Path(__file__).parent / "training.png"

@@ -22,17 +22,7 @@ from .library.catalogue import ModelCard
 from .models.collection import Collection
 from .prompts.styles import Styles, styled
 from .prompts.wildcards import Wildcards
-from .requests import (
-    MAX_PIXELS,
-    MAX_SIDE,
-    MAX_UPSCALED_SIDE,
-    Img2Img,
-    Inpaint,
-    Request,
-    Txt2Img,
-    Upscale,
-    changed,
-)
+from .requests import MAX_PIXELS, MAX_SIDE, MAX_UPSCALED_SIDE, Img2Img, Inpaint, Request, Txt2Img, Upscale, changed
 
 MAX_IMAGES = 256  # of one job
 

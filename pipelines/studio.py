@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import abilities, device, forecast, leftovers, merging
+from . import abilities, forecast, leftovers, merging
 from .adapters import find
 from .datasets import Datasets
 from .downloads import Download
@@ -22,6 +22,7 @@ from .lab.shelf import Shelf
 from .library import LibraryEntry, catalogue
 from .library.catalogue import ModelCard
 from .library.embeddings import named
+from .machine import device
 from .matrix import Matrix, check
 from .merging import MergeLora
 from .models import estimate

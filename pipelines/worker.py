@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from . import device, metadata
+from . import metadata
 from .adapters import find, tags
 from .errors import Cancelled, OutOfMemory, StudioError
 from .events import Event, ImageReady, Loading, Notice, Record, Saved, StepDone
@@ -25,6 +25,7 @@ from .lab.pages import LabJob
 from .lab.shelf import Shelf as LabShelf
 from .library import catalogue
 from .library.catalogue import ModelCard
+from .machine import device
 from .matrix import Matrix
 from .merging import MergeLora, merge_into
 from .models import estimate
@@ -211,7 +212,7 @@ class Worker:
                 begin = now
 
     def _placed(self, card: ModelCard, request: Request, usual: Any) -> Any:
-        from .generation.memory import largest_pass
+        from .machine.memory import largest_pass
 
         size = largest_pass(request)
         if not all(size):  # a picture that is only enlarged says none
@@ -275,7 +276,7 @@ class Worker:
         self._cache = cache.PipelineCache(self._load, cache.Budget(own, host), beside=self._vaes)
 
     def _load(self, card: ModelCard) -> tuple[dict[str, Any], Any, int]:
-        from .generation import memory
+        from .machine import memory
         from .models import loading
 
         placement = estimate.placement_for(card, self._settings, self._device_bytes)

@@ -79,7 +79,7 @@ def test_the_reader_sees_relative_deferred_and_typing_imports():
               "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import gradio\n"
               "def f():\n    from ..ui import tab\n")
     found = [(one.module, one.deferred) for one in imports_of(ROOT / "pipelines" / "x.py", source)]
-    assert found == [("pipelines.device", False), ("pipelines.errors.ModelError", False), ("torch.nn", False),
+    assert found == [("pipelines.machine.device", False), ("pipelines.errors.ModelError", False), ("torch.nn", False),
                      ("typing.TYPE_CHECKING", False), ("gradio", True), ("ui.tab", True)]
     inner = list(imports_of(ROOT / "pipelines" / "families" / "__init__.py", "from ..errors import ModelError"))
     assert inner[0].module == "pipelines.errors.ModelError"
@@ -136,7 +136,7 @@ def test_a_tab_never_imports_a_tab_nor_a_family_a_family(imports, package):
 
 def test_nothing_heavy_is_imported_with_the_package(imports):
     early = [one for one in imports if not one.deferred]
-    reached, waiting = set(), {"pipelines", "pipelines.studio", "pipelines.library.catalogue", "pipelines.device"}
+    reached, waiting = set(), {"pipelines", "pipelines.studio", "pipelines.library.catalogue", "pipelines.machine.device"}
     known = {name_of(path) for path in sources()}
     while waiting:
         module = waiting.pop()

@@ -13,8 +13,8 @@ from PIL import Image
 
 from ..errors import ModelError
 from ..families import Family
-from . import memory
-from .memory import LATENT_PX
+from ..machine import memory
+from ..machine.memory import LATENT_PX
 from .windows import by_windows
 
 SMALL_DECODER = 8_000_000  # parameters; below it the autoencoder itself is cheap enough for previews

@@ -9,9 +9,9 @@ import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
+from ..machine import memory
+from ..machine.memory import LATENT_PX
 from ..models.offload import device_of
-from . import memory
-from .memory import LATENT_PX
 from .noise import Draws
 from .windows import Blend
 

@@ -19,11 +19,12 @@ from ..control import Control
 from ..errors import Cancelled, OutOfMemory
 from ..events import Event, ImageReady, Notice, StepDone
 from ..families import Family
+from ..machine import memory
 from ..models.offload import device_of
 from ..prompts.embed import Conditionings, Embedder, Vectors
 from ..prompts.schedule import plan
 from ..requests import Request, Txt2Img, changed
-from . import decode, memory, samplers, stock
+from . import decode, samplers, stock
 from .batches import Batch, Pace, Part, batches
 from .denoise import Guidance, denoise
 from .noise import Draws

@@ -17,10 +17,10 @@ from PIL import Image
 from ..errors import RequestError
 from ..images import fill, geometry, mask
 from ..images.convert import flatten, lifted
+from ..machine.memory import LATENT_PX
 from ..models.offload import device_of
 from ..requests import Img2Img, Inpaint, Request, Txt2Img, Upscale
 from .encode import encode
-from .memory import LATENT_PX
 from .noise import Draws
 from .upscalers import Enlarge, Parts, lanczos
 from .windows import Window, cover

@@ -15,8 +15,8 @@ from typing import Any
 
 from PIL import Image
 
-from ..device import is_out_of_memory
 from ..errors import ModelError, OutOfMemory, RequestError
+from ..machine.device import is_out_of_memory
 from ..requests import HIRES_UPSCALERS, LANCZOS
 from ..settings import Settings
 

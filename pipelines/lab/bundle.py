@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .. import device
+from ..machine import device
 from ..requests import make
 from .events import EpochDone
 from .requests import Train

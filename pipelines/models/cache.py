@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from threading import Lock, RLock
 from typing import Any, Protocol
 
-from ..device import Placement
 from ..families import FAMILIES, Family
 from ..library.catalogue import ModelCard
+from ..machine.device import Placement
 from . import twins
 from .offload import offloaded
 

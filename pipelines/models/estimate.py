@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .. import device
 from ..checkpoints.card import ModelCard
-from ..device import Placement
 from ..errors import ModelError
 from ..families import FAMILIES, Family
+from ..machine import device
+from ..machine.device import Placement
 from ..settings import Settings
 from . import four_bits
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..checkpoints.headers import Header
-from ..device import Placement
 from ..errors import ModelError
+from ..machine.device import Placement
 from .offload import in_eight_bits
 
 # The networks with convolutions. Nothing in them has to stay in float32, as some layers of transformers have to.

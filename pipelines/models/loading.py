@@ -16,13 +16,13 @@ from ..checkpoints import prediction
 from ..checkpoints.card import VAE_PREFIX, ModelCard, networks_of, parts_here, parts_of, read_json, weight_files
 from ..checkpoints.headers import Header, read_header
 from ..checkpoints.hub import hub_folder
-from ..device import Placement, is_out_of_memory
 from ..errors import ModelError, StudioError
 from ..families import FAMILIES, Family
 from ..families.clip import CONFIGS, write_vocabulary
 from ..families.family import UNET_PREFIX
 from ..library.entry import LibraryEntry
 from ..library.recognise import vae_layout
+from ..machine.device import Placement, is_out_of_memory
 from .four_bits import in_four_bits
 from .layout import as_stored, settled
 from .offload import by_layers

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..device import Placement
+from ..machine.device import Placement
 
 
 def device_of(network: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..device import Placement
+from ..machine.device import Placement
 
 SIDE = 16  # of the latents; a thousand numbers are enough to compare
 LIKE_NOISE = 0.5

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ..device import prepare_environment
 from ..errors import RequestError, StudioError
+from ..machine.device import prepare_environment
 from .folder import RunFolder
 from .follow import state
 from .request import REQUIRED, TrainLora, changed_since, from_toml

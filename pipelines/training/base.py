@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from .. import device, settings
+from .. import settings
 from ..checkpoints.card import ModelCard
 from ..checkpoints.prediction import Predictions
-from ..device import Placement
 from ..errors import RequestError
 from ..families import FAMILIES, Family
 from ..library import catalogue
+from ..machine import device
+from ..machine.device import Placement
 from ..models import loading
 from .request import TrainLora
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OutOfMemory
-from ..generation import memory
+from ..machine import memory
 from . import objective
 from .attention import written_out
 from .base import Base

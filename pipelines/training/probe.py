@@ -12,7 +12,7 @@ from typing import Self
 
 import torch
 
-from .. import device
+from ..machine import device
 from .events import Event, Forecast, Notice
 from .loop import Loop
 

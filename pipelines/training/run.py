@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import device, settings
+from .. import settings
 from ..checkpoints.card import ModelCard
 from ..errors import RequestError, StudioError
-from ..generation import memory
 from ..library import catalogue
+from ..machine import device, memory
 from ..prompts.tokens import count
 from ..requests import make
 from . import archive, presets, team

@@ -8,7 +8,8 @@ from typing import Any
 from .. import metadata
 from ..errors import StudioError
 from ..events import ImageReady
-from ..generation import generate, memory
+from ..generation import generate
+from ..machine import memory
 from ..models.cache import build
 from ..requests import Txt2Img, make
 from .base import Base

@@ -14,19 +14,7 @@ from playwright.sync_api import expect
 from pipelines import metadata
 from pipelines.requests import MAX_PROMPT
 
-from .drive import (
-    Seen,
-    box,
-    choose,
-    generate,
-    long_run,
-    open_page,
-    open_tab,
-    quick,
-    result_bytes,
-    settled,
-    status,
-)
+from .drive import Seen, box, choose, generate, long_run, open_page, open_tab, quick, result_bytes, settled, status
 
 TABS = ("Text to image", "Image to image", "Inpaint", "Image info")
 

@@ -5,18 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipelines.errors import RequestError
-from pipelines.requests import (
-    MAX_PROMPT,
-    MAX_SEED,
-    TASKS,
-    Img2Img,
-    Inpaint,
-    Txt2Img,
-    changed,
-    extra_of,
-    make,
-    task_of,
-)
+from pipelines.requests import MAX_PROMPT, MAX_SEED, TASKS, Img2Img, Inpaint, Txt2Img, changed, extra_of, make, task_of
 
 NUMBERS = {name: info for name, info in Inpaint.model_fields.items() if "int" in str(info.annotation)
            or "float" in str(info.annotation)}

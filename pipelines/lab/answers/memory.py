@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ...errors import OutOfMemory
 from ...events import Event, Notice, StepDone, Tabled
-from ...generation.memory import is_out_of_memory
+from ...machine.memory import is_out_of_memory
 from .. import memory
 from ..memory import Cost, Plan
 from ..pages import LabMemory

@@ -12,8 +12,8 @@ from pipelines.adapters.apply import applied
 from pipelines.adapters.merge import merge
 from pipelines.adapters.read import Adapter
 from pipelines.checkpoints.card import read_folder
-from pipelines.device import Placement
 from pipelines.errors import ModelError
+from pipelines.machine.device import Placement
 from pipelines.models import loading
 from tests.pipelines.adapters.conftest import CLASSES
 from tests.pipelines.adapters.made import Kinds, parts_for, picture, pipe_of, state

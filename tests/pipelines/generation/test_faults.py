@@ -99,7 +99,7 @@ def test_out_of_memory_is_known_by_the_words_of_every_system(sd, words):
 
 
 def test_main_memory_for_two_pictures_makes_four_in_two_halves(sd, monkeypatch):
-    from pipelines import device
+    from pipelines.machine import device
 
     request = make(Txt2Img, **{**BASE, "batch_size": 4})
     expected = pictures(sd, request)
@@ -136,7 +136,7 @@ def test_a_preview_that_does_not_fit_in_memory_ends_previews_and_not_the_run(sd,
 
 def _channels(config):
     """What the estimate counts for each latent of one row."""
-    from pipelines.generation.memory import LAYERS_AT_ONCE
+    from pipelines.machine.memory import LAYERS_AT_ONCE
 
     widths = config.block_out_channels
     skips = sum((config.layers_per_block + 1) * width / 4**level for level, width in enumerate(widths))

@@ -10,11 +10,11 @@ from PIL import Image
 
 from pipelines.checkpoints.card import read_folder
 from pipelines.control import Control
-from pipelines.device import Placement
 from pipelines.errors import Cancelled, ModelError
 from pipelines.events import ImageReady, Notice, StepDone
 from pipelines.families import FAMILIES, Facts
 from pipelines.generation import decode
+from pipelines.machine.device import Placement
 from pipelines.models.cache import build
 from pipelines.models.loading import load
 from pipelines.requests import TASKS, make

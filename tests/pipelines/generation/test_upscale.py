@@ -120,8 +120,8 @@ def test_a_large_picture_goes_through_the_autoencoder_in_windows_without_a_seam(
     request = make(Upscale, **{**BASE, "strength": 0.2}, scale=4.0)
     whole, = pictures(sd, request, {"a": smooth()}, task="img2img")
     # a limit low enough for pictures that a test can afford
-    monkeypatch.setattr("pipelines.generation.memory.VAE_ROOM_BYTES", 1000)
-    monkeypatch.setattr("pipelines.generation.memory.VAE_WINDOW_PX", 128)
+    monkeypatch.setattr("pipelines.machine.memory.VAE_ROOM_BYTES", 1000)
+    monkeypatch.setattr("pipelines.machine.memory.VAE_WINDOW_PX", 128)
     parts, = pictures(sd, request, {"a": smooth()}, task="img2img")
     assert not same(whole, parts)
     assert step_at_borders(parts, 128, 0.25) < 1.15
@@ -204,7 +204,7 @@ def test_a_second_pass_beyond_main_memory_is_refused_before_it_takes_the_machine
     from pipelines.errors import OutOfMemory
 
     # a machine with little memory
-    monkeypatch.setattr("pipelines.device.host_free_bytes", lambda: 200_000_000)
+    monkeypatch.setattr("pipelines.machine.device.host_free_bytes", lambda: 200_000_000)
     request = make(Txt2Img, prompt="a", seed=1, steps=4, sampler="Euler", schedule="Automatic", guidance_scale=5.0,
                    width=1024, height=1024, hires_scale=4.0)
     begin = thread_time()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pipelines.checkpoints.card import read_folder
-from pipelines.device import Placement
+from pipelines.machine.device import Placement
 from pipelines.models.cache import Budget, PipelineCache, build
 from pipelines.models.loading import bytes_of, load
 from pipelines.models.offload import offloaded

@@ -11,10 +11,10 @@ import pytest
 
 from benchmarks import activations
 from pipelines.checkpoints.card import ModelCard, read_folder
-from pipelines.device import Placement
 from pipelines.errors import ModelError
 from pipelines.events import ImageReady
 from pipelines.families import FAMILIES
+from pipelines.machine.device import Placement
 from pipelines.models import estimate, four_bits
 from pipelines.models.cache import build
 from pipelines.models.estimate import Need, need, offload_for, placement_for, sentence

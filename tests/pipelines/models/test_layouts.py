@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from pipelines.checkpoints.card import networks_of, read_file, read_folder
-from pipelines.device import Placement
 from pipelines.events import ImageReady
 from pipelines.families import FAMILIES
+from pipelines.machine.device import Placement
 from pipelines.models.cache import build
 from pipelines.models.layout import settled
 from pipelines.models.loading import components_of_file, load

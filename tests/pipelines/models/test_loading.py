@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from pipelines.checkpoints.card import read_file, read_folder
-from pipelines.device import Placement
 from pipelines.errors import ModelError
 from pipelines.families import FAMILIES
 from pipelines.families.clip import CONFIGS, write_vocabulary
+from pipelines.machine.device import Placement
 from pipelines.models.loading import bytes_of, components_of_file, load
 from tests.original_layout import original, write_hollow
 from tests.tiny import tiny_sd

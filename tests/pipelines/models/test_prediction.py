@@ -8,8 +8,8 @@ import pytest
 
 from pipelines.checkpoints.card import read_file, read_folder
 from pipelines.checkpoints.prediction import FILE_NAME, Predictions, is_open, sentence
-from pipelines.device import Placement
 from pipelines.errors import RequestError, StudioError
+from pipelines.machine.device import Placement
 from pipelines.models import loading
 from pipelines.models.loading import load
 from pipelines.models.trial import predicts

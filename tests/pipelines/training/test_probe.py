@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipelines import device
+from pipelines.machine import device
 from pipelines.training import follow
 from pipelines.training.__main__ import main
 from pipelines.training.events import Forecast, Notice, StepDone

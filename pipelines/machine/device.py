@@ -7,8 +7,8 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import lazy
-from .errors import RequestError
+from ..errors import RequestError
+from . import deferred_import
 
 DTYPES = ("float32", "float16", "bfloat16")
 # Smaller U-Nets are bound by the cost of calls, not of arithmetic: bfloat16 gains too little for its rounding.
@@ -47,7 +47,7 @@ def prepare_environment(environ: MutableMapping[str, str], *, offline: bool = Fa
     """Set what torch and the hub's client read when they are first imported; what is set already stays.
 
     With the default wait policy OpenMP's threads spin while they wait: when another process uses a core, a U-Net
-    step takes 5 to 13 times as long. The package that they would import in vain waits, too (lazy.py).
+    step takes 5 to 13 times as long. The package that they would import in vain waits, too (deferred_import.py).
     """
     environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -57,7 +57,7 @@ def prepare_environment(environ: MutableMapping[str, str], *, offline: bool = Fa
     environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     if offline:
         environ["HF_HUB_OFFLINE"] = "1"
-    lazy.postpone()
+    deferred_import.postpone()
 
 
 def choose(settings_device: str = "auto", settings_dtype: str = "auto", *, unet_parameters: int,

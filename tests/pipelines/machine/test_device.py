@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from pipelines import device
-from pipelines.device import (
+from pipelines.errors import RequestError
+from pipelines.machine import device
+from pipelines.machine.device import (
     Placement,
     budget_bytes,
     choose,
@@ -17,7 +18,6 @@ from pipelines.device import (
     host_free_bytes,
     prepare_environment,
 )
-from pipelines.errors import RequestError
 
 LARGE, SMALL = 860_000_000, 11_000_000
 
@@ -105,7 +105,7 @@ def test_the_environment_is_prepared_without_overriding_the_user():
 
 
 def test_preparing_the_environment_imports_no_torch():
-    code = ("import sys; from pipelines.device import prepare_environment; prepare_environment({}); "
+    code = ("import sys; from pipelines.machine.device import prepare_environment; prepare_environment({}); "
             "sys.exit('torch' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 

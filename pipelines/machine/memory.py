@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from .. import device
-from ..device import is_out_of_memory as is_out_of_memory
 from ..errors import OutOfMemory
+from ..generation.windows import Window, cover
 from ..models.offload import device_of
 from ..requests import Request, Txt2Img, Upscale
-from .windows import Window, cover
+from . import device
+from .device import is_out_of_memory as is_out_of_memory
 
 LATENT_PX = 8  # pixels of a side under one latent
 LAYERS_AT_ONCE = 8  # activations of a U-Net's first width that live at the same time, beside its skip connections

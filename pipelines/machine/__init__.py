@@ -1,0 +1,1 @@
+"""What this computer has: devices, memory, and packages whose import waits. Imports values only."""
