@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .errors import Cancelled, RequestError, StudioError
 from .events import Event, Notice
-from .jobs import Job
+from .queue.jobs import Job
 from .training import follow
 from .training.folder import RunFolder
 from .training.request import TrainLora

@@ -16,7 +16,6 @@ from .events import Record
 from .families import FAMILIES
 from .generation.upscalers import Upscalers
 from .images.store import ImageStore
-from .jobs import LOAD, Job, JobQueue
 from .lab import pages as lab_pages
 from .lab.shelf import Shelf
 from .library import LibraryEntry, catalogue
@@ -30,6 +29,7 @@ from .models.collection import Collection
 from .prompts.marks import Mark, marks
 from .prompts.styles import Style, Styles
 from .prompts.tokens import Tokens, count
+from .queue.jobs import LOAD, Job, JobQueue
 from .requests import Request, Upscale, changed, make, task_of
 from .resolver import Resolver
 from .results import Results

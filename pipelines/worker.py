@@ -20,7 +20,6 @@ from .events import Event, ImageReady, Loading, Notice, Record, Saved, StepDone
 from .generation.upscalers import Upscalers
 from .images.grid import grid
 from .images.store import ImageStore
-from .jobs import Job
 from .lab.pages import LabJob
 from .lab.shelf import Shelf as LabShelf
 from .library import catalogue
@@ -30,6 +29,7 @@ from .matrix import Matrix
 from .merging import MergeLora, merge_into
 from .models import estimate
 from .models.collection import Collection
+from .queue.jobs import Job
 from .requests import Request, pipeline_of
 from .results import Made, Results
 from .runs import Runs, TrainRun

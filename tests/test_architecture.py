@@ -115,7 +115,7 @@ def test_work_does_not_know_the_cache_the_queue_or_the_studio(imports):
 
 
 def test_cache_and_queue_import_neither_work_nor_studio(imports):
-    assert not [str(one) for one in imports if one.inside("pipelines.models.cache", "pipelines.jobs")
+    assert not [str(one) for one in imports if one.inside("pipelines.models.cache", "pipelines.queue.jobs")
                 and one.of("pipelines.generation.generate", "pipelines.studio")]
 
 

@@ -16,7 +16,7 @@ from gradio_client.utils import is_file_obj_with_meta
 
 from pipelines.errors import RequestError
 from pipelines.images.mask import from_upload
-from pipelines.jobs import Job
+from pipelines.queue.jobs import Job
 from pipelines.requests import TASKS, Request, make
 
 from .wiring import problem

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from ..adapters import tags
-from ..control import Control
 from ..errors import Cancelled, OutOfMemory
 from ..events import Event, ImageReady, Notice, StepDone
 from ..families import Family
@@ -23,6 +22,7 @@ from ..machine import memory
 from ..models.offload import device_of
 from ..prompts.embed import Conditionings, Embedder, Vectors
 from ..prompts.schedule import plan
+from ..queue.control import Control
 from ..requests import Request, Txt2Img, changed
 from . import decode, samplers, stock
 from .batches import Batch, Pace, Part, batches

@@ -20,11 +20,11 @@ import torch
 from PIL import Image
 
 from ..adapters import tags
-from ..control import Control
 from ..errors import Cancelled
 from ..events import Event, ImageReady, Notice, StepDone
 from ..families import Family
 from ..prompts.schedule import Sections, plan
+from ..queue.control import Control
 from ..requests import Request, changed
 from .batches import Batch, Pace
 from .decode import finite_or_raise

@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..control import Control
 from ..errors import StudioError
 from ..events import Notice
 from ..machine import device
+from ..queue.control import Control
 from ..requests import make
 from .events import EpochDone, Started, Trained, Update
 from .requests import FineTune, LabRequest, Sample, Train

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from PIL import Image, ImageOps
 
-from ..control import Control
 from ..errors import Cancelled, RequestError
 from ..images.grid import grid
 from ..machine import device
+from ..queue.control import Control
 from .checkpoints import Model
 from .requests import Sample
 from .sampling import Denoiser, State, ddim, ddpm, denoiser_of, mixed_context

@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..control import Control
 from ..errors import ModelError, RequestError, StudioError
 from ..events import Notice
+from ..queue.control import Control
 from . import data, draw, hub, publish, sets
 from .events import Trained, Update
 from .latent import PREDICTIONS

@@ -8,12 +8,12 @@ from typing import Any
 
 from PIL import Image
 
-from ..control import Control
 from ..errors import Cancelled, RequestError
 from ..families import Family
 from ..generation import samplers
 from ..images.convert import flatten
 from ..library.catalogue import EMBEDDED_NAME
+from ..queue.control import Control
 from .filmstrip import Animation
 from .latent import LatentState, TextDenoiser, start, walk
 from .latentset import Frozen

@@ -15,9 +15,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ..control import Control
 from ..errors import RequestError
 from ..events import Notice
+from ..queue.control import Control
 from ..requests import make
 from . import checkpoints, draw, latentset, sets
 from .events import EpochDone, Started, Trained, Update

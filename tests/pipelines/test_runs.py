@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipelines.datasets import EXAMPLE, Datasets
 from pipelines.errors import RequestError, StudioError
-from pipelines.jobs import JobQueue
+from pipelines.queue.jobs import JobQueue
 from pipelines.requests import Txt2Img, make
 from pipelines.runs import Runs, TrainRun
 from pipelines.settings import load

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipelines import events
 from pipelines.errors import RequestError
-from pipelines.jobs import JobQueue
+from pipelines.queue.jobs import JobQueue
 from pipelines.requests import Inpaint, Txt2Img, make
 from ui import mask_editor, progress, results
 from ui.results import Shown, joined, owner_of

@@ -7,12 +7,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from pipelines.control import Control
 from pipelines.errors import Cancelled, RequestError
 from pipelines.events import ImageReady, Notice, StepDone
 from pipelines.families import FAMILIES
 from pipelines.generation import samplers
 from pipelines.models.cache import build
+from pipelines.queue.control import Control
 from pipelines.requests import HIRES_UPSCALERS, Img2Img, Txt2Img, changed, make
 
 from .draw import BASE, components, events, furthest, picture, pictures, same, stock

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from pipelines.checkpoints.card import read_folder
-from pipelines.control import Control
 from pipelines.errors import Cancelled, ModelError
 from pipelines.events import ImageReady, Notice, StepDone
 from pipelines.families import FAMILIES, Facts
@@ -17,6 +16,7 @@ from pipelines.generation import decode
 from pipelines.machine.device import Placement
 from pipelines.models.cache import build
 from pipelines.models.loading import load
+from pipelines.queue.control import Control
 from pipelines.requests import TASKS, make
 from tests.tiny_families import BUILDERS, SIDE, write_tiny
 

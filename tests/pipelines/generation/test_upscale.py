@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.control import Control
 from pipelines.errors import Cancelled, RequestError
 from pipelines.events import ImageReady, StepDone
 from pipelines.library.catalogue import EMBEDDED
+from pipelines.queue.control import Control
 from pipelines.requests import Img2Img, Txt2Img, Upscale, changed, make
 from pipelines.settings import load
 from pipelines.studio import Studio

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.control import Control
 from pipelines.errors import ModelError, RequestError, StudioError
 from pipelines.lab import finetune
 from pipelines.lab.events import Trained, Update
 from pipelines.lab.requests import FineTune
+from pipelines.queue.control import Control
 from pipelines.requests import make
 
 

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from benchmarks import digits
-from pipelines.control import Control
 from pipelines.errors import ModelError, RequestError, StudioError
 from pipelines.lab import checkpoints, draw, learner, schedules, train
 from pipelines.lab.__main__ import main
 from pipelines.lab.events import EpochDone, Started, Trained, Update
 from pipelines.lab.requests import Sample, Train
+from pipelines.queue.control import Control
 from pipelines.requests import make
 
 SMALL = {"width": 16, "batch_size": 6, "samples": 2, "timesteps": 50, "epochs": 3}

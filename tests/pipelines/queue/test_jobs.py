@@ -8,10 +8,10 @@ import weakref
 
 import pytest
 
-from pipelines import jobs
 from pipelines.errors import Cancelled, QueueFull, RequestError, StudioError
 from pipelines.events import Failed, Finished, Notice, Queued, StepDone
-from pipelines.jobs import JobQueue
+from pipelines.queue import jobs
+from pipelines.queue.jobs import JobQueue
 
 
 class Work:

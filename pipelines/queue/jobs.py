@@ -14,9 +14,9 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import Any
 
+from ..errors import Cancelled, QueueFull, StudioError
+from ..events import Event, Failed, Finished, Queued, Saved, StepDone
 from .control import Control
-from .errors import Cancelled, QueueFull, StudioError
-from .events import Event, Failed, Finished, Queued, Saved, StepDone
 
 log = logging.getLogger(__name__)
 
