@@ -105,7 +105,7 @@ def _ours(folder: Path, dtype: str) -> dict[str, float]:
     import torch
     import transformers
 
-    from pipelines.checkpoints.card import read_folder
+    from pipelines.library.read.card import read_folder
     from pipelines.machine.device import Placement
     from pipelines.models import loading
 

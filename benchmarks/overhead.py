@@ -66,7 +66,7 @@ def _pairs(count: int, job_s: float) -> None:
     import torch
     from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionPipeline
 
-    from pipelines.library.catalogue import EMBEDDED
+    from pipelines.library.checkpoints import EMBEDDED
 
     pipe = StableDiffusionPipeline.from_pretrained(EMBEDDED)
     pipe.set_progress_bar_config(disable=True)

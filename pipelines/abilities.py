@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .checkpoints.card import ModelCard
 from .errors import RequestError
 from .families import FAMILIES
+from .library.read.card import ModelCard
 from .requests import Inpaint, Request, Upscale, pipeline_of, task_of
 
 TASKS = {"txt2img": "text to image", "img2img": "image to image", "inpaint": "inpainting", "upscale": "upscaling"}

@@ -18,7 +18,7 @@ from .generation import samplers
 from .generation.upscalers import Upscalers
 from .images import geometry
 from .images.store import ImageStore, StoredImage
-from .library.catalogue import ModelCard
+from .library.checkpoints import ModelCard
 from .models.collection import Collection
 from .prompts.styles import Styles, styled
 from .prompts.wildcards import Wildcards

@@ -18,8 +18,8 @@ from .generation.upscalers import Upscalers
 from .images.store import ImageStore
 from .lab import pages as lab_pages
 from .lab.shelf import Shelf
-from .library import LibraryEntry, catalogue
-from .library.catalogue import ModelCard
+from .library import LibraryEntry, checkpoints
+from .library.checkpoints import ModelCard
 from .library.embeddings import named
 from .machine import device
 from .matrix import Matrix, check
@@ -121,7 +121,7 @@ class Studio:
             return Tokens(0, 0, text, "")
         known = {entry.name: entry.facts["vectors"] for entry in named(self.collection.library.entries(), [text])
                  if not entry.fault}
-        return count(text, catalogue.tokenizer_folder(self.card(model), self.settings.data_dir), names=known)
+        return count(text, checkpoints.tokenizer_folder(self.card(model), self.settings.data_dir), names=known)
 
     def marks(self, text: str) -> tuple[Mark, ...]:
         """What a prompt gets wrong: brackets without a partner, names that nothing here answers to."""

@@ -22,8 +22,8 @@ from .images.grid import grid
 from .images.store import ImageStore
 from .lab.pages import LabJob
 from .lab.shelf import Shelf as LabShelf
-from .library import catalogue
-from .library.catalogue import ModelCard
+from .library import checkpoints
+from .library.checkpoints import ModelCard
 from .machine import device
 from .matrix import Matrix
 from .merging import MergeLora, merge_into
@@ -241,7 +241,7 @@ class Worker:
 
     def _infotext(self, request: Request, extra: dict[str, Any] | None = None) -> str:
         card = self._card(request.model)
-        short = catalogue.short_hash(card, self._settings.data_dir / "hashes.json")
+        short = checkpoints.short_hash(card, self._settings.data_dir / "hashes.json")
         pictures = {f"{name.capitalize()} hash": getattr(request, name, None) for name in ("image", "mask")}
         given = {key: value[:SHOWN_HASH] if value else None for key, value in pictures.items()}
         told = card.scheduler["prediction_type"] if card.predicts_by == "person" else None

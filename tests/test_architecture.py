@@ -136,7 +136,7 @@ def test_a_tab_never_imports_a_tab_nor_a_family_a_family(imports, package):
 
 def test_nothing_heavy_is_imported_with_the_package(imports):
     early = [one for one in imports if not one.deferred]
-    reached, waiting = set(), {"pipelines", "pipelines.studio", "pipelines.library.catalogue", "pipelines.machine.device"}
+    reached, waiting = set(), {"pipelines", "pipelines.studio", "pipelines.library.checkpoints", "pipelines.machine.device"}
     known = {name_of(path) for path in sources()}
     while waiting:
         module = waiting.pop()

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from ..checkpoints.headers import read_header
 from ..library.entry import LibraryEntry
 from ..library.entry import lookup as entry_of_kind
 from ..library.entry import named as named
+from ..library.read.headers import read_header
 
 
 def lookup(entries: Sequence[LibraryEntry], name: str) -> LibraryEntry:

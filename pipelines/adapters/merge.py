@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..checkpoints.card import parts_of
 from ..errors import ModelError
 from ..families import Family
+from ..library.read.card import parts_of
 from . import names
 from .apply import Uses, merged
 

@@ -15,11 +15,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checkpoints.card import refuse_pickle
-from ..checkpoints.headers import Header, read_header
 from ..errors import ModelError
 from ..families import FAMILIES, Family
-from . import keys, names
+from ..library.read import lora_keys
+from ..library.read.card import refuse_pickle
+from ..library.read.headers import Header, read_header
+from . import names
 from .parts import Full, Hadamard, Kronecker, LowRank, Part
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Adapter:
         """One line for the page: how much of the file takes effect."""
         ranks = self.ranks
         rank = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
-        kind = f", for {keys.label(self.family)}" if self.family else ""
+        kind = f", for {lora_keys.label(self.family)}" if self.family else ""
         return f"{self.name}: {len(self.parts)} of {self.layers} layers matched, {rank}{kind}"
 
 
@@ -68,22 +69,22 @@ def read(path: Path, pipe: Any, family: Family, name: str | None = None) -> Adap
     refuse_pickle(path)
     header = read_header(path)
     shown = path.name[:80]
-    if not keys.is_adapter(header.shapes):
+    if not lora_keys.is_adapter(header.shapes):
         raise ModelError(f"{shown} cannot be used: it holds no LoRA.")
-    keys.ranks(header)
-    kind = keys.family_of(header)
+    lora_keys.ranks(header)
+    kind = lora_keys.family_of(header)
     # What is told of transformers is told by a few words of their names: their own layers decide.
     if kind and kind != family.name and (kind in FAMILIES or family.stock is None):
         raise _for_another(shown, kind, family)
-    named, other = keys.layers(header.shapes)
+    named, other = lora_keys.layers(header.shapes)
     table = names.table(pipe)
     found, unmatched = _match(named, table)
     tensors: Mapping[str, Tensor] = {}
     if not found and family.stock and hasattr(pipe, "lora_state_dict"):
         tensors = _turned(pipe, shown, named, _tensors(header, [key for roles in named.values()
                                                                 for key in roles.values()]))
-        found, unmatched = _match(keys.layers(tensors)[0], table)
-        named = keys.layers(tensors)[0] or named
+        found, unmatched = _match(lora_keys.layers(tensors)[0], table)
+        named = lora_keys.layers(tensors)[0] or named
     if not found:
         if kind and kind not in (family.name, family.label):
             raise _for_another(shown, kind, family)
@@ -106,7 +107,7 @@ def parts_of(path: Path) -> dict[str, Part]:
     """
     refuse_pickle(path)
     header = read_header(path)
-    named, _ = keys.layers(header.shapes)
+    named, _ = lora_keys.layers(header.shapes)
     tensors = _tensors(header, [key for roles in named.values() for key in roles.values()])
     alpha_of, parts = _peft_alphas(header.metadata), {}
     for layer, roles in named.items():
@@ -121,7 +122,7 @@ def parts_of(path: Path) -> dict[str, Part]:
 
 
 def _for_another(shown: str, kind: str, family: Family) -> ModelError:
-    return ModelError(f"{shown} is a LoRA for {keys.label(kind)}, the model is {family.label}.")
+    return ModelError(f"{shown} is a LoRA for {lora_keys.label(kind)}, the model is {family.label}.")
 
 
 def _turned(pipe: Any, shown: str, named: Mapping[str, Mapping[str, str]], tensors: dict[str, Tensor]
@@ -138,7 +139,7 @@ def _turned(pipe: Any, shown: str, named: Mapping[str, Mapping[str, str]], tenso
         return turned
     disguised = tensors | _as_up_factors(shown, named, tensors, magnitudes)
     for name, column in _by_the_library(pipe, disguised).items():
-        layer, role = keys.split(name) or ("", "")
+        layer, role = lora_keys.split(name) or ("", "")
         if role == "up" and not column.isnan().any():
             turned[f"{layer}.dora_scale"] = column[:, :1]
     return turned

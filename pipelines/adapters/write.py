@@ -20,9 +20,9 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor
 
-from ..checkpoints.headers import read_header
 from ..errors import ModelError
 from ..families import Family
+from ..library.read.headers import read_header
 from . import names
 from .parts import LowRank
 from .read import PEFT_METADATA

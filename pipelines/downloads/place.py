@@ -7,9 +7,9 @@ import os
 import re
 from pathlib import Path
 
-from ..checkpoints.card import read_folder
 from ..errors import ModelError
-from ..library.places import Place
+from ..library.folders import Place
+from ..library.read.card import read_folder
 from ..library.recognise import recognise
 from ..library.walk import walk
 from .sources import Plan

@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from ..checkpoints.card import PICKLES
-from ..checkpoints.hub import HUB_ID, wanted_files
 from ..errors import ModelError, RequestError
+from ..library.read.card import PICKLES
+from ..library.read.hub import HUB_ID, wanted_files
 from .network import Network
 
 # Components of a diffusers folder that are loaded here.

@@ -12,7 +12,7 @@ from ..errors import Cancelled, RequestError
 from ..families import Family
 from ..generation import samplers
 from ..images.convert import flatten
-from ..library.catalogue import EMBEDDED_NAME
+from ..library.checkpoints import EMBEDDED_NAME
 from ..queue.control import Control
 from .filmstrip import Animation
 from .latent import LatentState, TextDenoiser, start, walk

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..demo import MODEL_DIR
 from ..errors import ModelError
-from ..library.catalogue import EMBEDDED_NAME
+from ..library.checkpoints import EMBEDDED_NAME
 from .guidance import Scorer
 from .scene import Scene
 

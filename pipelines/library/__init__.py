@@ -18,7 +18,7 @@ file, to recognise.py.
 """
 
 from .entry import KINDS, LibraryEntry
+from .folders import places
 from .library import Library, Progress
-from .places import places
 
 __all__ = ["KINDS", "Library", "LibraryEntry", "Progress", "places"]

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.card import PICKLES
-from ..checkpoints.headers import read_header
 from ..errors import ModelError
+from .read.card import PICKLES
+from .read.headers import read_header
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 3600

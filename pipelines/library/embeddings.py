@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..checkpoints.card import refuse_pickle
-from ..checkpoints.headers import read_header
 from ..errors import ModelError
 from .entry import LibraryEntry
+from .read.card import refuse_pickle
+from .read.headers import read_header
 from .recognise import embedding_sides
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.card import ModelCard
 from ..errors import ModelError
 from ..families import FAMILIES
+from .read.card import ModelCard
 from .recognise import card_of
 from .scan import Found
 

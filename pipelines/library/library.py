@@ -13,11 +13,11 @@ from pathlib import Path
 from threading import Condition, Thread
 from time import monotonic
 
-from ..checkpoints.card import weight_files
 from ..errors import ModelError
 from ..families import FAMILIES
 from .entry import AUTO_V2, AUTO_V3, LibraryEntry, entry_of, file_stamp, lookup, search
-from .places import Place
+from .folders import Place
+from .read.card import weight_files
 from .scan import Found, scan
 from .store import Store
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..adapters import keys
-from ..checkpoints.card import PICKLES, VAE_PREFIX, ModelCard, read_file, read_folder, read_json, refuse_pickle
-from ..checkpoints.headers import Header, raw_header, read_header, small_tensor
 from ..errors import ModelError
 from ..families.family import UNET_PREFIX
 from . import sidecars
+from .read import lora_keys
+from .read.card import PICKLES, VAE_PREFIX, ModelCard, read_file, read_folder, read_json, refuse_pickle
+from .read.headers import Header, raw_header, read_header, small_tensor
 from .sidecars import Said
 from .walk import Item
 
@@ -123,11 +123,11 @@ def _read(item: Item) -> Finding:
     if any(name.startswith(UNET_PREFIX) for name in header.shapes):
         card = read_file(path, "")
         return Finding("checkpoint", card.family, card=_kept(card), **common)
-    if keys.is_adapter(header.shapes):
+    if lora_keys.is_adapter(header.shapes):
         try:
-            facts = {"ranks": list(keys.ranks(header)), "alpha": _alpha(header),
+            facts = {"ranks": list(lora_keys.ranks(header)), "alpha": _alpha(header),
                      "alias": header.metadata.get("ss_output_name", "")[:200]}
-            return Finding("lora", keys.family_of(header), facts=facts, **common)
+            return Finding("lora", lora_keys.family_of(header), facts=facts, **common)
         except ModelError as error:
             return Finding("lora", fault=str(error), **common)
     if layout := vae_layout(header):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .places import Place
+from .folders import Place
 from .recognise import Finding, may_be_checkpoint, recognise
 from .store import Store
 from .walk import Item, walk

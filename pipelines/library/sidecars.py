@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.card import read_json
 from ..errors import ModelError
+from .read.card import read_json
 
 MAX_NOTE = 2_000  # characters
 MAX_WORDS = 50

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .places import Place
+from .folders import Place
 
 MAX_DEPTH = 6
 LEFT_OUT = ("venv", "node_modules", "site-packages", "__pycache__")

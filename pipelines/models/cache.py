@@ -12,7 +12,7 @@ from threading import Lock, RLock
 from typing import Any, Protocol
 
 from ..families import FAMILIES, Family
-from ..library.catalogue import ModelCard
+from ..library.checkpoints import ModelCard
 from ..machine.device import Placement
 from . import twins
 from .offload import offloaded

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from ..checkpoints.prediction import Predictions, can_be_told
 from ..downloads import Downloads
 from ..downloads.network import HOSTS
 from ..errors import ModelError, RequestError, StudioError
-from ..library import Library, LibraryEntry, catalogue, places
-from ..library.catalogue import ModelCard
+from ..library import Library, LibraryEntry, checkpoints, folders
+from ..library.checkpoints import ModelCard
 from ..library.convert import convert
 from ..library.entry import lookup, named
-from ..library.places import Place
+from ..library.folders import Place
+from ..library.read.prediction import Predictions, can_be_told
 from ..settings import Settings
 
 log = logging.getLogger(__name__)
@@ -27,10 +27,10 @@ class Collection:
     def __init__(self, settings: Settings):
         self._settings = settings
         self.predictions = Predictions(settings.data_dir)
-        self._found, self.faults = catalogue.find(settings)  # as their files say
+        self._found, self.faults = checkpoints.find(settings)  # as their files say
         self._tell()
-        embedded = Place(catalogue.EMBEDDED, catalogue.EMBEDDED.parent, catalogue.EMBEDDED_NAME)
-        self.library = Library(settings.data_dir, lambda: (embedded, *places(settings)), changed=self._find_again)
+        embedded = Place(checkpoints.EMBEDDED, checkpoints.EMBEDDED.parent, checkpoints.EMBEDDED_NAME)
+        self.library = Library(settings.data_dir, lambda: (embedded, *folders(settings)), changed=self._find_again)
         tokens = {"huggingface.co": settings.hf_token, "civitai.com": settings.civitai_token}
         self.downloads = Downloads(settings.data_dir, public=settings.is_public, offline=settings.offline,
                                    hosts=settings.download_hosts or HOSTS, arrived=self.library.refresh,
@@ -49,7 +49,7 @@ class Collection:
 
     def card(self, name: str | None) -> ModelCard:
         """Look a checkpoint up by name or title, None being the default. Raises ModelError for an unknown one."""
-        return catalogue.lookup(self._cards, name) if name else self._cards[0]
+        return checkpoints.lookup(self._cards, name) if name else self._cards[0]
 
     def card_of(self, id: str) -> ModelCard | None:
         """The card of what a page speaks of, with what is known beyond its file; None for what is no checkpoint."""
@@ -64,7 +64,7 @@ class Collection:
     def _find_again(self) -> None:
         asked = self._found[0] if self._settings.model else None
         try:
-            self._found, self.faults = catalogue.find(self._settings, entries=self.library.entries(), asked=asked)
+            self._found, self.faults = checkpoints.find(self._settings, entries=self.library.entries(), asked=asked)
         except ModelError as fault:  # all are gone: what is in memory still works
             log.warning("no model is left: %s", fault)
         self._tell()

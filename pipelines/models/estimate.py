@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..checkpoints.card import ModelCard
 from ..errors import ModelError
 from ..families import FAMILIES, Family
+from ..library.read.card import ModelCard
 from ..machine import device
 from ..machine.device import Placement
 from ..settings import Settings

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..checkpoints.headers import Header
 from ..errors import ModelError
+from ..library.read.headers import Header
 from ..machine.device import Placement
 from .offload import in_eight_bits
 

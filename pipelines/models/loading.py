@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import prediction
-from ..checkpoints.card import VAE_PREFIX, ModelCard, networks_of, parts_here, parts_of, read_json, weight_files
-from ..checkpoints.headers import Header, read_header
-from ..checkpoints.hub import hub_folder
 from ..errors import ModelError, StudioError
 from ..families import FAMILIES, Family
 from ..families.clip import CONFIGS, write_vocabulary
 from ..families.family import UNET_PREFIX
 from ..library.entry import LibraryEntry
+from ..library.read import prediction
+from ..library.read.card import VAE_PREFIX, ModelCard, networks_of, parts_here, parts_of, read_json, weight_files
+from ..library.read.headers import Header, read_header
+from ..library.read.hub import hub_folder
 from ..library.recognise import vae_layout
 from ..machine.device import Placement, is_out_of_memory
 from .four_bits import in_four_bits

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from .. import settings
-from ..checkpoints.card import ModelCard
-from ..checkpoints.prediction import Predictions
 from ..errors import RequestError
 from ..families import FAMILIES, Family
-from ..library import catalogue
+from ..library import checkpoints
+from ..library.read.card import ModelCard
+from ..library.read.prediction import Predictions
 from ..machine import device
 from ..machine.device import Placement
 from ..models import loading
@@ -76,8 +76,8 @@ def find_card(model: str) -> ModelCard:
     """Look up what a config calls its model, with the app's own settings for where models lie."""
     here = settings.load([], os.environ)
     if model == "demo":
-        return catalogue.lookup(catalogue.find(here.model_copy(update={"model": None}))[0], catalogue.EMBEDDED_NAME)
-    return Predictions(here.data_dir).told(catalogue.find(here.model_copy(update={"model": model}))[0][0])
+        return checkpoints.lookup(checkpoints.find(here.model_copy(update={"model": None}))[0], checkpoints.EMBEDDED_NAME)
+    return Predictions(here.data_dir).told(checkpoints.find(here.model_copy(update={"model": model}))[0][0])
 
 
 def load(card: ModelCard, config: TrainLora) -> Base:

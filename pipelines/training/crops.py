@@ -9,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image, ImageEnhance
 
-from ..checkpoints.card import ModelCard, read_json
 from ..families import FAMILIES
 from ..families.clip import CONFIGS
 from ..images.geometry import Box, Size
+from ..library.read.card import ModelCard, read_json
 from .buckets import crop_variants
 from .dataset import Picture, open_picture
 from .request import Crop

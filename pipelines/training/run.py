@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import settings
-from ..checkpoints.card import ModelCard
 from ..errors import RequestError, StudioError
-from ..library import catalogue
+from ..library import checkpoints as catalogue
+from ..library.read.card import ModelCard
 from ..machine import device, memory
 from ..prompts.tokens import count
 from ..requests import make

@@ -101,7 +101,7 @@ def test_distilled_folders_like_few_steps_and_their_bases_many():
 def test_the_base_of_z_image_is_told_from_its_turbo_by_the_folder_alone(tmp_path):
     import json
 
-    from pipelines.checkpoints.card import read_configs
+    from pipelines.library.read.card import read_configs
     from tests.tiny_families import write_tiny
 
     folder = write_tiny("z_image", tmp_path / "model")

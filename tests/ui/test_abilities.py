@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines.abilities import why_not
-from pipelines.checkpoints.card import ModelCard
+from pipelines.library.read.card import ModelCard
 from pipelines.requests import TASKS
 from ui.abilities import _limits, _updates
 

@@ -10,7 +10,7 @@ from PIL import Image
 from pipelines.downloads import Checking, Downloaded, DownloadFailed, Downloading, Paused, Stopped
 from pipelines.errors import ModelError
 from pipelines.library import Library
-from pipelines.library.places import Place
+from pipelines.library.folders import Place
 from pipelines.library.preview import preview
 from tests.pipelines.library.files import embedding, lora, vae
 from ui.controls import with_entry

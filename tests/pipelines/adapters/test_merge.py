@@ -11,8 +11,8 @@ from safetensors import safe_open
 from pipelines.adapters.apply import applied
 from pipelines.adapters.merge import merge
 from pipelines.adapters.read import Adapter
-from pipelines.checkpoints.card import read_folder
 from pipelines.errors import ModelError
+from pipelines.library.read.card import read_folder
 from pipelines.machine.device import Placement
 from pipelines.models import loading
 from tests.pipelines.adapters.conftest import CLASSES

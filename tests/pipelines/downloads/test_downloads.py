@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.checkpoints.card import read_folder
 from pipelines.downloads import Checking, Downloaded, DownloadFailed, Downloading, Paused, Stopped
 from pipelines.downloads import fetch as fetching
 from pipelines.downloads.downloads import STAGING
@@ -18,6 +17,7 @@ from pipelines.downloads.network import Broken
 from pipelines.downloads.place import plain_name, plain_path
 from pipelines.downloads.sources import RemoteFile
 from pipelines.errors import ModelError, RequestError
+from pipelines.library.read.card import read_folder
 from tests.pipelines.library.files import checkpoint, embedding, lora, vae, write
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.checkpoints.card import read_folder
 from pipelines.errors import Cancelled, ModelError
 from pipelines.events import ImageReady, Notice, StepDone
 from pipelines.families import FAMILIES, Facts
 from pipelines.generation import decode
+from pipelines.library.read.card import read_folder
 from pipelines.machine.device import Placement
 from pipelines.models.cache import build
 from pipelines.models.loading import load
@@ -382,7 +382,7 @@ def test_the_fitted_map_shows_a_picture_in_its_colours():
     from diffusers import AutoencoderKL
 
     from pipelines.generation.glimpse import fitted
-    from pipelines.library.catalogue import EMBEDDED
+    from pipelines.library.checkpoints import EMBEDDED
 
     vae = AutoencoderKL.from_pretrained(EMBEDDED / "vae")
     weight, bias = fitted(vae)

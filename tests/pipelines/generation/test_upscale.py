@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipelines.errors import Cancelled, RequestError
 from pipelines.events import ImageReady, StepDone
-from pipelines.library.catalogue import EMBEDDED
+from pipelines.library.checkpoints import EMBEDDED
 from pipelines.queue.control import Control
 from pipelines.requests import Img2Img, Txt2Img, Upscale, changed, make
 from pipelines.settings import load

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from pipelines.errors import ModelError
-from pipelines.library.catalogue import find
+from pipelines.library.checkpoints import find
 from pipelines.library.library import FILE_NAME, hashes_of
 from tests.pipelines.library.files import checkpoint, embedding, lora, vae
 from tests.tiny_families import write_tiny

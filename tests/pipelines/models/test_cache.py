@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.checkpoints.card import read_folder
+from pipelines.library.read.card import read_folder
 from pipelines.machine.device import Placement
 from pipelines.models.cache import Budget, PipelineCache, build
 from pipelines.models.loading import bytes_of, load
@@ -205,7 +205,7 @@ def test_a_part_that_another_checkpoint_still_uses_on_the_card_is_not_parked(tmp
 
 def test_autoencoders_that_are_kept_beside_count_and_go_first(cards, sd_folder, tmp_path):
     from pipelines.library import Library
-    from pipelines.library.places import Place
+    from pipelines.library.folders import Place
     from pipelines.models.vaes import Vaes
 
     (tmp_path / "vae").mkdir()

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks import activations
-from pipelines.checkpoints.card import ModelCard, read_folder
 from pipelines.errors import ModelError
 from pipelines.events import ImageReady
 from pipelines.families import FAMILIES
+from pipelines.library.read.card import ModelCard, read_folder
 from pipelines.machine.device import Placement
 from pipelines.models import estimate, four_bits
 from pipelines.models.cache import build

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.checkpoints.card import networks_of, read_file, read_folder
 from pipelines.events import ImageReady
 from pipelines.families import FAMILIES
+from pipelines.library.read.card import networks_of, read_file, read_folder
 from pipelines.machine.device import Placement
 from pipelines.models.cache import build
 from pipelines.models.layout import settled

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.checkpoints.card import read_file, read_folder
 from pipelines.errors import ModelError
 from pipelines.families import FAMILIES
 from pipelines.families.clip import CONFIGS, write_vocabulary
+from pipelines.library.read.card import read_file, read_folder
 from pipelines.machine.device import Placement
 from pipelines.models.loading import bytes_of, components_of_file, load
 from tests.original_layout import original, write_hollow

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines.checkpoints.card import read_folder
 from pipelines.errors import ModelError
 from pipelines.families import FAMILIES
 from pipelines.library import Library
-from pipelines.library.places import Place
+from pipelines.library.folders import Place
+from pipelines.library.read.card import read_folder
 from pipelines.machine.device import Placement
 from pipelines.models.cache import Lease
 from pipelines.models.loading import load, load_vae

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from pipelines.checkpoints.card import read_file, read_folder
-from pipelines.checkpoints.prediction import FILE_NAME, Predictions, is_open, sentence
 from pipelines.errors import RequestError, StudioError
+from pipelines.library.read.card import read_file, read_folder
+from pipelines.library.read.prediction import FILE_NAME, Predictions, is_open, sentence
 from pipelines.machine.device import Placement
 from pipelines.models import loading
 from pipelines.models.loading import load

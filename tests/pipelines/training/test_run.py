@@ -113,7 +113,7 @@ def test_sdxl_and_velocity_models_are_trained_as_they_are(make_config, tmp_path,
 
 
 def test_a_full_fine_tune_makes_a_model_that_loads(make_config, tmp_path):
-    from pipelines.checkpoints.card import read_folder
+    from pipelines.library.read.card import read_folder
 
     config = make_config(method="full", steps=2, learning_rate=1e-4)
     ended, _ = run_in(tmp_path / "run", config)

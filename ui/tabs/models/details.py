@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.checkpoints.card import PICKLES
-from pipelines.checkpoints.prediction import can_be_told
 from pipelines.errors import RequestError
 from pipelines.families import FAMILIES
+from pipelines.library.read.card import PICKLES
+from pipelines.library.read.prediction import can_be_told
 
 from ...controls import find_card, with_entry
 from ...language import said

@@ -10,9 +10,9 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines.checkpoints.prediction import sentence
 from pipelines.library import KINDS
 from pipelines.library.preview import preview
+from pipelines.library.read.prediction import sentence
 
 from ...language import current, said
 

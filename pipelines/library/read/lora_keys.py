@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from ..checkpoints.headers import Header
-from ..errors import ModelError
-from ..families import FAMILIES
+from ...errors import ModelError
+from ...families import FAMILIES
+from .headers import Header
 
 MAX_RANK = 1024
 LYCORIS = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2", "lokr_w1", "lokr_w1_a",

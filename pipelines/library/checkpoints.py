@@ -14,15 +14,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.card import ModelCard, read_file, read_folder, refuse_pickle, weight_files
-from ..checkpoints.hub import HUB_ID, hub_card
 from ..errors import ModelError
 from ..families import FAMILIES
 from ..families.clip import write_vocabulary
 from ..settings import Settings
 from .entry import LibraryEntry, entry_of
+from .folders import places
 from .library import FILE_NAME as LIBRARY
-from .places import places
+from .read.card import ModelCard, read_file, read_folder, refuse_pickle, weight_files
+from .read.hub import HUB_ID, hub_card
 from .scan import plain, scan
 from .store import Store
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.checkpoints.headers import read_header, small_tensor
-from pipelines.checkpoints.hub import wanted_files
 from pipelines.errors import ModelError
-from pipelines.library.catalogue import EMBEDDED_NAME, find, lookup, short_hash, tokenizer_folder
+from pipelines.library.checkpoints import EMBEDDED_NAME, find, lookup, short_hash, tokenizer_folder
+from pipelines.library.read.headers import read_header, small_tensor
+from pipelines.library.read.hub import wanted_files
 from pipelines.settings import Settings
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.text_model."
@@ -230,7 +230,7 @@ def test_a_hub_model_in_the_cache_is_used_offline(sd_folder, tmp_path):
     shutil.copytree(sd_folder, snapshot)
     (snapshot.parent.parent / "refs").mkdir()
     (snapshot.parent.parent / "refs" / "main").write_text(snapshot.name)
-    code = ("from pathlib import Path; from pipelines.library.catalogue import find; "
+    code = ("from pathlib import Path; from pipelines.library.checkpoints import find; "
             "from pipelines.settings import Settings; "
             f"card = find(Settings(data_dir=Path('{tmp_path}'), offline=True, model='some/model'))[0][0]; "
             "print(card.name, card.kind, card.family, card.path.name)")
@@ -314,7 +314,7 @@ def test_without_any_model_the_reason_is_said(tmp_path):
 
 
 def test_finding_models_imports_no_torch():
-    code = ("import sys; from pathlib import Path; from pipelines.library.catalogue import find; "
+    code = ("import sys; from pathlib import Path; from pipelines.library.checkpoints import find; "
             "from pipelines.settings import Settings; find(Settings(data_dir=Path('/nonexistent'))); "
             "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.checkpoints.headers import read_header
 from pipelines.errors import ModelError
+from pipelines.library.read.headers import read_header
 
 
 def write(path: Path, header: bytes, data: bytes = b"", length: int | None = None) -> Path:
@@ -55,7 +55,7 @@ HUGE = {
 def test_a_huge_header_costs_neither_time_nor_memory(tmp_path, name):
     path = write(tmp_path / "x.safetensors", HUGE[name]())
     code = ("import resource, sys; from pathlib import Path; from pipelines.errors import ModelError\n"
-            "from pipelines.checkpoints.headers import read_header\n"
+            "from pipelines.library.read.headers import read_header\n"
             "before = resource.getrusage(resource.RUSAGE_SELF)\n"
             "try: read_header(Path(sys.argv[1]))\n"
             "except ModelError as error: print(error)\n"

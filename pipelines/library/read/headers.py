@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import ModelError
+from ...errors import ModelError
 
 # The largest headers of real files hold a few thousand names and a picture: below 5 MB.
 MAX_HEADER_BYTES = 16_000_000

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
-from ..families import FAMILIES, Facts, Family, recognise
-from ..families.family import UNET_PREFIX
+from ...errors import ModelError
+from ...families import FAMILIES, Facts, Family, recognise
+from ...families.family import UNET_PREFIX
 from .headers import Header, read_header, small_tensor
 
 MAX_JSON_BYTES = 1_000_000

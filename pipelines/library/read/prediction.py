@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
-from ..errors import RequestError
-from ..families import FAMILIES
+from ...errors import RequestError
+from ...families import FAMILIES
 from .card import ModelCard
 
 FILE_NAME = "predictions.json"

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
-from ..families import FAMILIES
+from ...errors import ModelError
+from ...families import FAMILIES
 from .card import ModelCard, parts_of, read_configs, read_folder
 
 HUB_ID = r"[\w.-]{1,96}/[\w.-]{1,96}"
