@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, get_args
 
-from .adapters.tags import TAG
 from .errors import RequestError
+from .prompts.lora_tags import TAG
 from .requests import TASKS, Request, changed
 
 MAX_VALUES = 100

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from . import metadata
-from .adapters import find, tags
+from .adapters import find
 from .errors import Cancelled, OutOfMemory, StudioError
 from .events import Event, ImageReady, Loading, Notice, Record, Saved, StepDone
 from .generation.upscalers import Upscalers
@@ -29,6 +29,7 @@ from .matrix import Matrix
 from .merging import MergeLora, merge_into
 from .models import estimate
 from .models.collection import Collection
+from .prompts import lora_tags
 from .queue.jobs import Job
 from .requests import Request, pipeline_of
 from .results import Made, Results
@@ -251,7 +252,7 @@ class Worker:
     def _lora_hashes(self, request: Request) -> str | None:
         """Of the LoRAs that the prompts name and that are here: "name: 12 digits, ..."."""
         second = request.hires_prompt if getattr(request, "hires_scale", 1) > 1 else ""
-        uses = tags.extract(request.prompt + second)[1]
+        uses = lora_tags.extract(request.prompt + second)[1]
         entries = (self._shelf.last or self._collection.loras()) if uses else ()  # nothing was attached since the start
         found = {use.name: find.named(entries, use.name) for use in uses}
         return ", ".join(f"{name}: {find.short_hash(entry)}" for name, entry in found.items() if entry) or None

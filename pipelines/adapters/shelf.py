@@ -11,7 +11,8 @@ from weakref import ref
 from ..errors import ModelError
 from ..families import Family
 from ..library.entry import LibraryEntry
-from . import find, tags
+from ..prompts import lora_tags
+from . import find
 from .apply import applied, merged
 from .read import Adapter, read
 
@@ -27,7 +28,7 @@ class Shelf:
         self._read: OrderedDict[tuple, Adapter] = OrderedDict()
 
     @contextmanager
-    def attached(self, pipe: Any, family: Family, uses: Sequence[tags.Use], merge: bool = False
+    def attached(self, pipe: Any, family: Family, uses: Sequence[lora_tags.Use], merge: bool = False
                  ) -> Iterator[tuple[str, ...]]:
         """Attach what tags ask for; gives a line about each. An unknown name is said and left out.
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from ..adapters import tags
 from ..errors import Cancelled, OutOfMemory
 from ..events import Event, ImageReady, Notice, StepDone
 from ..families import Family
 from ..machine import memory
 from ..models.offload import device_of
+from ..prompts import lora_tags
 from ..prompts.embed import Conditionings, Embedder, Vectors
 from ..prompts.schedule import plan
 from ..queue.control import Control
@@ -34,7 +34,7 @@ from .stock import Adapters
 from .upscalers import Enlarge, lanczos
 
 
-def no_adapters(pipe: Any, family: Family, uses: Sequence[tags.Use]) -> AbstractContextManager[tuple[str, ...]]:
+def no_adapters(pipe: Any, family: Family, uses: Sequence[lora_tags.Use]) -> AbstractContextManager[tuple[str, ...]]:
     """Leave the tags of a prompt without effect, and say so."""
     return nullcontext((f"There are no LoRAs here, so {', '.join(use.name for use in uses)} had no effect.",))
 
@@ -131,7 +131,7 @@ class _Maker:
     def _denoise(self, batch: Batch, prompt: str, request: Request, source: Source,
                  draws: Draws, part: Part) -> Generator[Event, None, torch.Tensor | None]:
         """One pass, with the LoRAs of its prompt. Returns the finished latents, or None when it was skipped."""
-        prompt, uses = tags.extract(prompt)
+        prompt, uses = lora_tags.extract(prompt)
         with self._adapters(self._pipe, self._family, uses) if uses else nullcontext(()) as lines:
             yield from self._new(lines)
             return (yield from self._walk(batch, prompt, request, source, draws, part))
@@ -223,8 +223,8 @@ def _second_pass(request: Txt2Img, prompt: str) -> tuple[Txt2Img, str]:
                      guidance_scale=request.hires_guidance_scale or request.guidance_scale,
                      negative_prompt=request.hires_negative_prompt or request.negative_prompt)
     own = request.hires_prompt.strip()
-    if own and not tags.extract(own)[0]:  # other LoRAs, for the same words
-        own = f"{tags.extract(prompt)[0]} {own}"
+    if own and not lora_tags.extract(own)[0]:  # other LoRAs, for the same words
+        own = f"{lora_tags.extract(prompt)[0]} {own}"
     return second, own or prompt
 
 

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..adapters import tags
 from ..errors import Cancelled
 from ..events import Event, ImageReady, Notice, StepDone
 from ..families import Family
+from ..prompts import lora_tags
 from ..prompts.schedule import Sections, plan
 from ..queue.control import Control
 from ..requests import Request, changed
@@ -32,7 +32,7 @@ from .glimpse import Glimpses
 from .sources import Source
 
 # (pipe, family, what the tags ask for) -> a context that has it attached and gives sentences for the person
-Adapters = Callable[[Any, Family, Sequence[tags.Use]], AbstractContextManager[tuple[str, ...]]]
+Adapters = Callable[[Any, Family, Sequence[lora_tags.Use]], AbstractContextManager[tuple[str, ...]]]
 
 
 class Maker:
@@ -49,7 +49,7 @@ class Maker:
 
     def batch(self, batch: Batch) -> Iterator[Event]:
         """Draw the pictures of a batch, each by a call of its own."""
-        plain, uses = tags.extract(batch.prompt)
+        plain, uses = lora_tags.extract(batch.prompt)
         prompt, negative, notices = self._texts(plain)
         with ExitStack() as undone:
             lines = undone.enter_context(self._adapters(self._pipe, self._family, uses)) if uses else ()

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..adapters.tags import TAG
 from .grammar import TAGS, parse
+from .lora_tags import TAG
 from .wildcards import NAME
 
 MAX_MARKS = 20

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ..adapters.tags import TAG
 from .grammar import Alternate, Break, Node, Prompt, Scheduled, Text, Weighted, parse, without_tags
+from .lora_tags import TAG
 
 MAX_WEIGHT = 10.0  # of one word, either sign
 SHOWN_TAG = 60  # characters of a tag that a notice repeats

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pipelines.adapters.tags import MAX_WEIGHT, Use, extract
+from pipelines.prompts.lora_tags import MAX_WEIGHT, Use, extract
 
 
 @pytest.mark.parametrize(("prompt", "rest", "uses"), [
