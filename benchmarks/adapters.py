@@ -41,13 +41,13 @@ def write_file(path: Path, pipe: Any) -> Path:
     """A kohya file of RANK for every attention layer of both networks."""
     import torch
 
-    from pipelines.adapters import names, write
-    from pipelines.adapters.parts import LowRank
+    from pipelines.adapters import layer_names, write
+    from pipelines.adapters.delta import LowRank
     from pipelines.families import FAMILIES
 
     parts = {name: LowRank(torch.full((RANK, *layer.weight.shape[1:]), 0.01),
                            torch.full((len(layer.weight), RANK, *[1] * (layer.weight.ndim - 2)), 0.01), RANK / 2)
-             for name, layer in names.layers(pipe).items() if ".attentions." in name or ".layers." in name}
+             for name, layer in layer_names.layers(pipe).items() if ".attentions." in name or ".layers." in name}
     return write.write_kohya(path, parts, pipe, FAMILIES["sd15"], write.About("ink"))
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import abilities, forecast, leftovers, merging
-from .adapters import find
+from . import abilities, forecast, leftovers
+from .adapters import find, merge_request
+from .adapters.merge_request import MergeLora
 from .datasets import Datasets
 from .downloads import Download
 from .errors import RequestError, StudioError
@@ -23,7 +24,6 @@ from .library.checkpoints import ModelCard
 from .library.embeddings import named
 from .machine import device
 from .matrix import Matrix, check
-from .merging import MergeLora
 from .models import estimate
 from .models.collection import Collection
 from .prompts.marks import Mark, marks
@@ -249,7 +249,7 @@ class Studio:
         """Merge a LoRA into a model, as a model of its own; values: of MergeLora. Raises as `train` does."""
         self._may_train()
         request = make(MergeLora, model=self.card(model).name, **values)
-        merging.check(request, self.settings.data_dir / "models")
+        merge_request.check(request, self.settings.data_dir / "models")
         return self._queue.submit(request, "merge")
 
     def run(self, name: str) -> RunCard:

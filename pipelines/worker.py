@@ -15,6 +15,7 @@ from PIL import Image
 
 from . import metadata
 from .adapters import find
+from .adapters.merge_request import MergeLora, merge_into
 from .errors import Cancelled, OutOfMemory, StudioError
 from .events import Event, ImageReady, Loading, Notice, Record, Saved, StepDone
 from .generation.upscalers import Upscalers
@@ -26,7 +27,6 @@ from .library import checkpoints
 from .library.checkpoints import ModelCard
 from .machine import device
 from .matrix import Matrix
-from .merging import MergeLora, merge_into
 from .models import estimate
 from .models.collection import Collection
 from .prompts import lora_tags
@@ -264,7 +264,7 @@ class Worker:
     def _open(self) -> None:
         if self._cache is not None:
             return
-        from .adapters.shelf import Shelf
+        from .adapters.cache import Shelf
         from .models import cache
         from .models.vaes import Vaes
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ModelError
-from . import names
-from .parts import LowRank, Part, change, gain, is_by_row
+from . import layer_names
+from .delta import LowRank, Part, change, gain, is_by_row
 from .read import Adapter
 
 Uses = Sequence[tuple[Adapter, float, float]]
@@ -32,7 +32,7 @@ class Weights:
     text_encoder: float
 
     def of(self, path: str) -> float:
-        return self.unet if path.split(".", 1)[0] in names.CORES else self.text_encoder
+        return self.unet if path.split(".", 1)[0] in layer_names.CORES else self.text_encoder
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _whole(module: nn.Module) -> Tensor:
         return module.weight
     from bitsandbytes.functional import dequantize_4bit
 
-    return dequantize_4bit(module.weight.data, state).reshape(names.weight_shape(module))
+    return dequantize_4bit(module.weight.data, state).reshape(layer_names.weight_shape(module))
 
 
 def _directed(base: Tensor, shift: Tensor, factor: Tensor, module: nn.Module) -> Tensor:
@@ -199,9 +199,9 @@ def _same_convolution(module: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _checked(pipe: Any, uses: Uses) -> dict[str, nn.Module]:
-    modules = names.layers(pipe)
+    modules = layer_names.layers(pipe)
     for adapter, *_ in uses:
         for path, part in adapter.parts.items():
-            if path not in modules or not part.fits(names.weight_shape(modules[path])):
+            if path not in modules or not part.fits(layer_names.weight_shape(modules[path])):
                 raise ModelError(f"{adapter.name[:80]} was read for another model: {path[:120]} does not fit.")
     return modules

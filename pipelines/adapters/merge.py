@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..families import Family
 from ..library.read.card import parts_of
-from . import names
+from . import layer_names
 from .apply import Uses, merged
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -50,11 +50,11 @@ def _write_folder(folder: Path, pipe: Any, family: Family, dtype: torch.dtype) -
         place = folder / part
         if not isinstance(component, nn.Module):
             component.save_pretrained(place)
-        elif part in names.ENCODERS:
+        elif part in layer_names.ENCODERS:
             component.config.save_pretrained(place)
             # Stock loaders take the text encoder's format from here, and float32 for everything else.
             _change(place / "config.json", {"dtype": "float32", "architectures": [type(component).__name__]})
-            named = {names.with_text_model(key): tensor for key, tensor in component.state_dict().items()}
+            named = {layer_names.with_text_model(key): tensor for key, tensor in component.state_dict().items()}
             save_file(_stored(part, named, dtype), place / "model.safetensors", {"format": "pt"})
         else:
             component.save_config(place)

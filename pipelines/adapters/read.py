@@ -20,8 +20,8 @@ from ..families import FAMILIES, Family
 from ..library.read import lora_keys
 from ..library.read.card import refuse_pickle
 from ..library.read.headers import Header, read_header
-from . import names
-from .parts import Full, Hadamard, Kronecker, LowRank, Part
+from . import layer_names
+from .delta import Full, Hadamard, Kronecker, LowRank, Part
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def read(path: Path, pipe: Any, family: Family, name: str | None = None) -> Adap
     if kind and kind != family.name and (kind in FAMILIES or family.stock is None):
         raise _for_another(shown, kind, family)
     named, other = lora_keys.layers(header.shapes)
-    table = names.table(pipe)
+    table = layer_names.table(pipe)
     found, unmatched = _match(named, table)
     tensors: Mapping[str, Tensor] = {}
     if not found and family.stock and hasattr(pipe, "lora_state_dict"):
@@ -89,7 +89,7 @@ def read(path: Path, pipe: Any, family: Family, name: str | None = None) -> Adap
         if kind and kind not in (family.name, family.label):
             raise _for_another(shown, kind, family)
         raise ModelError(f"{shown} does not fit: 0 of {len(named)} layers matched. The model is {family.label}.")
-    modules = names.layers(pipe)
+    modules = layer_names.layers(pipe)
     tensors = tensors or _tensors(header, [key for roles in found.values() for key in roles.values()])
     alpha_of = _peft_alphas(header.metadata)
     parts = {}
@@ -213,7 +213,7 @@ def _part(shown: str, layer: str, held: dict[str, Tensor], module: nn.Module,
     """Build the part of one layer and check that it changes a weight of this layer's shape."""
     alpha = held.pop("alpha", None)
     dora_scale, magnitude = held.pop("dora_scale", None), held.pop("magnitude", None)
-    shape = names.weight_shape(module)
+    shape = layer_names.weight_shape(module)
     if layer == "unet.conv_in" and "down" in held:
         held["down"] = _for_more_channels(held["down"], shape)
     part = _assembled(held)
@@ -278,7 +278,7 @@ def _peft_alphas(metadata: Mapping[str, str]) -> Callable[[str, int], float | No
         patterns = said.get(f"{component}.alpha_pattern")
         for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
             # Patterns are the ends of paths; as regular expressions they would be programs from a stranger.
-            plain = names.with_text_model(pattern).removeprefix("text_model.")
+            plain = layer_names.with_text_model(pattern).removeprefix("text_model.")
             if inner == plain or inner.endswith(f".{plain}"):
                 alpha = value
         if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not math.isfinite(alpha):

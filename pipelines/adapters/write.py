@@ -23,8 +23,8 @@ from torch import Tensor
 from ..errors import ModelError
 from ..families import Family
 from ..library.read.headers import read_header
-from . import names
-from .parts import LowRank
+from . import layer_names
+from .delta import LowRank
 from .read import PEFT_METADATA
 
 LEGACY_HASH = slice(0x100000, 0x110000)  # the bytes that AUTOMATIC1111's first hash looked at
@@ -55,7 +55,7 @@ def write_kohya(path: Path, parts: Mapping[str, LowRank], pipe: Any, family: Fam
 
     Raises ModelError when a number is not finite, and OSError when the disk fails; the old file stays then.
     """
-    known = names.kohya(pipe, family)
+    known = layer_names.kohya(pipe, family)
     tensors: dict[str, Tensor] = {}
     for layer, part in parts.items():
         stem = known[layer]
@@ -71,7 +71,7 @@ def write_kohya(path: Path, parts: Mapping[str, LowRank], pipe: Any, family: Fam
 def write_diffusers(path: Path, parts: Mapping[str, LowRank], pipe: Any, about: About,
                     dtype: torch.dtype = torch.float16) -> Path:
     """Write `path` with peft's names and settings, as diffusers saves it. Return `path`; raises as `write_kohya`."""
-    known = names.diffusers(pipe)
+    known = layer_names.diffusers(pipe)
     tensors: dict[str, Tensor] = {}
     for layer, part in parts.items():
         if part.mid is not None:
@@ -124,7 +124,7 @@ def _kohya_metadata(parts: Mapping[str, LowRank], family: Family, about: About) 
 def _peft_settings(parts: Mapping[str, LowRank]) -> dict[str, Any]:
     """LoraConfig's arguments for each component, as diffusers keeps them in a file's header."""
     settings: dict[str, Any] = {}
-    for component in names.COMPONENTS:
+    for component in layer_names.COMPONENTS:
         inner = {layer.split(".", 1)[1].removeprefix("text_model."): part for layer, part in parts.items()
                  if layer.startswith(f"{component}.")}
         if not inner:

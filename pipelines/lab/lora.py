@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..adapters import parts as adapters
-from ..adapters.parts import Part
+from ..adapters import delta as adapters
+from ..adapters.delta import Part
 from ..adapters.read import parts_of
 from ..errors import RequestError
 from .checkpoints import Model

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..adapters.delta import LowRank
 from ..adapters.merge import merge
-from ..adapters.parts import LowRank
 from ..adapters.write import About, write_diffusers, write_kohya, write_sidecars
 from ..models.cache import build
 from .base import Base

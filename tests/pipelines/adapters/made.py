@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pipelines.adapters.parts import LowRank
+from pipelines.adapters.delta import LowRank
 
 RANK, ALPHA = 4, 2.0
 ENCODER_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipelines.adapters.apply import applied, merged
-from pipelines.adapters.parts import Full, Hadamard, Kronecker, LowRank
+from pipelines.adapters.delta import Full, Hadamard, Kronecker, LowRank
 from pipelines.adapters.read import Adapter
 from pipelines.errors import ModelError
 from tests.pipelines.adapters.made import Kinds, add_by_hand, by_hand, parts_for, picture, pipe_of, state, weights

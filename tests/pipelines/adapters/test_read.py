@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines.adapters import names, write
+from pipelines.adapters import layer_names, write
 from pipelines.adapters.apply import applied
-from pipelines.adapters.parts import change
+from pipelines.adapters.delta import change
 from pipelines.adapters.read import read
 from pipelines.errors import ModelError
 from pipelines.families import FAMILIES
@@ -90,7 +90,7 @@ def test_sdxl_files_by_diffusers_block_names_are_read_too(sdxl_folder, tmp_path)
 
 def test_mixed_ranks_and_alphas_are_kept_layer_by_layer(sd_pipe, tmp_path):
     tensors, expected = {}, {}
-    for n, (path, name) in enumerate(list(names.kohya(sd_pipe, FAMILY).items())[5:25]):
+    for n, (path, name) in enumerate(list(layer_names.kohya(sd_pipe, FAMILY).items())[5:25]):
         weight = weights(sd_pipe)[path]
         down, up = torch.randn(n + 1, *weight.shape[1:]), torch.randn(len(weight), n + 1, *[1] * (weight.ndim - 2))
         tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}

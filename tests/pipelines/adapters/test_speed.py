@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines.adapters import names, write
+from pipelines.adapters import layer_names, write
 from pipelines.adapters.apply import applied
-from pipelines.adapters.parts import LowRank
+from pipelines.adapters.delta import LowRank
 from pipelines.adapters.read import read
 from pipelines.families import FAMILIES
 from pipelines.families.clip import CONFIGS
@@ -30,7 +30,7 @@ def test_a_file_of_rank_64_is_attached_within_a_second_and_its_weight_changed_at
                            text_encoder=encoder.to(torch.bfloat16).to_empty(device="cpu"))
     parts = {path: LowRank(torch.full((64, *module.weight.shape[1:]), 0.01),
                            torch.full((len(module.weight), 64, *[1] * (module.weight.ndim - 2)), 0.01), 32.0)
-             for path, module in names.layers(pipe).items() if ".attentions." in path or ".layers." in path}
+             for path, module in layer_names.layers(pipe).items() if ".attentions." in path or ".layers." in path}
     path = write.write_kohya(tmp_path / "ink.safetensors", parts, pipe, family, write.About("ink"))
     assert len(parts) == 264
     times = []

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save
 
-from pipelines.adapters import names, write
+from pipelines.adapters import layer_names, write
 from pipelines.adapters.apply import applied
 from pipelines.adapters.read import read
 from pipelines.adapters.write import About
@@ -121,7 +121,7 @@ def test_factors_trained_by_peft_keep_their_strength_in_both_kinds_of_files(sd_p
             network.add_adapter(LoraConfig(r=4, lora_alpha=6, use_rslora=rslora, use_dora=dora, target_modules=targets,
                                            init_lora_weights=False))
     parts = trained_parts(trained)
-    assert parts.keys() <= names.layers(sd_pipe).keys()
+    assert parts.keys() <= layer_names.layers(sd_pipe).keys()
     assert {part.alpha for part in parts.values()} == {6 * (math.sqrt(4) if rslora else 1)}
     expected = picture(trained)
     family = FAMILIES["sd15"]

@@ -27,7 +27,7 @@ def test_what_a_lora_adds_to_a_convolution_has_no_seam_either():
     import torch
 
     from pipelines.adapters.apply import applied
-    from pipelines.adapters.parts import LowRank
+    from pipelines.adapters.delta import LowRank
     from pipelines.adapters.read import Adapter
     from pipelines.generation.seamless import seamless
 

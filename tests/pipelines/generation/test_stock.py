@@ -297,7 +297,7 @@ def test_magnitudes_in_the_originals_names_go_where_its_joined_layers_go(loaded,
     import torch
     from safetensors.torch import load_file, save_file
 
-    from pipelines.adapters.parts import change
+    from pipelines.adapters.delta import change
     from pipelines.adapters.read import read
 
     pipe, file = build("flux", "txt2img", loaded("flux")[1]), tmp_path / "ink.safetensors"

@@ -166,9 +166,9 @@ def test_four_bits_take_an_eighth_of_float32_and_draw_nearly_the_same_with_a_lor
     pytest.importorskip("bitsandbytes", reason="4-bit weights need the package bitsandbytes")
     import torch
 
-    from pipelines.adapters import names
+    from pipelines.adapters import layer_names
     from pipelines.adapters.apply import applied
-    from pipelines.adapters.parts import LowRank
+    from pipelines.adapters.delta import LowRank
     from pipelines.adapters.read import Adapter
 
     found = read_folder(sdxl_folder if name == "sdxl" else write_tiny(name, tmp_path / name), name)
@@ -181,7 +181,7 @@ def test_four_bits_take_an_eighth_of_float32_and_draw_nearly_the_same_with_a_lor
         assert packed.numel() * packed.element_size() * 8 <= whole.numel() * whole.element_size() + 8
     torch.manual_seed(0)
     parts = {path: LowRank(torch.randn(2, layer.in_features), 0.05 * torch.randn(layer.out_features, 2), 2.0)
-             for path, layer in names.layers(build(name, "txt2img", plain)).items()
+             for path, layer in layer_names.layers(build(name, "txt2img", plain)).items()
              if path.startswith(core) and isinstance(layer, torch.nn.Linear)}
     ink = Adapter("ink", parts, len(parts))
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipelines.adapters import read as adapters
-from pipelines.adapters.parts import change
+from pipelines.adapters.delta import change
 from pipelines.models.cache import build
 from pipelines.prompts.embed import embed
 from pipelines.training import base as bases

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from pipelines import events
+from pipelines.adapters.merge_request import MergeLora
 from pipelines.errors import RequestError
-from pipelines.merging import MergeLora
 
 from ...fields import make_control
 from ...tab import Page

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from .errors import RequestError
-from .requests import param
+from ..errors import RequestError
+from ..requests import param
 
 
 class MergeLora(BaseModel):
@@ -35,8 +35,8 @@ def merge_into(request: MergeLora, lease: Any, lora: Path, folder: Path) -> None
 
     Raises RequestError for a name that is taken, ModelError for a LoRA of another family.
     """
-    from .adapters.merge import merge
-    from .adapters.read import read
+    from .merge import merge
+    from .read import read
 
     check(request, folder)
     adapter = read(lora, lease.pipe, lease.family, request.lora)

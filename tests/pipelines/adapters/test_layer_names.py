@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.adapters import names
+from pipelines.adapters import layer_names
 from tests import original_layout
 from tests.pipelines.adapters.made import weights
 
 
 def test_every_matrix_and_convolution_has_a_path(pipe):
-    found = names.layers(pipe)
+    found = layer_names.layers(pipe)
     assert found.keys() == weights(pipe).keys()
     assert all(found[path].weight.data_ptr() == weight.data_ptr() for path, weight in weights(pipe).items())
 
 
 def test_every_layer_is_found_under_its_own_kohya_and_diffusers_name(pipe, family):
-    table = names.table(pipe)
-    for given in (names.kohya(pipe, family), names.diffusers(pipe)):
+    table = layer_names.table(pipe)
+    for given in (layer_names.kohya(pipe, family), layer_names.diffusers(pipe)):
         assert len(set(given.values())) == len(given)
         assert all(table[name] == path for path, name in given.items())
 
 
 def test_numbered_names_are_those_of_the_original_layout(pipe):
     original = {tensor.data_ptr(): key for key, tensor in original_layout.unet(pipe.unet).items()}
-    numbers = names.block_numbers(pipe.unet)
-    for path, module in names.layers(pipe).items():
+    numbers = layer_names.block_numbers(pipe.unet)
+    for path, module in layer_names.layers(pipe).items():
         if path.startswith("unet."):
             expected = original[module.weight.data_ptr()].removesuffix(".weight")
-            assert names.numbered(path.removeprefix("unet."), numbers) == expected
+            assert layer_names.numbered(path.removeprefix("unet."), numbers) == expected
 
 
 @pytest.mark.parametrize(("given", "path"), [
@@ -47,14 +47,14 @@ def test_numbered_names_are_those_of_the_original_layout(pipe):
      "text_encoder.encoder.layers.1.self_attn.out_proj"),
 ])
 def test_names_of_other_programs_are_known(sd_pipe, given, path):
-    assert names.table(sd_pipe)[given].replace(".text_model.", ".") == path
+    assert layer_names.table(sd_pipe)[given].replace(".text_model.", ".") == path
 
 
 def test_sdxl_files_name_numbered_blocks_and_two_encoders(sdxl_folder):
     from pipelines.families import FAMILIES
     from tests.pipelines.adapters.made import pipe_of
 
-    given = names.kohya(pipe_of(sdxl_folder, "StableDiffusionXLPipeline"), FAMILIES["sdxl"])
+    given = layer_names.kohya(pipe_of(sdxl_folder, "StableDiffusionXLPipeline"), FAMILIES["sdxl"])
     assert given["unet.down_blocks.0.resnets.0.conv1"] == "lora_unet_input_blocks_1_0_in_layers_2"
     assert given["unet.down_blocks.0.downsamplers.0.conv"] == "lora_unet_input_blocks_2_0_op"
     assert given["unet.down_blocks.1.attentions.0.proj_in"] == "lora_unet_input_blocks_3_1_proj_in"
@@ -66,6 +66,6 @@ def test_sdxl_files_name_numbered_blocks_and_two_encoders(sdxl_folder):
 def test_a_model_that_peft_is_training_keeps_its_paths(sd_pipe):
     from peft import LoraConfig
 
-    before = names.layers(sd_pipe).keys()
+    before = layer_names.layers(sd_pipe).keys()
     sd_pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "proj_in"]))
-    assert names.layers(sd_pipe).keys() == before
+    assert layer_names.layers(sd_pipe).keys() == before
