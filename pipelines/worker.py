@@ -266,7 +266,7 @@ class Worker:
             return
         from .adapters.cache import Shelf
         from .models import cache
-        from .models.vaes import Vaes
+        from .models.vae_cache import Vaes
 
         settings = self._settings
         host = device.budget_bytes("cpu", settings.host_budget_gb)

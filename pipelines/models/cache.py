@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ..families import FAMILIES, Family
 from ..library.checkpoints import ModelCard
 from ..machine.device import Placement
-from . import twins
+from . import sharing
 from .offload import offloaded
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class PipelineCache:
             components, placement, size = self._load(card)
             with self._lock:
                 self._loading.pop(key, None)
-                saved = twins.adopt(components, [entry.components for entry in self._loaded.values()
+                saved = sharing.adopt(components, [entry.components for entry in self._loaded.values()
                                                  if not entry.parked and not entry.lock.locked()])
                 self._make_room(size - saved)
                 return self._loaded.setdefault(key, Loaded(card, placement, components, size))
@@ -189,7 +189,7 @@ class PipelineCache:
 
     def _used(self, *, parked: bool) -> int:
         entries = [entry for entry in self._loaded.values() if entry.parked == parked]
-        return sum(entry.size_bytes for entry in entries) - twins.bytes_saved(entry.components for entry in entries)
+        return sum(entry.size_bytes for entry in entries) - sharing.bytes_saved(entry.components for entry in entries)
 
 
 def place(components: dict[str, Any], device: str) -> None:

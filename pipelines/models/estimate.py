@@ -14,7 +14,7 @@ from ..library.read.card import ModelCard
 from ..machine import device
 from ..machine.device import Placement
 from ..settings import Settings
-from . import four_bits
+from . import quantize
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "8-bit": 1, "4-bit": 0.5625}  # a scale for 64 of 4 bits
 RUNTIME_BYTES = 0.6e9  # what a CUDA context and its libraries take; a CPU process has had them since it began
@@ -56,7 +56,7 @@ def need(card: ModelCard, placement: Placement, width: int, height: int, batch_s
 def placement_for(card: ModelCard, settings: Settings, free_bytes: int) -> Placement:
     """Choose where and how a model will lie. free_bytes: on the device. Raises RequestError and ModelError."""
     family = FAMILIES[card.family]
-    if settings.quantize == "4-bit" and not four_bits.is_installed():
+    if settings.quantize == "4-bit" and not quantize.is_installed():
         raise ModelError("4-bit weights need the package bitsandbytes, which is not installed. Install it, or take "
                          "--quantize 8-bit or none.")
     placement = device.choose(settings.device, settings.dtype, unet_parameters=card.unet_parameters,
@@ -79,7 +79,7 @@ def full(card: ModelCard, placement: Placement) -> str:
         flag = "--offload model"
     elif not placement.weights and _takes_eight_bits(placement):
         flag = "--quantize 8-bit"
-    elif placement.weights != "4-bit" and four_bits.is_installed():
+    elif placement.weights != "4-bit" and quantize.is_installed():
         flag = "--quantize 4-bit"
     if not flag:
         return f"Not enough memory to load {card.title}. Close other programs, or choose a smaller model."

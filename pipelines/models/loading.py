@@ -23,9 +23,9 @@ from ..library.read.headers import Header, read_header
 from ..library.read.hub import hub_folder
 from ..library.recognise import vae_layout
 from ..machine.device import Placement, is_out_of_memory
-from .four_bits import in_four_bits
-from .layout import as_stored, settled
+from .memory_format import as_stored, settled
 from .offload import by_layers
+from .quantize import in_four_bits
 
 # Networks of an original single file: component -> its class, and where the file keeps its tensors.
 PARTS_OF_A_FILE = {"unet": ("UNet2DConditionModel", UNET_PREFIX), "vae": ("AutoencoderKL", VAE_PREFIX)}
@@ -109,7 +109,7 @@ def _told(card: ModelCard, components: dict[str, Any], placement: Placement, tri
     """The scheduler with what the card says of the noise; where the file is silent, with what trying it shows."""
     scheduler, found = components["scheduler"], {}
     if prediction.is_open(card):
-        from .trial import predicts
+        from .prediction_probe import predicts
 
         if kind := predicts(components, placement):
             found = {"prediction_type": kind}

@@ -206,7 +206,7 @@ def test_a_part_that_another_checkpoint_still_uses_on_the_card_is_not_parked(tmp
 def test_autoencoders_that_are_kept_beside_count_and_go_first(cards, sd_folder, tmp_path):
     from pipelines.library import Library
     from pipelines.library.folders import Place
-    from pipelines.models.vaes import Vaes
+    from pipelines.models.vae_cache import Vaes
 
     (tmp_path / "vae").mkdir()
     weights = sd_folder / "vae" / "diffusion_pytorch_model.safetensors"

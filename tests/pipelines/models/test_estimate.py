@@ -15,7 +15,7 @@ from pipelines.events import ImageReady
 from pipelines.families import FAMILIES
 from pipelines.library.read.card import ModelCard, read_folder
 from pipelines.machine.device import Placement
-from pipelines.models import estimate, four_bits
+from pipelines.models import estimate, quantize
 from pipelines.models.cache import build
 from pipelines.models.estimate import Need, need, offload_for, placement_for, sentence
 from pipelines.models.loading import bytes_of, load
@@ -111,9 +111,9 @@ def test_eight_bits_halve_the_weights_again_and_draw_nearly_the_same(sd_folder):
 
 
 def test_a_format_without_its_package_is_refused_in_a_sentence(monkeypatch):
-    if four_bits.is_installed():
+    if quantize.is_installed():
         assert placement_for(card(), Settings(quantize="4-bit", device="cpu"), 10**10).weights == "4-bit"
-    monkeypatch.setitem(sys.modules, four_bits.PACKAGE, None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, quantize.PACKAGE, None)  # as where it is not installed
     with pytest.raises(ModelError, match="need the package bitsandbytes, which is not installed"):
         placement_for(card(), Settings(quantize="4-bit", device="cpu"), 10**10)
 
@@ -138,9 +138,9 @@ def test_eight_bits_are_refused_where_the_device_has_no_such_format(monkeypatch)
     (Placement("mps", "float16", "float32"), False, "or choose a smaller model."),
     (Placement("mps", "float16", "float32"), True, "start with --quantize 4-bit.")])
 def test_a_model_that_does_not_fit_names_what_helps_where_it_was_to_lie(monkeypatch, placement, has_package, advice):
-    package = ModuleType(four_bits.PACKAGE)
-    package.__spec__ = ModuleSpec(four_bits.PACKAGE, None)
-    monkeypatch.setitem(sys.modules, four_bits.PACKAGE, package if has_package else None)  # whatever this machine has
+    package = ModuleType(quantize.PACKAGE)
+    package.__spec__ = ModuleSpec(quantize.PACKAGE, None)
+    monkeypatch.setitem(sys.modules, quantize.PACKAGE, package if has_package else None)  # whatever this machine has
     assert estimate.full(card(), placement).startswith("Not enough memory to load m. Close other programs, ")
     assert estimate.full(card(), placement).endswith(advice)
 

@@ -14,8 +14,8 @@ from pipelines.families import FAMILIES
 from pipelines.library.read.card import networks_of, read_file, read_folder
 from pipelines.machine.device import Placement
 from pipelines.models.cache import build
-from pipelines.models.layout import settled
 from pipelines.models.loading import components_of_file, load
+from pipelines.models.memory_format import settled
 from pipelines.requests import TASKS, make
 from tests.original_layout import original
 from tests.tiny import tiny_sd, tiny_sdxl

@@ -17,7 +17,7 @@ from pipelines.library.read.card import read_folder
 from pipelines.machine.device import Placement
 from pipelines.models.cache import Lease
 from pipelines.models.loading import load, load_vae
-from pipelines.models.vaes import Vaes
+from pipelines.models.vae_cache import Vaes
 from tests import original_layout
 
 FLOAT32 = Placement("cpu", "float32", "float32")

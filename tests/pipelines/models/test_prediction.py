@@ -12,7 +12,7 @@ from pipelines.library.read.prediction import FILE_NAME, Predictions, is_open, s
 from pipelines.machine.device import Placement
 from pipelines.models import loading
 from pipelines.models.loading import load
-from pipelines.models.trial import predicts
+from pipelines.models.prediction_probe import predicts
 from pipelines.requests import Txt2Img, make
 from tests.original_layout import original
 from tests.pipelines.models.test_collection import QUICK, draw, make_studio  # noqa: F401  (a fixture)
