@@ -17,7 +17,7 @@ from ..families import Family
 from ..prompts.embed import Conditioning, Conditionings
 from ..requests import Request
 from . import samplers
-from .sources import LATENT_PX, Start
+from .init_latents import LATENT_PX, Start
 from .windows import Blend, Window
 
 LMS_ORDER = 4  # slopes of earlier steps that LMS looks back at, as the library's class does by itself

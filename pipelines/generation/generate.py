@@ -24,13 +24,14 @@ from ..prompts.embed import Conditionings, Embedder, Vectors
 from ..prompts.schedule import plan
 from ..queue.control import Control
 from ..requests import Request, Txt2Img, changed
-from . import decode, samplers, stock
+from . import decode, samplers
+from .backends import diffusers_pipeline
+from .backends.diffusers_pipeline import Adapters
 from .batches import Batch, Pace, Part, batches
 from .denoise import Guidance, denoise
+from .init_latents import FromLatents, OpenImage, Source, late_steps, source_of
 from .noise import Draws
 from .seamless import seamless
-from .sources import FromLatents, OpenImage, Source, late_steps, source_of
-from .stock import Adapters
 from .upscalers import Enlarge, lanczos
 
 
@@ -59,7 +60,7 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
         return
     pace = Pace(request.image_count)
     if family.stock:
-        maker, at_once = stock.Maker(request, pipe, family, source, control, pace, adapters), request.batch_size
+        maker, at_once = diffusers_pipeline.Maker(request, pipe, family, source, control, pace, adapters), request.batch_size
     else:
         at_once = memory.fitting_batch(pipe.unet, request)
         maker = _Maker(request, pipe, family, source, control, pace, adapters, enlarge, vectors)

@@ -94,7 +94,7 @@ def _learned(file: Path, image: Image.Image, size: tuple[int, int], device: Any)
     """Run the network in a file over the picture until it is at least as large as asked."""
     from spandrel import ImageModelDescriptor, ModelLoader
 
-    from .enlarge import by_network
+    from .tiled_upscaling import by_network
 
     try:
         model = ModelLoader(device).load_from_file(file)

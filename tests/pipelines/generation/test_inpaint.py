@@ -39,7 +39,7 @@ def test_inpainting_leaves_the_rest_byte_identical(sd, mode, area, size):
 def test_latents_outside_the_mask_end_as_they_began(sd, sampler):
     import torch
 
-    from pipelines.generation import sources
+    from pipelines.generation import init_latents
     from pipelines.generation.denoise import Guidance, denoise
     from pipelines.generation.noise import Draws
     from pipelines.prompts.embed import embed
@@ -48,7 +48,7 @@ def test_latents_outside_the_mask_end_as_they_began(sd, sampler):
     pipe = build(family, "inpaint", parts)
     request = make(Inpaint, **{**BASE, "sampler": sampler, "image": "a", "mask": "m", "mask_blur": 0, "strength": 0.8})
     images = {"a": picture(), "m": disc((64, 64), (32, 32), 20)}
-    source = sources.source_of(request, images.__getitem__)
+    source = init_latents.source_of(request, images.__getitem__)
     draws = Draws((torch.Generator().manual_seed(1),))
     scheduler = samplers.make(sampler, "Automatic", dict(parts["scheduler"].config), 4, "cpu")
     with torch.inference_mode():

@@ -234,7 +234,7 @@ def noisy(size):
 
 def enlarged(image, layers, scale, size):
     """The picture, and what was told of its parts."""
-    from pipelines.generation.enlarge import by_network
+    from pipelines.generation.tiled_upscaling import by_network
 
     parts, told = by_network(image, layers, scale, size, "cpu"), []
     while True:
@@ -249,7 +249,7 @@ def test_parts_give_what_the_network_makes_of_the_whole_picture(scale, wide, siz
     import torch
 
     # small parts, so that a small picture has many
-    monkeypatch.setattr("pipelines.generation.enlarge.PART_PX", 32 * scale)
+    monkeypatch.setattr("pipelines.generation.tiled_upscaling.PART_PX", 32 * scale)
     image, layers = noisy(size), network(scale, wide)
     pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 255
     with torch.inference_mode():
@@ -267,7 +267,7 @@ def test_a_network_that_looks_far_leaves_no_step_between_parts(monkeypatch):
         mean = x.mean((-1, -2), keepdim=True)
         return torch.nn.functional.interpolate((x + mean) / 2, scale_factor=2.0)
 
-    monkeypatch.setattr("pipelines.generation.enlarge.PART_PX", 128)
+    monkeypatch.setattr("pipelines.generation.tiled_upscaling.PART_PX", 128)
     made = np.asarray(enlarged(smooth((192, 192)), brightened, 2, (384, 384))[0], int)
     assert max(np.abs(np.diff(made, axis=axis)).max() for axis in (0, 1)) <= 4  # a hard edge would be of 25
 
@@ -275,7 +275,7 @@ def test_a_network_that_looks_far_leaves_no_step_between_parts(monkeypatch):
 @pytest.mark.parametrize(("scale", "wanted", "passes"), [
     (4, 3.5, [4]), (4, 8, [4, 2]), (4, 1.5, [2]), (2, 8, [2, 2, 2]), (8, 8, [8]), (3, 2, [3]), (4, 1, [])])
 def test_the_result_is_large_enough_and_never_much_larger(scale, wanted, passes):
-    from pipelines.generation.enlarge import _factors
+    from pipelines.generation.tiled_upscaling import _factors
 
     assert _factors((64, 48), scale, (round(64 * wanted), round(48 * wanted))) == passes
     made, _ = enlarged(noisy((24, 20)), network(scale), scale, (round(24 * wanted), round(20 * wanted)))
@@ -287,7 +287,7 @@ def test_the_memory_of_a_tall_picture_is_that_of_a_short_one(monkeypatch):
 
     from benchmarks.activations import peak
 
-    monkeypatch.setattr("pipelines.generation.enlarge.PART_PX", 256)
+    monkeypatch.setattr("pipelines.generation.tiled_upscaling.PART_PX", 256)
     layers = network(4, width=16)
 
     def most(size):
@@ -303,10 +303,10 @@ def test_the_memory_of_a_tall_picture_is_that_of_a_short_one(monkeypatch):
 def test_stop_ends_an_enlargement_between_two_parts_and_skip_leaves_it_out(sd, monkeypatch):
     from pipelines.families import FAMILIES
     from pipelines.generation import generate
-    from pipelines.generation.enlarge import by_network
+    from pipelines.generation.tiled_upscaling import by_network
     from pipelines.models.cache import build
 
-    monkeypatch.setattr("pipelines.generation.enlarge.PART_PX", 64)
+    monkeypatch.setattr("pipelines.generation.tiled_upscaling.PART_PX", 64)
     layers, seen = network(2), []
 
     def counted(x):

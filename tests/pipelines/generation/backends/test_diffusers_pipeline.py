@@ -347,7 +347,7 @@ def test_what_is_previewed_is_what_the_autoencoder_will_be_given(loaded, name, m
     import torch
 
     from pipelines.generation import generate
-    from pipelines.generation.glimpse import unpacked
+    from pipelines.generation.fitted_previews import unpacked
 
     task = next(iter(STOCK[name].pipelines))
     card, components = loaded(name, task)
@@ -381,7 +381,7 @@ def test_the_fitted_map_shows_a_picture_in_its_colours():
     import torch
     from diffusers import AutoencoderKL
 
-    from pipelines.generation.glimpse import fitted
+    from pipelines.generation.fitted_previews import fitted
     from pipelines.library.checkpoints import EMBEDDED
 
     vae = AutoencoderKL.from_pretrained(EMBEDDED / "vae")

@@ -19,17 +19,17 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..errors import Cancelled
-from ..events import Event, ImageReady, Notice, StepDone
-from ..families import Family
-from ..prompts import lora_tags
-from ..prompts.schedule import Sections, plan
-from ..queue.control import Control
-from ..requests import Request, changed
-from .batches import Batch, Pace
-from .decode import finite_or_raise
-from .glimpse import Glimpses
-from .sources import Source
+from ...errors import Cancelled
+from ...events import Event, ImageReady, Notice, StepDone
+from ...families import Family
+from ...prompts import lora_tags
+from ...prompts.schedule import Sections, plan
+from ...queue.control import Control
+from ...requests import Request, changed
+from ..batches import Batch, Pace
+from ..decode import finite_or_raise
+from ..fitted_previews import Glimpses
+from ..init_latents import Source
 
 # (pipe, family, what the tags ask for) -> a context that has it attached and gives sentences for the person
 Adapters = Callable[[Any, Family, Sequence[lora_tags.Use]], AbstractContextManager[tuple[str, ...]]]
