@@ -23,7 +23,6 @@ from .library import LibraryEntry, checkpoints
 from .library.checkpoints import ModelCard
 from .library.embeddings import named
 from .machine import device
-from .matrix import Matrix, check
 from .models import estimate
 from .models.collection import Collection
 from .prompts.marks import Mark, marks
@@ -34,8 +33,9 @@ from .requests import Request, Upscale, changed, make, task_of
 from .resolver import Resolver
 from .results import Results
 from .runs import RunCard, Runs, TrainRun, has_begun, turn
-from .series import Series, vary
 from .settings import Settings
+from .sweeps.grid import Matrix, check
+from .sweeps.series import Series, vary
 from .training.request import TrainLora
 from .worker import LoadModel, Resident, Worker
 

@@ -26,7 +26,6 @@ from .lab.shelf import Shelf as LabShelf
 from .library import checkpoints
 from .library.checkpoints import ModelCard
 from .machine import device
-from .matrix import Matrix
 from .models import estimate
 from .models.collection import Collection
 from .prompts import lora_tags
@@ -34,8 +33,9 @@ from .queue.jobs import Job
 from .requests import Request, pipeline_of
 from .results import Made, Results
 from .runs import Runs, TrainRun
-from .series import Series
 from .settings import Settings
+from .sweeps.grid import Matrix
+from .sweeps.series import Series
 
 SHOWN_HASH = 12  # digits that tell pictures apart: the same settings make another result of another picture
 THUMBNAIL_SIDE = 512  # px; pictures on a sheet are shrunk to this

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from pipelines.errors import StudioError
-from pipelines.matrix import LORA, NOT_AN_AXIS, PROMPT, TITLES, Matrix, axis, check
 from pipelines.requests import Request
+from pipelines.sweeps.grid import LORA, NOT_AN_AXIS, PROMPT, TITLES, Matrix, axis, check
 
 from .progress import duration
 from .results import owner_of

@@ -10,7 +10,7 @@ import gradio as gr
 
 from pipelines.errors import RequestError
 from pipelines.requests import Request
-from pipelines.series import MAX_PICTURES, MAX_TEXT, prompts_in
+from pipelines.sweeps.series import MAX_PICTURES, MAX_TEXT, prompts_in
 
 from .tab import Form
 from .wiring import QUEUED, QUIET, guarded

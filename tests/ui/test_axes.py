@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipelines.errors import RequestError
-from pipelines.matrix import Axis
 from pipelines.requests import Txt2Img, make
+from pipelines.sweeps.grid import Axis
 from ui.axes import NAMES, Axes, _choices
 
 REQUEST = make(Txt2Img, prompt="a red cat", steps=2)

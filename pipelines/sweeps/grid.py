@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, get_args
 
-from .errors import RequestError
-from .prompts.lora_tags import TAG
-from .requests import TASKS, Request, changed
+from ..errors import RequestError
+from ..prompts.lora_tags import TAG
+from ..requests import TASKS, Request, changed
 
 MAX_VALUES = 100
 MAX_CELLS = 400

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import metadata
-from .errors import RequestError
-from .requests import MAX_SEED, Request, changed
+from .. import metadata
+from ..errors import RequestError
+from ..requests import MAX_SEED, Request, changed
 
 MAX_TEXT = 400_000  # characters of a file of prompts
 MAX_PICTURES = 400

@@ -9,7 +9,7 @@ from pipelines import metadata
 from pipelines.errors import RequestError
 from pipelines.events import Notice, Saved
 from pipelines.requests import Img2Img, Txt2Img, changed, make
-from pipelines.series import prompts_in, vary
+from pipelines.sweeps.series import prompts_in, vary
 
 VALUES = dict(prompt="form", steps=2, width=64, height=64, seed=5, sampler="Euler", schedule="Automatic",
               guidance_scale=4.0)

@@ -1,0 +1,1 @@
+"""Many requests as one: grids and series. Imports no torch."""
