@@ -53,16 +53,16 @@ def config_of(shape: Shape, model: str, folder: Path) -> Any:
 
 def our_loop(shape: Shape, model: str, folder: Path) -> tuple[Iterator[Any], float]:
     """Our loop as a run makes it, without its process. Pictures and captions are encoded here, once."""
-    from pipelines.training import base as bases
-    from pipelines.training import trainee as trainees
-    from pipelines.training.caches import TensorCache
-    from pipelines.training.dataset import survey
+    from pipelines.training.dataset.survey import survey
     from pipelines.training.events import StepDone
-    from pipelines.training.examples import Examples, plan
-    from pipelines.training.loop import Loop
+    from pipelines.training.numbers import base_model as bases
+    from pipelines.training.numbers import trainable as trainees
+    from pipelines.training.numbers.batches import Examples, plan
+    from pipelines.training.numbers.caches import TensorCache
+    from pipelines.training.numbers.progress import Hooks
     from pipelines.training.presets import resolve
-    from pipelines.training.progress import Hooks
-    from pipelines.training.state import Checkpoints
+    from pipelines.training.run.loop import Loop
+    from pipelines.training.run.state import Checkpoints
 
     config = config_of(shape, model, folder)
     card = bases.find_card(config.model)
@@ -86,7 +86,7 @@ def example_loop(shape: Shape, model: str, folder: Path) -> tuple[Iterator[None]
     from diffusers import DDPMScheduler
     from peft import LoraConfig
 
-    from pipelines.training import base as bases
+    from pipelines.training.numbers import base_model as bases
 
     config = config_of(shape, model, folder)
     base = bases.load(bases.find_card(config.model), config)
@@ -101,7 +101,7 @@ def _example_steps(base: Any, shape: Shape, noise_scheduler: Any) -> Iterator[No
     import torch
     from torch.nn import functional
 
-    from pipelines.training.text import encode
+    from pipelines.training.numbers.text import encode
 
     weights = [parameter for parameter in base.unet.parameters() if parameter.requires_grad]
     for weight in weights:

@@ -103,7 +103,7 @@ def embedded(lora: Path, weight: float = 1.0) -> Iterator[tuple[Draw, object]]:
     from pipelines.generation import generate
     from pipelines.models.cache import build
     from pipelines.requests import Txt2Img, make
-    from pipelines.training import base as bases
+    from pipelines.training.numbers import base_model as bases
     from pipelines.training.request import TrainLora
 
     card = bases.find_card("demo")

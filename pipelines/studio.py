@@ -10,7 +10,6 @@ from typing import Any
 from . import abilities, forecast, leftovers
 from .adapters import find, merge_request
 from .adapters.merge_request import MergeLora
-from .datasets import Datasets
 from .downloads import Download
 from .errors import RequestError, StudioError
 from .events import Record
@@ -32,11 +31,12 @@ from .queue.jobs import LOAD, Job, JobQueue
 from .requests import Request, Upscale, changed, make, task_of
 from .resolver import Resolver
 from .results import Results
-from .runs import RunCard, Runs, TrainRun, has_begun, turn
 from .settings import Settings
 from .sweeps.grid import Matrix, check
 from .sweeps.series import Series, vary
+from .training.dataset.store import Datasets
 from .training.request import TrainLora
+from .training.run.store import RunCard, Runs, TrainRun, has_begun, turn
 from .worker import LoadModel, Resident, Worker
 
 TRAIN = "train"

@@ -32,10 +32,10 @@ from .prompts import lora_tags
 from .queue.jobs import Job
 from .requests import Request, pipeline_of
 from .results import Made, Results
-from .runs import Runs, TrainRun
 from .settings import Settings
 from .sweeps.grid import Matrix
 from .sweeps.series import Series
+from .training.run.store import Runs, TrainRun
 
 SHOWN_HASH = 12  # digits that tell pictures apart: the same settings make another result of another picture
 THUMBNAIL_SIDE = 512  # px; pictures on a sheet are shrunk to this

@@ -14,7 +14,7 @@ import pandas as pd
 
 from pipelines.training import events
 from pipelines.training.events import Event
-from pipelines.training.follow import RunState
+from pipelines.training.run.follow import RunState
 
 from .progress import duration, waiting_line
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from ..errors import RequestError, StudioError
 from ..machine.device import prepare_environment
-from .folder import RunFolder
-from .follow import state
 from .request import REQUIRED, TrainLora, changed_since, from_toml
+from .run.folder import RunFolder
+from .run.follow import state
 
 
 def main(argv: list[str]) -> int:
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
         return 2
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        from .run import run  # torch comes with it
+        from .run.execute import run  # torch comes with it
 
         ended = run(config, folder, only_probe=said.probe)
     except StudioError as error:

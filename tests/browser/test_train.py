@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from pipelines.training.folder import RunFolder
+from pipelines.training.run.folder import RunFolder
 from tests.pipelines.training.conftest import write_pictures
 from ui import curves
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pipelines.training.events import CheckpointSaved, Ended, Forecast, HeldOut, Notice, SampleSaved, Skipped, StepDone
-from pipelines.training.follow import RunState
+from pipelines.training.run.follow import RunState
 from ui import curves
 
 

@@ -12,9 +12,9 @@ from pipelines.errors import RequestError
 from pipelines.requests import make
 from pipelines.settings import load
 from pipelines.studio import Studio
-from pipelines.training.dataset import split, survey
-from pipelines.training.folder import RunFolder, owned
+from pipelines.training.dataset.survey import split, survey
 from pipelines.training.request import TrainLora, from_table
+from pipelines.training.run.folder import RunFolder, owned
 from tests.pipelines.training.conftest import write_pictures
 from ui import shell
 from ui.tabs.train import knobs, pictures, watch, weights

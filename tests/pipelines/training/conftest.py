@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.training import base as bases
-from pipelines.training import trainee as trainees
-from pipelines.training.caches import TensorCache
-from pipelines.training.dataset import split, survey
-from pipelines.training.examples import Examples, plan
-from pipelines.training.loop import Loop
+from pipelines.training.dataset.survey import split, survey
+from pipelines.training.numbers import base_model as bases
+from pipelines.training.numbers import trainable as trainees
+from pipelines.training.numbers.batches import Examples, plan
+from pipelines.training.numbers.caches import TensorCache
+from pipelines.training.numbers.progress import Hooks
 from pipelines.training.presets import resolve
-from pipelines.training.progress import Hooks
 from pipelines.training.request import TrainLora, from_table
-from pipelines.training.state import Checkpoints
+from pipelines.training.run.loop import Loop
+from pipelines.training.run.state import Checkpoints
 
 
 def write_pictures(folder: Path, sizes: list[tuple[int, int]], seed: int = 0) -> Path:

@@ -100,7 +100,7 @@ def test_help_explains_every_key(capsys):
 def test_an_optimizer_whose_package_is_missing_is_named(tmp_path, monkeypatch, name):
     import sys
 
-    from pipelines.training import optimizers
+    from pipelines.training.numbers import optimizers
 
     package = optimizers.EXTRA[name][0]
     monkeypatch.setitem(sys.modules, package, None)
@@ -112,7 +112,7 @@ def test_an_optimizer_whose_package_is_missing_is_named(tmp_path, monkeypatch, n
 @pytest.mark.parametrize(("scheduler", "points"), [
     ("constant", (1, 1, 1)), ("linear", (1, 0.5, 0.01)), ("cosine", (1, 0.5, 0.0003)), ("restarts", (1, 0.5, 0.003))])
 def test_the_learning_rate_warms_up_and_follows_its_schedule(tmp_path, scheduler, points):
-    from pipelines.training.optimizers import rate
+    from pipelines.training.numbers.optimizers import rate
 
     config = read(tmp_path, f'{SMALLEST}scheduler = "{scheduler}"\nsteps = 110\nwarmup = {10 / 110}\n')
     assert [rate(config, i) for i in range(10)] == pytest.approx([(i + 1) / 11 for i in range(10)])

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from pipelines.training import follow
 from pipelines.training.__main__ import main
 from pipelines.training.events import CheckpointSaved, Ended, StepDone
-from pipelines.training.folder import RunFolder
-from pipelines.training.run import run
-from pipelines.training.state import Checkpoints
+from pipelines.training.run import follow
+from pipelines.training.run.execute import run
+from pipelines.training.run.folder import RunFolder
+from pipelines.training.run.state import Checkpoints
 
 STEPS = 14
 

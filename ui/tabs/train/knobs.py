@@ -11,7 +11,7 @@ import gradio as gr
 
 from pipelines.errors import RequestError, StudioError
 from pipelines.training import presets
-from pipelines.training.dataset import held_out
+from pipelines.training.dataset.survey import held_out
 from pipelines.training.request import TrainLora
 
 from ...controls import find_card

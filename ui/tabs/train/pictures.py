@@ -10,10 +10,10 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 
 from pipelines.errors import RequestError, StudioError
-from pipelines.training import crops
-from pipelines.training.buckets import bucket_of
-from pipelines.training.captions import histogram, replaced
-from pipelines.training.dataset import Picture
+from pipelines.training.dataset import crops
+from pipelines.training.dataset.buckets import bucket_of
+from pipelines.training.dataset.captions import histogram, replaced
+from pipelines.training.dataset.survey import Picture
 from pipelines.training.request import TrainLora
 
 from ...controls import find_card

@@ -11,7 +11,7 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
 from pipelines.errors import StudioError
-from pipelines.training import follow
+from pipelines.training.run import follow
 
 from ... import curves
 from ...controls import find_card

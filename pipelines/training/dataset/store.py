@@ -1,0 +1,117 @@
+"""The training pictures that people bring: copies of our own, in folders of the data directory. Imports no torch.
+
+The user's files are never changed; captions typed at the page are written beside the copies.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Lock
+
+from ...errors import RequestError, StudioError
+from ..example import DRAWINGS
+from . import archive
+from .survey import Picture, survey
+
+NAME = re.compile(r"[^\W_][\w.+-]{0,79}(?: [\w.+-]+)*")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+CAPTIONS = (".txt", ".caption", ".jsonl")
+MAX_FILES = 2_000
+MAX_CAPTION = 4_000
+
+
+class Datasets:
+    """Folders of pictures by name. root: where copies lie. browsable: a folder of the server that may be named."""
+
+    def __init__(self, root: Path, browsable: Path | None = None):
+        self._root, self._browsable, self._lock = root, browsable, Lock()
+
+    def names(self) -> tuple[str, ...]:
+        """What can be trained on: uploads, newest first; the folders of the server; the example comes last."""
+        own, others = (_folders(place) for place in (self._root, self._browsable))
+        own.sort(key=lambda path: -path.stat().st_mtime)
+        return tuple(dict.fromkeys([*(path.name for path in own + others), EXAMPLE]))
+
+    def name_of(self, folder: Path) -> str | None:
+        """The name of a folder that a run was trained on, or None when it is no dataset of ours any more."""
+        return next((name for name in self.names() if self.folder(name) == folder), None)
+
+    def folder(self, name: str) -> Path:
+        """Where a dataset lies. Raises RequestError for an unknown name; names are looked up, never joined."""
+        if name == EXAMPLE:
+            return DRAWINGS
+        for path in _folders(self._root) + _folders(self._browsable):
+            if path.name == name:
+                return path
+        raise RequestError(f"Data: there is no dataset {name[:40]!r}.", "data")
+
+    def add(self, files: Sequence[Path], name: str) -> str:
+        """Copy pictures and captions, or unpack one zip, into a new dataset; returns its name.
+
+        Raises RequestError for a bad name, too many files, other kinds of file, or a zip that is no harmless one.
+        """
+        name = " ".join(name.split())[:80] or "pictures"
+        if not NAME.fullmatch(name):
+            raise RequestError(f"Name: {name[:40]!r} is not possible. Letters, digits and . _ + - inside.", "name")
+        zips = [path for path in files if path.suffix.lower() == ".zip"]
+        if zips and len(files) > 1:
+            raise RequestError("Data: give one zip, or pictures, not both.", "data")
+        if len(files) > MAX_FILES:
+            raise RequestError(f"Data: {len(files):,} files are too many; the limit is {MAX_FILES:,}. "
+                               "Put them into a zip.", "data")
+        wanted = [path for path in files if path.suffix.lower() in (*PICTURES, *CAPTIONS)]
+        if not zips and not any(path.suffix.lower() in PICTURES for path in wanted):
+            raise RequestError("Data: there is no picture among the files. PNG, JPEG and WebP can be read.", "data")
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".adding-", dir=self._root) as half:
+                made = Path(half) / "pictures"
+                if zips:
+                    archive.unpack(zips[0], made)
+                else:
+                    made.mkdir()
+                    for path in wanted:
+                        shutil.copyfile(path, made / path.name)
+                with self._lock:  # the name is chosen at the end: another page may bring the same one meanwhile
+                    return made.rename(self._root / self._unused(name)).name
+        except OSError as error:
+            raise StudioError(f"The pictures cannot be stored: {error.strerror or 'the disk refuses them'}.") from None
+
+    def look(self, name: str, *, resolution: int, count_tokens: Callable[[str], int] | None = None
+             ) -> tuple[Picture, ...]:
+        """Decode every picture and say of each whether it is used, and why not."""
+        return survey(self.folder(name), resolution=resolution, count_tokens=count_tokens)
+
+    def caption(self, name: str, picture: str, text: str) -> None:
+        """Write a caption beside one picture of our own copy. picture: its name as `look` gives it."""
+        folder = self.folder(name)
+        if folder.parent != self._root:
+            raise RequestError("Data: the captions of this folder are only read. Upload a copy to change them.", "data")
+        if len(text) > MAX_CAPTION:
+            raise RequestError(f"Caption: {len(text):,} characters are too many; the limit is {MAX_CAPTION:,}.", "data")
+        path = next((path for path in folder.rglob("*") if path.relative_to(folder).as_posix() == picture), None)
+        if path is None or path.suffix.lower() not in PICTURES:
+            raise RequestError(f"Data: there is no picture {picture[:40]!r}.", "data")
+        path.with_suffix(".txt").write_text(" ".join(text.split()), encoding="utf-8")
+
+    def _unused(self, name: str) -> str:
+        number, free = 1, name
+        while (self._root / free).exists() or free == EXAMPLE:
+            number += 1
+            free = f"{name}-{number}"
+        return free
+
+
+def _folders(root: Path | None) -> list[Path]:
+    """The folders in a place, by name; links that lead out of it are left out."""
+    if root is None:
+        return []
+    return sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith(".")
+                  and path.resolve().is_relative_to(root.resolve()))
+
+
+EXAMPLE = "ink drawings (example)"

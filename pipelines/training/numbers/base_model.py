@@ -1,0 +1,113 @@
+"""The model that is trained on: found by name, loaded frozen, with what a training step must know of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ... import settings
+from ...errors import RequestError
+from ...families import FAMILIES, Family
+from ...library import checkpoints
+from ...library.read.card import ModelCard
+from ...library.read.prediction import Predictions
+from ...machine import device
+from ...machine.device import Placement
+from ...models import loading
+from ..request import TrainLora
+
+
+@dataclass(frozen=True)
+class Base:
+    """components: of the family's pipeline, frozen, in eval mode. autocast: dtype of the arithmetic; float32 is none.
+
+    alphas_cumprod: (timesteps,) float32. prediction_type: epsilon, v_prediction or sample, as the checkpoint says.
+    """
+
+    card: ModelCard
+    family: Family
+    components: dict[str, Any]
+    placement: Placement
+    autocast: torch.dtype
+    alphas_cumprod: torch.Tensor
+    prediction_type: str
+
+    @property
+    def unet(self) -> Any:
+        return self.components["unet"]
+
+    @property
+    def vae(self) -> Any:
+        return self.components["vae"]
+
+    @property
+    def encoders(self) -> dict[str, Any]:
+        return {name: self.components[name] for _, name in self.family.text_encoders}
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.placement.device)
+
+    @property
+    def latent_px(self) -> int:
+        """Pixels of a side under one latent."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def size_step(self) -> int:
+        """Sides must be multiples of this many px: the U-Net halves the latents, too."""
+        return self.latent_px * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    def park(self, text_too: bool) -> None:
+        """Move what training does not use to host memory; a no-op on a CPU."""
+        for part in (self.vae, *(self.encoders.values() if text_too else ())):
+            part.to("cpu")
+
+    def recall(self) -> None:
+        """Bring everything back, to draw."""
+        for part in (self.vae, *self.encoders.values()):
+            part.to(self.device)
+
+
+def find_card(model: str) -> ModelCard:
+    """Look up what a config calls its model, with the app's own settings for where models lie."""
+    here = settings.load([], os.environ)
+    if model == "demo":
+        return checkpoints.lookup(checkpoints.find(here.model_copy(update={"model": None}))[0], checkpoints.EMBEDDED_NAME)
+    return Predictions(here.data_dir).told(checkpoints.find(here.model_copy(update={"model": model}))[0][0])
+
+
+def load(card: ModelCard, config: TrainLora) -> Base:
+    """Load a checkpoint for training. Raises RequestError for one that cannot be trained."""
+    if card.inpainting:
+        raise RequestError(f"Model: {card.title} is an inpainting checkpoint. Train on the model it was made from; the "
+                           "LoRA works with both.", "model")
+    family = FAMILIES[card.family]
+    if family.lora is None:
+        raise RequestError(f"Model: {family.label} models cannot be trained here yet.", "model")
+    placement, autocast = _placement(config, card)
+    offline = settings.load([], os.environ).offline
+    components = loading.load(card, placement, offline=offline)
+    scheduler = components["scheduler"]
+    return Base(card, family, components, placement, autocast, scheduler.alphas_cumprod.float().cpu(),
+                scheduler.config.prediction_type)
+
+
+def _placement(config: TrainLora, card: ModelCard) -> tuple[Placement, torch.dtype]:
+    """Where the weights go, and the number format of the arithmetic.
+
+    A frozen base is kept in that format; with the method full its weights are what is trained, and stay float32.
+    float16 is never chosen: gradients of a LoRA vanish in it. The autoencoder runs once a picture, in float32.
+    """
+    chosen = device.choose(config.device, unet_parameters=card.unet_parameters, half_vae=True)
+    if config.precision != "auto":
+        dtype = config.precision
+    elif chosen.device.startswith("cuda"):
+        dtype = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    else:
+        dtype = chosen.dtype if chosen.device == "cpu" else "float32"
+    kept = "float32" if config.method == "full" else dtype
+    return Placement(chosen.device, kept, "float32"), getattr(torch, dtype)

@@ -1,0 +1,255 @@
+"""A run folder: where everything of a run lies, who may write into it, and its event log. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
+from typing import Any
+
+from ...errors import StudioError
+from ..events import Ended, Event, from_line, to_line
+from ..request import TrainLora, from_table
+
+HEARTBEAT_S = 2.0
+SILENT_S = 30.0  # without a heartbeat: a process of another machine counts as dead
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of what lies in a run folder."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def commands_file(self) -> Path:
+        return self.path / "commands"
+
+    @property
+    def status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def output_file(self) -> Path:
+        """What the process printed."""
+        return self.path / "output.log"
+
+    @property
+    def manifest_file(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a process has worked in it."""
+        return self.log_file.exists()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a process is working in it: of this machine by its number, of another by its heartbeat."""
+        status = self.status()
+        if status is None:
+            return False
+        if status.get("host") == socket.gethostname():
+            return status.get("created") is not None and created(status.get("pid", 0)) == status["created"]
+        try:
+            return time.time() - self.status_file.stat().st_mtime < SILENT_S
+        except OSError:
+            return False
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether the process that works in it has written into the log."""
+        return _is_newer(self.log_file, (self.status() or {}).get("created"))
+
+    def status(self) -> dict[str, Any] | None:
+        """What the working process wrote of itself; None when none did, or it ended in order."""
+        return _table(self.status_file)
+
+    def manifest(self) -> dict[str, Any] | None:
+        return _table(self.manifest_file)
+
+    def step_aside(self) -> Path | None:
+        """Rename the folder, so that a new run can have the name. One that was only probed, or not even that, is
+        removed."""
+        events, _ = read_events(self)
+        only_asked = [path.name for path in self.path.iterdir()] == [self.config_file.name]
+        if only_asked or events and isinstance(events[-1], Ended) and events[-1].how == "probed":
+            shutil.rmtree(self.path)
+            return None
+        number = 1
+        while (old := self.path.with_name(f"{self.path.name}-{number}")).exists():
+            number += 1
+        return self.path.rename(old)
+
+    def config(self) -> TrainLora:
+        """The config the run began with. Raises RequestError for a damaged one."""
+        try:
+            table = json.loads(self.config_file.read_text("utf-8"))
+        except (OSError, ValueError):
+            raise StudioError(f"{self.path.name[:80]}: no run folder; its config.json cannot be read.") from None
+        return from_table(table, self.path)
+
+    def write_config(self, config: TrainLora) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.config_file, config.model_dump())
+
+
+@contextmanager
+def owned(folder: RunFolder) -> Iterator[None]:
+    """Be the one process that writes into a run folder, and let it be seen that it lives.
+
+    Raises StudioError when another process is at it. The lock is the system's: it ends with the process.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    lock = (folder.path / "lock").open("a")
+    try:
+        _lock(lock)
+    except OSError:
+        lock.close()
+        raise StudioError(f"{folder.path.name[:80]}: another process is working on this run.") from None
+    ended = Flag()
+    write_json(folder.status_file, {"pid": os.getpid(), "created": created(os.getpid()), "host": socket.gethostname()})
+    beat = Thread(target=_beat, args=(folder.status_file, ended), daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beat.join()
+        folder.status_file.unlink(missing_ok=True)
+        lock.close()
+
+
+def created(pid: int) -> float | None:
+    """When a living process began, or None: a number may long belong to another process."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.Error:
+        return None
+
+
+def _is_newer(file: Path, moment: float | None) -> bool:
+    """Whether a file was written after a moment, in seconds since 1970."""
+    try:
+        return moment is not None and file.stat().st_mtime >= moment
+    except OSError:
+        return False
+
+
+def _beat(file: Path, ended: Flag) -> None:
+    while not ended.wait(HEARTBEAT_S):
+        with suppress(OSError):
+            os.utime(file)
+
+
+def _lock(file: Any) -> None:
+    """Lock a file for this process, or raise OSError at once."""
+    try:
+        import fcntl
+    except ImportError:
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _table(file: Path) -> dict[str, Any] | None:
+    try:
+        table = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return table if isinstance(table, dict) else None
+
+
+class EventLog:
+    """Appends events to a run's log. A full disk loses lines, never the run."""
+
+    def __init__(self, folder: RunFolder):
+        self._file = folder.log_file
+        with suppress(OSError):  # a line cut off by a power loss must not swallow the next one
+            if self._file.exists() and not self._file.read_bytes().endswith(b"\n"):
+                self._file.open("ab").write(b"\n")
+
+    def write(self, event: Event) -> None:
+        with suppress(OSError), self._file.open("a", encoding="utf-8") as file:
+            file.write(to_line(event, time.time()) + "\n")
+
+
+def read_events(folder: RunFolder, offset: int = 0) -> tuple[list[Event], int]:
+    """Read the log from a byte offset on; returns the events and the offset to go on from. An unfinished line waits."""
+    try:
+        with folder.log_file.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except OSError:
+        return [], offset
+    whole = data[: data.rfind(b"\n") + 1]
+    found = (from_line(line.decode("utf-8", "replace")) for line in whole.splitlines())
+    return [event for event in found if event is not None], offset + len(whole)
+
+
+class Commands:
+    """What others ask of a running process: lines appended to a file, read once each."""
+
+    def __init__(self, folder: RunFolder):
+        self._file = folder.commands_file
+        # What was asked of an earlier process is no business of this one; what came while it started is.
+        self._offset = 0 if _is_newer(self._file, created(os.getpid())) else self._size()
+
+    def read(self) -> list[str]:
+        """The words that came since the last call: stop, pause, sample, save."""
+        if self._size() <= self._offset:
+            return []
+        try:
+            with self._file.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except OSError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return whole.decode("utf-8", "replace").split()
+
+    def _size(self) -> int:
+        try:
+            return self._file.stat().st_size
+        except OSError:
+            return 0
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a table through a file beside it, so that a reader sees the whole of it or the one before."""
+    half = path.with_name(f".{path.name}.new")
+    with half.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    half.replace(path)

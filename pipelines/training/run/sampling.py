@@ -1,0 +1,57 @@
+"""Pictures in between, made by the same code as everybody's pictures, so that a sample is what the LoRA will give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ... import metadata
+from ...errors import StudioError
+from ...events import ImageReady
+from ...generation import generate
+from ...machine import memory
+from ...models.cache import build
+from ...requests import Txt2Img, make
+from ..events import Event, Notice, SampleSaved
+from ..numbers.base_model import Base
+from ..request import TrainLora
+from .folder import RunFolder
+
+
+class Samples:
+    """Draws fixed prompts with fixed seeds with the weights as they are, into the run's samples folder."""
+
+    def __init__(self, base: Base, config: TrainLora, folder: RunFolder, prompts: Sequence[str]):
+        self._base, self._config, self._folder, self._prompts = base, config, folder, list(prompts)
+
+    def draw(self, step: int, most: int | None = None) -> Iterator[Event]:
+        """One picture a prompt, of the first `most` ones. What goes wrong is said, and training goes on."""
+        self._base.recall()
+        pipe = build(self._base.family.name, "txt2img", self._base.components)
+        self._folder.samples.mkdir(exist_ok=True)
+        for number, prompt in enumerate(self._prompts[:most]):
+            try:
+                yield from self._one(pipe, step, number, prompt)
+            except (StudioError, OSError) as error:
+                yield Notice(step, f"A sample could not be made: {error}")
+            except Exception as error:
+                if not memory.is_out_of_memory(error):
+                    raise
+                yield Notice(step, "A sample could not be made: not enough memory.")
+        self._base.park(text_too=self._config.text_encoder == "off")
+
+    def _one(self, pipe: Any, step: int, number: int, prompt: str) -> Iterator[Event]:
+        card, config = self._base.card, self._config
+        request = make(Txt2Img, prompt=prompt, model=card.name, seed=(config.sample_seed + number) % 2**32,
+                       sampler=card.sampler, schedule=card.schedule, steps=config.sample_steps or card.steps,
+                       guidance_scale=float(card.guidance_scale), width=card.native_size, height=card.native_size,
+                       clip_skip=config.clip_skip)
+        for event in generate.run(request, pipe, self._base.family, _no_image):
+            if isinstance(event, ImageReady):
+                file = f"samples/{step:07d}-{number}.png"
+                metadata.save_png(event.image, self._folder.path / file, metadata.infotext(event.request))
+                yield SampleSaved(step, file, prompt, request.seed)
+
+
+def _no_image(image_id: str) -> Any:
+    raise StudioError("A sample starts from noise.")

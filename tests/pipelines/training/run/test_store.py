@@ -1,0 +1,276 @@
+"""Training through the studio: datasets, a run in the queue, its LoRA in the next prompt, stop and resume."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.errors import RequestError, StudioError
+from pipelines.queue.jobs import JobQueue
+from pipelines.requests import Txt2Img, make
+from pipelines.settings import load
+from pipelines.studio import Studio
+from pipelines.training.dataset import archive
+from pipelines.training.dataset.store import EXAMPLE, Datasets
+from pipelines.training.example import DRAWINGS
+from pipelines.training.request import TrainLora
+from pipelines.training.run import follow
+from pipelines.training.run.folder import RunFolder
+from pipelines.training.run.store import Runs, TrainRun
+
+QUICK = dict(prompt="a cat", steps=2, width=64, height=64, seed=5)
+SHORT = dict(name="ink", steps=6, rank=2, batch_size=2, resolution=64, save_every=2, sample_every=0)
+
+
+def drawings(folder, count=4):
+    folder.mkdir(exist_ok=True)
+    for path in sorted(DRAWINGS.glob("*.png"))[:count]:
+        shutil.copy(path, folder)
+        shutil.copy(path.with_suffix(".txt"), folder)
+    return sorted(folder.iterdir())
+
+
+def picture(studio, prompt, **values):
+    record = studio.submit(make(Txt2Img, **{**QUICK, "prompt": prompt, **values})).wait(120).records[0]
+    return Image.open(record.path).tobytes()
+
+
+def test_a_run_gives_a_lora_that_the_next_prompt_can_use(studio, tmp_path):
+    name = studio.datasets.add(drawings(tmp_path / "mine"), "my cats")
+    studio.train(name, **SHORT).wait(300)
+    (run,) = studio.runs.cards()
+    assert (run.name, run.state.how, run.state.step) == ("ink", "finished", 6)
+    assert "ink" in [card.name for card in studio.adapters()]
+    assert picture(studio, "a cat <lora:ink:8>") != picture(studio, "a cat")
+
+    studio.merge(None, lora="ink", name="ink whole", strength=2.0).wait(120)
+    assert "ink whole" in [card.name for card in studio.cards()]
+    merged = np.frombuffer(picture(studio, "a cat", model="ink whole"), np.uint8).astype(int)
+    beside = np.frombuffer(picture(studio, "a cat <lora:ink:2>"), np.uint8).astype(int)
+    assert np.abs(merged - beside).mean() < 2  # float16 on the disk
+    with pytest.raises(RequestError, match="there is 'ink whole' already"):
+        studio.merge(None, lora="ink", name="ink whole")
+
+
+def test_a_fully_trained_model_is_in_the_list_by_itself(studio, tmp_path):
+    name = studio.datasets.add(drawings(tmp_path / "mine"), "mine")
+    with pytest.raises(RequestError, match="there is no dataset"):
+        studio.train(name, **SHORT, prior_data="/etc")
+    studio.train(name, **{**SHORT, "name": "whole", "steps": 2}, prior_data=EXAMPLE, method="full").wait(300)
+    studio.collection.library.wait_for_scan(60)
+    assert "whole" in [card.name for card in studio.cards()]
+    assert studio.runs.card("whole").config.prior_data == str(DRAWINGS)
+
+
+def test_a_forecast_trains_nothing_and_the_run_can_begin_afterwards(studio, tmp_path):
+    name = studio.datasets.add(drawings(tmp_path / "mine"), "mine")
+    studio.train(name, only_probe=True, **SHORT).wait(300)
+    (run,) = studio.runs.cards()
+    assert (run.state.how, run.state.step, run.state.can_resume) == ("probed", 0, True)
+    assert "ink" not in [card.name for card in studio.adapters()]
+
+
+def test_folders_of_the_server_can_be_chosen_by_name(tmp_path, sd_folder):
+    (tmp_path / "sets" / "photos").mkdir(parents=True)
+    drawings(tmp_path / "sets" / "photos", 2)
+    datasets = Datasets(tmp_path / "own", tmp_path / "sets")
+    assert datasets.names() == ("photos", EXAMPLE)
+    assert len(datasets.look("photos", resolution=64)) == 2
+    assert datasets.name_of(tmp_path / "sets" / "photos") == "photos" and datasets.name_of(tmp_path) is None
+    with pytest.raises(RequestError, match="only read"):
+        datasets.caption("photos", "bicycle.png", "a bike")
+
+
+def test_a_stopped_run_is_resumed_to_its_end(studio, tmp_path):
+    name = studio.datasets.add(drawings(tmp_path / "mine"), "mine")
+    job = studio.train(name, **{**SHORT, "steps": 100_000})
+    folder = studio.runs.card("ink").folder
+    while not (studio.runs.card("ink").state.step or job.done):
+        job.control.leave.wait(0.2)
+    job.stop()
+    job.wait(120)
+    state = studio.runs.card("ink").state
+    assert state.how == "stopped" and state.saved_step == state.step > 0 and not RunFolder(folder).is_alive
+    again = studio.resume_run("ink")
+    while studio.runs.card("ink").state.how != "running" or studio.runs.card("ink").state.step <= state.step:
+        assert not again.done
+        again.control.leave.wait(0.2)
+    waits = studio.submit(make(Txt2Img, **QUICK))
+    assert waits.position == 1  # the device is the run's
+    studio.runs.ask("ink", "pause")
+    again.wait(120)
+    assert studio.runs.card("ink").state.how == "paused"
+    assert waits.wait(120).records and picture(studio, "a dog")  # paused, it is everybody's again
+
+
+def test_a_run_that_waits_for_its_turn_keeps_its_name_and_is_queued_once(studio):
+    before = studio.submit(make(Txt2Img, **{**QUICK, "steps": 150, "batch_count": 16}))
+    job = studio.train(EXAMPLE, **SHORT)
+    with pytest.raises(RequestError, match="'ink' waits for its turn"):
+        studio.train(EXAMPLE, **{**SHORT, "steps": 7})
+    with pytest.raises(RequestError, match="'ink' waits for its turn"):
+        studio.resume_run("ink")
+    assert studio.runs.card("ink").config.steps == 6
+    job.stop()
+    before.stop()
+
+
+def test_a_run_that_waits_says_so_and_is_taken_out_of_the_queue_by_stop(studio):
+    before = studio.submit(make(Txt2Img, **{**QUICK, "steps": 150, "batch_count": 16}))
+    job = studio.train(EXAMPLE, **SHORT)
+    state = studio.run("ink").state
+    assert (state.how, state.before, state.is_alive, state.can_resume) == ("waiting", 1, False, False)
+    assert studio.stop_run("ink")
+    assert job.done and job.stopped and studio.status().queue_length == 1
+    state = studio.run("ink").state
+    assert (state.how, state.can_resume, state.text) == ("new", True, "Resume begins it.")
+
+    studio.train(EXAMPLE, **{**SHORT, "steps": 4})  # one that never began leaves its name free, and nothing behind
+    assert [card.name for card in studio.runs.cards()] == ["ink"] and studio.stop_run("ink")
+    again = studio.resume_run("ink")
+    assert studio.run("ink").state.how == "waiting"
+    before.stop()
+    again.wait(300)
+    assert (studio.run("ink").state.how, studio.run("ink").state.step) == ("finished", 4)
+
+
+def test_a_run_that_waits_to_go_on_keeps_what_it_has_when_it_is_stopped(studio, tmp_path):
+    name = studio.datasets.add(drawings(tmp_path / "mine"), "mine")
+    job = studio.train(name, **{**SHORT, "steps": 100_000})
+    while not (studio.run("ink").state.step or job.done):
+        job.control.leave.wait(0.2)
+    assert studio.run("ink").state.how == "running"
+    assert not studio.stop_run("ink")  # it works: it finishes its step and saves
+    job.wait(120)
+    ended = studio.run("ink").state
+    assert ended.how == "stopped" and ended.saved_step == ended.step > 0
+    before = studio.submit(make(Txt2Img, **{**QUICK, "steps": 150, "batch_count": 16}))
+    studio.resume_run("ink")
+    assert studio.run("ink").state.how == "waiting" and studio.stop_run("ink")
+    assert studio.run("ink").state == ended
+    before.stop()
+
+
+def test_a_run_stopped_while_the_device_is_made_free_for_it_starts_no_process(tmp_path):
+    runs = Runs(tmp_path / "runs", tmp_path / "loras")
+    run = TrainRun(runs.prepare(make(TrainLora, **SHORT, model="m", data="d", output="o")), "begin")
+
+    def work(job):
+        job.stop()  # in that moment
+        yield from runs.work(job, run)
+
+    queue = JobQueue(work)
+    assert queue.submit(run, "train").wait(30).stopped
+    assert runs.card("ink").state.how == "new" and not RunFolder(runs.card("ink").folder).output_file.exists()
+    queue.close()
+
+
+def test_a_run_outlives_its_app_and_the_next_one_takes_it_up_again(tmp_path, sd_folder):
+    flags = ["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)]
+    drawings(tmp_path / "mine")
+    (tmp_path / "data" / "loras").mkdir(parents=True)
+    config = make(TrainLora, **{**SHORT, "steps": 100_000}, model=str(sd_folder), data=str(tmp_path / "mine"),
+                  output=str(tmp_path / "data" / "loras"))
+    process = follow.begin(config, tmp_path / "data" / "runs" / "ink")  # as the app did that is gone
+    studio = Studio(load(flags, {}))
+    try:
+        assert studio.run("ink").state.is_alive and studio.status().queue_length == 1
+        waits = studio.submit(make(Txt2Img, **QUICK))
+        assert waits.position == 1  # the device is still the run's
+        while studio.run("ink").state.step < 2:
+            assert process.poll() is None
+            waits.control.leave.wait(0.2)
+        with pytest.raises(RequestError, match="is running and cannot go on"):
+            studio.resume_run("ink")
+        assert not studio.stop_run("ink")
+        assert waits.wait(120).records
+        assert (studio.run("ink").state.how, process.wait(60)) == ("stopped", 0)
+    finally:
+        studio.close()
+
+
+def test_a_run_that_cannot_work_says_why(studio, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    name = studio.datasets.add([tmp_path / "bad.png"], "bad")
+    with pytest.raises(StudioError, match="none of the 1 pictures can be used"):
+        studio.train(name, **SHORT).wait(120)
+    assert studio.runs.card("ink").state.how == "failed"
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    (dict(name="../x"), "Name"), (dict(name="a", rank=0), "Rank"), (dict(name="a", steps="6"), "Steps"),
+    (dict(name="a", nonsense=1), "nonsense")])
+def test_bad_configs_are_refused_at_once(studio, values, message):
+    with pytest.raises(RequestError, match=message):
+        studio.train(EXAMPLE, **values)
+    assert studio.runs.cards() == ()
+
+
+def test_an_unknown_dataset_is_refused_by_name(studio):
+    for name in ("nothing", "../../etc", "/etc"):
+        with pytest.raises(RequestError, match="there is no dataset"):
+            studio.train(name, **SHORT)
+
+
+def test_training_is_off_for_a_public_page_unless_allowed(tmp_path, sd_folder):
+    flags = ["--data-dir", str(tmp_path), "--model", str(sd_folder), "--share"]
+    public = Studio(load(flags, {}))
+    try:
+        with pytest.raises(StudioError, match="--guests-may-train"):
+            public.train(EXAMPLE, **SHORT)
+    finally:
+        public.close()
+    assert load([*flags, "--guests-may-train"], {}).guests_may_train
+
+
+def test_captions_are_written_beside_our_copy_and_the_originals_stay(studio, tmp_path):
+    files = drawings(tmp_path / "mine")
+    name = studio.datasets.add(files, "mine")
+    first = studio.datasets.look(name, resolution=64)[0]
+    studio.datasets.caption(name, first.name, "a new\ncaption")
+    assert studio.datasets.look(name, resolution=64)[0].caption == "a new caption"
+    assert "new" not in (tmp_path / "mine" / first.name).with_suffix(".txt").read_text()
+    with pytest.raises(RequestError, match="only read"):
+        studio.datasets.caption(EXAMPLE, first.name, "x")
+    with pytest.raises(RequestError, match="there is no picture"):
+        studio.datasets.caption(name, "../../x.png", "x")
+
+
+def test_files_without_a_picture_and_mixed_zips_are_refused(studio, tmp_path):
+    text = tmp_path / "a.txt"
+    text.write_text("x")
+    with pytest.raises(RequestError, match="no picture among the files"):
+        studio.datasets.add([text], "a")
+    (tmp_path / "a.zip").write_bytes(b"")
+    with pytest.raises(RequestError, match="one zip, or pictures"):
+        studio.datasets.add([text, tmp_path / "a.zip"], "a")
+    assert studio.datasets.names() == (EXAMPLE,)
+
+
+def test_a_second_dataset_of_one_name_gets_a_number(studio, tmp_path):
+    files = drawings(tmp_path / "mine")
+    assert [studio.datasets.add(files, "mine") for _ in range(2)] == ["mine", "mine-2"]
+
+
+def test_two_pages_that_bring_a_zip_of_one_name_at_once_both_keep_their_pictures(tmp_path, monkeypatch):
+    datasets = Datasets(tmp_path / "own")
+    folder = tmp_path / "mine"
+    drawings(folder, 1)
+    zipped = Path(shutil.make_archive(tmp_path / "mine", "zip", folder))
+    unpack, names = archive.unpack, []
+
+    def slowly(*args):
+        made = unpack(*args)
+        if not names:  # meanwhile another page is quicker
+            names.append("")
+            names.append(datasets.add([zipped], "mine"))
+        return made
+
+    monkeypatch.setattr(archive, "unpack", slowly)
+    assert [datasets.add([zipped], "mine"), names[1]] == ["mine-2", "mine"]
+    assert all(list(datasets.folder(name).glob("*.png")) for name in ("mine", "mine-2"))
+    assert len(list((tmp_path / "own").iterdir())) == 2  # nothing half made is left
