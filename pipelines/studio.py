@@ -16,8 +16,8 @@ from .events import Record
 from .families import FAMILIES
 from .generation.upscalers import Upscalers
 from .images.store import ImageStore
-from .lab import pages as lab_pages
-from .lab.shelf import Shelf
+from .lab import page_requests as lab_pages
+from .lab.assets import Shelf
 from .library import LibraryEntry, checkpoints
 from .library.checkpoints import ModelCard
 from .library.embeddings import named

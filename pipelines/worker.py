@@ -21,8 +21,8 @@ from .events import Event, ImageReady, Loading, Notice, Record, Saved, StepDone
 from .generation.upscalers import Upscalers
 from .images.grid import grid
 from .images.store import ImageStore
-from .lab.pages import LabJob
-from .lab.shelf import Shelf as LabShelf
+from .lab.assets import Shelf as LabShelf
+from .lab.page_requests import LabJob
 from .library import checkpoints
 from .library.checkpoints import ModelCard
 from .machine import device
@@ -160,7 +160,7 @@ class Worker:
 
     def _lab(self, job: Job, asked: LabJob) -> Iterator[Event]:
         """What a page of the lab wants to see, of a checkpoint or of models of the lab's own."""
-        from .lab import jobs as lab
+        from .lab import run_page as lab
 
         folder = self._settings.data_dir / "lab"
         scene = lab.Scene(self._lab_shelf, self._images.open, job.control, self._settings.device, say=job.say)

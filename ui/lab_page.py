@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.lab.pages import PAGES, TASK
+from pipelines.lab.page_requests import PAGES, TASK
 from pipelines.training.example import DRAWINGS
 
 from . import lab_results, progress, source

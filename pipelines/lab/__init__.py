@@ -2,7 +2,7 @@
 
 Reading order: schedules (noise), sampling (back from noise), networks and data, train (from scratch), guidance;
 then what looks into a loaded checkpoint: latent, filmstrip, autoencoder, text, attention, lora, memory, finetune;
-latentset is the second recipe of train. pages says what the page can ask, answers/ answers it (one file a page, on what
+latentset is the second recipe of train. page_requests says what a page can ask, pages/ answers it (one file a page, on what
 scene.py gives it), shelf finds what names stand for, jobs saves what was made. bundled/ holds two small models.
 `python -m pipelines.lab --help` trains and samples without a page.
 

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 
 from ..machine import device
 from ..requests import make
+from .assets import BUNDLED
 from .events import EpochDone
 from .requests import Train
-from .shelf import BUNDLED
 
 MINUTES = 12.0
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from ..errors import ModelError, RequestError, StudioError
+from .assets import UNCONDITIONAL
 from .data import MAX_PICTURES, TinySet, pixels_of, square
 from .requests import HUB_ID
-from .shelf import UNCONDITIONAL
 
 # Some of the oldest models have their weights beside the index instead of in a folder.
 MODEL_FILES = ("*.json", "unet/*.safetensors", "diffusion_pytorch_model*.safetensors")

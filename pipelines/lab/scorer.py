@@ -15,8 +15,8 @@ from torch import Tensor
 from ..demo import MODEL_DIR
 from ..errors import ModelError
 from ..library.checkpoints import EMBEDDED_NAME
+from .context import Scene
 from .guidance import Scorer
-from .scene import Scene
 
 TOWER = MODEL_DIR.parent / "tower.safetensors"
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's pictures

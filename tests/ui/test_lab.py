@@ -18,7 +18,7 @@ from gradio.context import LocalContext
 from gradio_client.utils import apply_diff
 from PIL import Image
 
-from pipelines.lab.pages import PAGES
+from pipelines.lab.page_requests import PAGES
 from pipelines.settings import load
 from pipelines.studio import Studio
 from tests.test_architecture import ROOT, imports_of

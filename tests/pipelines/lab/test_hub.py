@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipelines.errors import RequestError
 from pipelines.lab import checkpoints, hub, sets
-from pipelines.lab.shelf import BUNDLED
+from pipelines.lab.assets import BUNDLED
 from tests.pipelines.lab.hub_stand_in import TOKEN, Hub, standing_in
 
 ROOT = Path(__file__).parents[3]

@@ -1,7 +1,7 @@
 """Lab: pages that show how diffusion works, on the loaded checkpoint.
 
 Each page is one file with a LOOK, and they never import each other; lab_page builds them. To add one, see
-pipelines/lab/pages.py, and name the file in LOOKS.
+pipelines/lab/page_requests.py, and name the file in LOOKS.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from ...events import Event, Notice, StepDone, Tabled
 from ...generation import decode
 from ...generation.batches import Pace
 from .. import attention, autoencoder, text
-from ..pages import Words
-from ..scene import Made, Scene
+from ..context import Made, Scene
+from ..page_requests import Words
 
 MOST_WORDS = 12  # that get a heat map
 

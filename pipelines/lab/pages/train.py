@@ -12,11 +12,11 @@ from ...errors import Cancelled, RequestError
 from ...events import Event, Notice, StepDone, Tabled
 from ...requests import make
 from .. import checkpoints, filmstrip, train
+from ..context import Made, Scene
 from ..data import HUB
 from ..events import EpochDone, Started, Trained, Update
-from ..pages import NEW, LabTrain
+from ..page_requests import NEW, LabTrain
 from ..requests import Train, Training
-from ..scene import Made, Scene
 
 POINTS = 200  # of the loss curve
 SMOOTHING = 0.06  # weight of the newest loss in the smoothed one

@@ -8,9 +8,9 @@ from ...errors import RequestError
 from ...events import Event, StepDone
 from ...generation.batches import Pace
 from .. import filmstrip
+from ..context import Made, Scene
 from ..filmstrip import Frame, Strip
-from ..pages import Film
-from ..scene import Made, Scene
+from ..page_requests import Film
 
 MOST_STEPS, MOST_STRIPS = 60, 6
 

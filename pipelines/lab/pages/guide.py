@@ -17,12 +17,12 @@ from ...images.grid import grid
 from ...requests import make
 from .. import checkpoints, classifier, data, draw, finetune, guidance, scorer, sets
 from ..checkpoints import Model
+from ..context import Made, Scene
 from ..guidance import Means, Scorer
 from ..latent import TextDenoiser, decoder, start, walk
-from ..pages import BUNDLED_RUN, CHECKPOINT, OWN_CLASSES, LabGuide
+from ..page_requests import BUNDLED_RUN, CHECKPOINT, OWN_CLASSES, LabGuide
 from ..requests import Guide
 from ..sampling import Denoiser, ddim
-from ..scene import Made, Scene
 from ..schedules import Schedule
 
 SHARES = (0.0, 0.5, 1.0)  # of the scale, one row each

@@ -11,9 +11,9 @@ from PIL import Image
 from pipelines import metadata
 from pipelines.errors import RequestError
 from pipelines.events import Pictured, StepDone, Tabled
-from pipelines.lab.answers import noise
-from pipelines.lab.jobs import text_of
-from pipelines.lab.pages import LabJob, LabSample, LabTrain
+from pipelines.lab.page_requests import LabJob, LabSample, LabTrain
+from pipelines.lab.pages import noise
+from pipelines.lab.run_page import text_of
 from pipelines.requests import Txt2Img, make
 from pipelines.settings import load
 from pipelines.studio import Studio

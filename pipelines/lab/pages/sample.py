@@ -15,10 +15,10 @@ from ...generation.batches import Pace
 from ...requests import make
 from .. import checkpoints, classifier, draw, filmstrip, sets
 from ..checkpoints import Model
-from ..pages import LabSample
+from ..context import Made, Scene
+from ..page_requests import LabSample
 from ..requests import Drawing, Sample
 from ..sampling import State, ddim, ddpm, denoiser_of
-from ..scene import Made, Scene
 
 SHOWN_PX = 96  # about the side of a picture here
 FEW = 20  # strides of DDIM in the contest

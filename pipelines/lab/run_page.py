@@ -13,9 +13,9 @@ from .. import metadata
 from ..errors import StudioError
 from ..events import Event, Pictured
 from ..requests import Txt2Img, make
+from .context import Made, Scene
 from .filmstrip import Animation
-from .pages import CHECKPOINT, LabJob
-from .scene import Made, Scene
+from .page_requests import CHECKPOINT, LabJob
 
 SHARED = ("prompt", "sampler", "steps", "guidance_scale")  # what Text to image calls the same and can take over
 
@@ -25,7 +25,7 @@ def run(job: LabJob, scene: Scene, folder: Path, embed: bool = True) -> Iterator
 
     embed: whether a picture's file says how it was made.
     """
-    answer = import_module(f".answers.{job.page}", __package__).answer
+    answer = import_module(f".pages.{job.page}", __package__).answer
     with closing(answer(job.request, scene)) as items:  # what was attached to the model is removed at once
         for item in items:
             if isinstance(item, Made):

@@ -1,7 +1,7 @@
 """What the pages of the lab ask of a loaded checkpoint: frozen values, every parameter declared once. No torch.
 
-To add a page: a request here, a file in answers/ and one in ui/tabs/lab/. Names of runs, models, data sets and files
-are looked up (shelf.py), never joined to a path.
+To add a page: a request here, a file in pages/ and one in ui/tabs/lab/. Names of runs, models, data sets and files
+are looked up (assets.py), never joined to a path.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ..errors import RequestError
 from ..library import LibraryEntry
 from ..settings import Settings
-from .pages import BUNDLED_MODEL, BUNDLED_RUN, CHECKPOINT, NEW, NO_FILE, NO_OTHER, OWN_CLASSES
+from .page_requests import BUNDLED_MODEL, BUNDLED_RUN, CHECKPOINT, NEW, NO_FILE, NO_OTHER, OWN_CLASSES
 from .requests import LabRequest
 
 BUNDLED = Path(__file__).parent / "bundled"

@@ -14,10 +14,10 @@ from ..generation import samplers
 from ..images.convert import flatten
 from ..library.checkpoints import EMBEDDED_NAME
 from ..queue.control import Control
+from .assets import Shelf
 from .filmstrip import Animation
 from .latent import LatentState, TextDenoiser, start, walk
 from .latentset import Frozen
-from .shelf import Shelf
 
 
 @dataclass(frozen=True)

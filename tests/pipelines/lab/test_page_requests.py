@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from pipelines.errors import ModelError, RequestError, StudioError
 from pipelines.events import Finished, Notice, Pictured, StepDone, Tabled
 from pipelines.lab import checkpoints, guidance, scorer
-from pipelines.lab.pages import BUNDLED_MODEL, BUNDLED_RUN, CHECKPOINT, NEW
+from pipelines.lab.page_requests import BUNDLED_MODEL, BUNDLED_RUN, CHECKPOINT, NEW
 from pipelines.settings import load
 from pipelines.studio import Studio
 
@@ -110,10 +110,10 @@ def test_the_bundled_model_draws_a_blend_and_shows_its_way(studio):
 
 
 def test_the_bundled_model_draws_digits_that_a_classifier_recognises():
-    from pipelines.lab import classifier, data, draw, shelf
+    from pipelines.lab import assets, classifier, data, draw
     from pipelines.lab.sampling import ddim, denoiser_of, last
 
-    model = checkpoints.load_model(shelf.BUNDLED / "digits")
+    model = checkpoints.load_model(assets.BUNDLED / "digits")
     judge, wanted = classifier.fitted(data.load("digits")), torch.arange(100) % 10
     noise, generators = model.noise(list(range(100)))
     context = torch.nn.functional.one_hot(wanted, 10).float()

@@ -11,8 +11,8 @@ from ...events import Event, Tabled
 from ...images.grid import grid
 from .. import autoencoder
 from ..autoencoder import Reconstruction
-from ..pages import NO_OTHER, Autoencoder
-from ..scene import Made, Scene
+from ..context import Made, Scene
+from ..page_requests import NO_OTHER, Autoencoder
 
 
 def answer(request: Autoencoder, scene: Scene) -> Iterator[Event | Made]:

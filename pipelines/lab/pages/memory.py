@@ -9,9 +9,9 @@ from ...errors import OutOfMemory
 from ...events import Event, Notice, StepDone, Tabled
 from ...machine.memory import is_out_of_memory
 from .. import memory
+from ..context import Scene
 from ..memory import Cost, Plan
-from ..pages import LabMemory
-from ..scene import Scene
+from ..page_requests import LabMemory
 
 MB = 1024**2
 

@@ -17,10 +17,10 @@ from ...images.grid import grid
 from .. import checkpoints, draw, lora, sets
 from ..attention import coloured
 from ..checkpoints import Model
+from ..context import Made, Scene
 from ..data import TinySet
-from ..pages import NO_FILE, LabLora
+from ..page_requests import NO_FILE, LabLora
 from ..sampling import ddim, last
-from ..scene import Made, Scene
 
 SHOWN = 10  # pictures in a row
 STEPS = 12

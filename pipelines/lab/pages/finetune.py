@@ -9,12 +9,12 @@ from ...errors import Cancelled
 from ...events import Event, Notice, StepDone, Tabled
 from ...requests import make
 from .. import finetune
+from ..context import Made, Scene
 from ..data import HUB
 from ..events import Trained, Update
 from ..finetune import Sampled
-from ..pages import LabFineTune
+from ..page_requests import LabFineTune
 from ..requests import FineTune, Tuning
-from ..scene import Made, Scene
 
 POINTS = 200
 EVERY_S = 2.0

@@ -12,8 +12,8 @@ from torch import Tensor
 from ...events import Event, Tabled
 from ...generation import decode, samplers
 from .. import autoencoder, schedules
-from ..pages import Noise
-from ..scene import Made, Scene
+from ..context import Made, Scene
+from ..page_requests import Noise
 from ..schedules import Schedule, View
 
 POINTS = 100  # of a curve
