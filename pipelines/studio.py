@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import abilities, forecast, leftovers
+from . import abilities, forecast
 from .adapters import find, merge_request
 from .adapters.merge_request import MergeLora
 from .downloads import Download
@@ -15,6 +15,8 @@ from .errors import RequestError, StudioError
 from .events import Record
 from .families import FAMILIES
 from .generation.upscalers import Upscalers
+from .history import cleanup
+from .history.store import Results
 from .images.store import ImageStore
 from .lab import page_requests as lab_pages
 from .lab.assets import Shelf
@@ -30,7 +32,6 @@ from .prompts.tokens import Tokens, count
 from .queue.jobs import LOAD, Job, JobQueue
 from .requests import Request, Upscale, changed, make, task_of
 from .resolver import Resolver
-from .results import Results
 from .settings import Settings
 from .sweeps.grid import Matrix, check
 from .sweeps.series import Series, vary
@@ -147,7 +148,7 @@ class Studio:
         """Load the default checkpoint and look through the model folders before anybody asks, and clear up."""
         self.collection.library.refresh()
         self.load_model(self.default_card().name)
-        leftovers.clear(self.settings.data_dir, self.results.infotexts)
+        cleanup.clear(self.settings.data_dir, self.results.infotexts)
 
     # Jobs
 

@@ -19,6 +19,7 @@ from .adapters.merge_request import MergeLora, merge_into
 from .errors import Cancelled, OutOfMemory, StudioError
 from .events import Event, ImageReady, Loading, Notice, Record, Saved, StepDone
 from .generation.upscalers import Upscalers
+from .history.store import Made, Results
 from .images.grid import grid
 from .images.store import ImageStore
 from .lab.assets import Shelf as LabShelf
@@ -31,7 +32,6 @@ from .models.collection import Collection
 from .prompts import lora_tags
 from .queue.jobs import Job
 from .requests import Request, pipeline_of
-from .results import Made, Results
 from .settings import Settings
 from .sweeps.grid import Matrix
 from .sweeps.series import Series

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import StudioError
-from pipelines.results import Made, Results
+from pipelines.history.store import Made, Results
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ from time import time
 import pytest
 from PIL import Image
 
-from pipelines import leftovers
+from pipelines.history import cleanup
+from pipelines.history.cleanup import DAY_S, FORGOTTEN_S
+from pipelines.history.store import Made, Results
 from pipelines.images.store import ImageStore
-from pipelines.leftovers import DAY_S, FORGOTTEN_S
-from pipelines.results import Made, Results
 
 
 @pytest.fixture(autouse=True)
 def written_long_ago(monkeypatch):
     """Let a file's age be what `aged` says: the time at which it was put here cannot be set."""
-    plain = leftovers.Path.lstat
-    monkeypatch.setattr(leftovers.Path, "lstat", lambda path: os.stat_result(
+    plain = cleanup.Path.lstat
+    monkeypatch.setattr(cleanup.Path, "lstat", lambda path: os.stat_result(
         [*plain(path)[:9], plain(path).st_mtime]))
 
 
@@ -31,7 +31,7 @@ def aged(path, seconds):
 
 
 def clear(folder):
-    return leftovers.clear(folder, Results(folder / "outputs").infotexts)
+    return cleanup.clear(folder, Results(folder / "outputs").infotexts)
 
 
 def upload(folder, colour, seconds):

@@ -16,9 +16,9 @@ from threading import Lock
 
 from PIL import Image
 
-from . import metadata
-from .errors import StudioError
-from .events import Event, Notice, Record, Saved
+from .. import metadata
+from ..errors import StudioError
+from ..events import Event, Notice, Record, Saved
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What was made: pictures on disk, their index, and what is cleared away. Imports no torch."""
