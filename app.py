@@ -53,7 +53,7 @@ def quieten(environ: MutableMapping[str, str], settings: Settings) -> None:
 
 def run(settings: Settings) -> None:
     """Build everything, say where the page is, and wait to be interrupted."""
-    from pipelines.studio import Studio
+    from pipelines.studio.studio import Studio
     from ui import shell
     from ui.guard import limit_decoders
     from ui.launch import launch

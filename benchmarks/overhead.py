@@ -49,7 +49,7 @@ def row(what: str, values: list[float], unit: str, note: str = "") -> None:
 
 def _studio(folder: str) -> Any:
     from pipelines.settings import load
-    from pipelines.studio import Studio
+    from pipelines.studio.studio import Studio
 
     return Studio(load(["--data-dir", folder], {}))
 

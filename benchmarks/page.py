@@ -20,7 +20,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from pipelines.requests import MAX_PROMPT
 from pipelines.settings import load
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 from tests.browser import drive
 from tests.browser.drive import box, fill_grid, generate, status, work_clock
 from tests.tiny import tiny_sd

@@ -16,7 +16,7 @@ from PIL import Image
 from app import quieten
 from pipelines.events import Finished, Pictured
 from pipelines.settings import load
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 from pipelines.training.example import DRAWINGS
 from ui.tabs.lab import LOOKS
 

@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from app import quieten
 from pipelines.demo import EXAMPLES
 from pipelines.settings import load
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 
 DOCS = Path(__file__).parent
 SIZE = {"width": 1400, "height": 900}

@@ -61,7 +61,7 @@ def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def studio(tmp_path: Path, sd_folder: Path):
     """A studio with the tiny model and a data folder of its own."""
     from pipelines.settings import load
-    from pipelines.studio import Studio
+    from pipelines.studio.studio import Studio
 
     studio = Studio(load(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)], {}))
     yield studio

@@ -116,12 +116,12 @@ def test_work_does_not_know_the_cache_the_queue_or_the_studio(imports):
 
 def test_cache_and_queue_import_neither_work_nor_studio(imports):
     assert not [str(one) for one in imports if one.inside("pipelines.models.cache", "pipelines.queue.jobs")
-                and one.of("pipelines.generation.generate", "pipelines.studio")]
+                and one.of("pipelines.generation.generate", "pipelines.studio.studio")]
 
 
 def test_only_the_application_and_the_engine_itself_build_the_studio(imports):
-    assert not [str(one) for one in imports if one.of("pipelines.studio")
-                and one.inside("pipelines") and not one.inside("pipelines.studio")]
+    assert not [str(one) for one in imports if one.of("pipelines.studio.studio")
+                and one.inside("pipelines") and not one.inside("pipelines.studio.studio")]
 
 
 @pytest.mark.parametrize("package", ["ui.tabs", "pipelines.families"])
@@ -136,7 +136,7 @@ def test_a_tab_never_imports_a_tab_nor_a_family_a_family(imports, package):
 
 def test_nothing_heavy_is_imported_with_the_package(imports):
     early = [one for one in imports if not one.deferred]
-    reached, waiting = set(), {"pipelines", "pipelines.studio", "pipelines.library.checkpoints", "pipelines.machine.device"}
+    reached, waiting = set(), {"pipelines", "pipelines.studio.studio", "pipelines.library.checkpoints", "pipelines.machine.device"}
     known = {name_of(path) for path in sources()}
     while waiting:
         module = waiting.pop()
@@ -151,6 +151,6 @@ def test_nothing_heavy_is_imported_with_the_package(imports):
 
 def test_the_page_imports_with_torch_blocked():
     code = ("import sys\nfor name in ('torch', 'diffusers', 'transformers'): sys.modules[name] = None\n"
-            "import ui.shell, pipelines.studio")
+            "import ui.shell, pipelines.studio.studio")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.abilities import unused, why_not
 from pipelines.errors import StudioError
+from pipelines.studio.limits import unused, why_not
 
 from .controls import find_card
 from .tab import Form, Page

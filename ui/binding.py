@@ -12,8 +12,8 @@ import gradio as gr
 from pipelines import metadata
 from pipelines.errors import RequestError
 from pipelines.generation.samplers import SAMPLERS, SCHEDULES
-from pipelines.models.collection import LISTED
 from pipelines.requests import HIRES_UPSCALERS, LANCZOS, Img2Img, Request, Txt2Img, Upscale, extra_of, make
+from pipelines.studio.assets import LISTED
 
 from . import again, progress, results
 from .axes import Axes

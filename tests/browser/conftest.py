@@ -42,7 +42,7 @@ def store():
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory, sd_folder, other_folder, store):
     from pipelines.settings import load
-    from pipelines.studio import Studio
+    from pipelines.studio.studio import Studio
 
     studio = Studio(load(["--data-dir", str(tmp_path_factory.mktemp("data")), "--model", str(sd_folder),
                           "--model-dir", str(other_folder.parent), "--download-hosts", store.origin], {}))

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines.abilities import why_not
 from pipelines.library.read.card import ModelCard
 from pipelines.requests import TASKS
+from pipelines.studio.limits import why_not
 from ui.abilities import _limits, _updates
 
 OWN = {"sampler": "Euler", "schedule": "Automatic", "steps": 28, "guidance_scale": 3.5, "width": 1024, "height": 1024}

@@ -20,7 +20,7 @@ from PIL import Image
 
 from pipelines.lab.page_requests import PAGES
 from pipelines.settings import load
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 from tests.test_architecture import ROOT, imports_of
 from ui import language, shell
 from ui.lab_look import code_of, linked

@@ -21,7 +21,7 @@ from gradio_client.exceptions import AppError
 from pipelines.errors import RequestError
 from pipelines.requests import Txt2Img, make
 from pipelines.settings import load
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 from ui import language, shell
 from ui.wiring import guarded, toast
 

@@ -12,7 +12,7 @@ from pipelines.prompts.styles import Style
 from pipelines.prompts.tokens import Tokens
 from pipelines.requests import MAX_PROMPT, Txt2Img, make
 from pipelines.settings import load
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 from ui.prompt_box import _looker, count_line
 
 

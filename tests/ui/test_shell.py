@@ -15,7 +15,7 @@ from PIL import Image
 from pipelines import metadata
 from pipelines.requests import TASKS
 from pipelines.settings import load
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 from ui import shell, tips
 from ui.launch import launch
 

@@ -11,7 +11,7 @@ import pytest
 from pipelines.errors import RequestError
 from pipelines.requests import make
 from pipelines.settings import load
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 from pipelines.training.dataset.survey import split, survey
 from pipelines.training.request import TrainLora, from_table
 from pipelines.training.run.folder import RunFolder, owned

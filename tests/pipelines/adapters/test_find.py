@@ -121,5 +121,5 @@ def test_a_link_out_of_the_folder_is_left_out(settings, find, tmp_path):
 
 def test_finding_and_tags_need_no_torch():
     script = ("import sys; sys.modules['torch'] = None; sys.modules['diffusers'] = None; "
-              "import pipelines.adapters.find, pipelines.prompts.lora_tags, pipelines.models.collection")
+              "import pipelines.adapters.find, pipelines.prompts.lora_tags, pipelines.studio.assets")
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[3])

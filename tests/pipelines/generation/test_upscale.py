@@ -12,7 +12,7 @@ from pipelines.library.checkpoints import EMBEDDED
 from pipelines.queue.control import Control
 from pipelines.requests import Img2Img, Txt2Img, Upscale, changed, make
 from pipelines.settings import load
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 
 from .draw import components, events, pictures, same
 

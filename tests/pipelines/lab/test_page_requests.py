@@ -15,7 +15,7 @@ from pipelines.events import Finished, Notice, Pictured, StepDone, Tabled
 from pipelines.lab import checkpoints, guidance, scorer
 from pipelines.lab.page_requests import BUNDLED_MODEL, BUNDLED_RUN, CHECKPOINT, NEW
 from pipelines.settings import load
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 
 SMALL = {"data": "digits:3", "width": 16, "network": "attention", "timesteps": 20, "epochs": 2, "batch_size": 60,
          "samples": 2, "validation": 0.1}

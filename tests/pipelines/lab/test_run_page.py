@@ -16,7 +16,7 @@ from pipelines.lab.pages import noise
 from pipelines.lab.run_page import text_of
 from pipelines.requests import Txt2Img, make
 from pipelines.settings import load
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 
 QUICK = {"prompt": "a red cat", "steps": 3, "guidance_scale": 2.0}
 

@@ -66,7 +66,7 @@ def test_a_thousand_random_requests_come_back_as_they_were(request, note):
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory, sd_folder):
     from pipelines.settings import load
-    from pipelines.studio import Studio
+    from pipelines.studio.studio import Studio
 
     studio = Studio(load(["--data-dir", str(tmp_path_factory.mktemp("data")), "--model", str(sd_folder)], {}))
     yield studio

@@ -15,7 +15,7 @@ from pipelines.models.loading import load
 from pipelines.models.prediction_probe import predicts
 from pipelines.requests import Txt2Img, make
 from tests.original_layout import original
-from tests.pipelines.models.test_collection import QUICK, draw, make_studio  # noqa: F401  (a fixture)
+from tests.pipelines.studio.test_assets import QUICK, draw, make_studio  # noqa: F401  (a fixture)
 from tests.tiny import _clip_config, _vae, tiny_sd
 
 PLACE = Placement("cpu", "float32", "float32")

@@ -8,8 +8,8 @@ from PIL import Image
 from pipelines.errors import RequestError
 from pipelines.events import Notice, Saved, StepDone
 from pipelines.requests import TASKS, Img2Img, Txt2Img, make
+from pipelines.studio.worker import _of_all
 from pipelines.sweeps.grid import LORA, NOT_AN_AXIS, PROMPT, Axis, Matrix, axis, check
-from pipelines.worker import _of_all
 
 BASE = make(Txt2Img, prompt="a red cat", steps=2, width=64, height=64, seed=5, sampler="Euler", schedule="Automatic",
             guidance_scale=4.0, batch_size=3)

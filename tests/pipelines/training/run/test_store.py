@@ -13,7 +13,7 @@ from pipelines.errors import RequestError, StudioError
 from pipelines.queue.jobs import JobQueue
 from pipelines.requests import Txt2Img, make
 from pipelines.settings import load
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 from pipelines.training.dataset import archive
 from pipelines.training.dataset.store import EXAMPLE, Datasets
 from pipelines.training.example import DRAWINGS

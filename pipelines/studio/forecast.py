@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from . import metadata
-from .errors import RequestError
-from .events import Record
-from .generation.samplers import SAMPLERS, calls
-from .requests import TASKS, Img2Img, Request, Txt2Img, make
+from .. import metadata
+from ..errors import RequestError
+from ..events import Record
+from ..generation.samplers import SAMPLERS, calls
+from ..requests import TASKS, Img2Img, Request, Txt2Img, make
 
 
 def seconds(requests: Iterable[Request], earlier: Sequence[Record]) -> float | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import RequestError
-from .families import FAMILIES
-from .library.read.card import ModelCard
-from .requests import Inpaint, Request, Upscale, pipeline_of, task_of
+from ..errors import RequestError
+from ..families import FAMILIES
+from ..library.read.card import ModelCard
+from ..requests import Inpaint, Request, Upscale, pipeline_of, task_of
 
 TASKS = {"txt2img": "text to image", "img2img": "image to image", "inpaint": "inpainting", "upscale": "upscaling"}
 # What says something only where another field does: a seed of no variation is no wish.

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import abilities
-from .errors import RequestError
-from .families import FAMILIES
-from .generation import samplers
-from .generation.upscalers import Upscalers
-from .images import geometry
-from .images.store import ImageStore, StoredImage
-from .library.checkpoints import ModelCard
-from .models.collection import Collection
-from .prompts.styles import Styles, styled
-from .prompts.wildcards import Wildcards
-from .requests import MAX_PIXELS, MAX_SIDE, MAX_UPSCALED_SIDE, Img2Img, Inpaint, Request, Txt2Img, Upscale, changed
+from ..errors import RequestError
+from ..families import FAMILIES
+from ..generation import samplers
+from ..generation.upscalers import Upscalers
+from ..images import geometry
+from ..images.store import ImageStore, StoredImage
+from ..library.checkpoints import ModelCard
+from ..prompts.styles import Styles, styled
+from ..prompts.wildcards import Wildcards
+from ..requests import MAX_PIXELS, MAX_SIDE, MAX_UPSCALED_SIDE, Img2Img, Inpaint, Request, Txt2Img, Upscale, changed
+from . import limits
+from .assets import Collection
 
 MAX_IMAGES = 256  # of one job
 
@@ -70,7 +70,7 @@ class Resolver:
 
     def _check(self, request: Request, card: ModelCard) -> None:
         samplers.check(request.sampler, request.schedule)
-        abilities.check(request, card)
+        limits.check(request, card)
         if isinstance(request, Upscale):
             self.upscalers.check(request.upscaler, "upscaler", "Upscaler")
         if isinstance(request, Txt2Img):

@@ -13,29 +13,29 @@ from typing import Any
 
 from PIL import Image
 
-from . import metadata
-from .adapters import find
-from .adapters.merge_request import MergeLora, merge_into
-from .errors import Cancelled, OutOfMemory, StudioError
-from .events import Event, ImageReady, Loading, Notice, Record, Saved, StepDone
-from .generation.upscalers import Upscalers
-from .history.store import Made, Results
-from .images.grid import grid
-from .images.store import ImageStore
-from .lab.assets import Shelf as LabShelf
-from .lab.page_requests import LabJob
-from .library import checkpoints
-from .library.checkpoints import ModelCard
-from .machine import device
-from .models import estimate
-from .models.collection import Collection
-from .prompts import lora_tags
-from .queue.jobs import Job
-from .requests import Request, pipeline_of
-from .settings import Settings
-from .sweeps.grid import Matrix
-from .sweeps.series import Series
-from .training.run.store import Runs, TrainRun
+from .. import metadata
+from ..adapters import find
+from ..adapters.merge_request import MergeLora, merge_into
+from ..errors import Cancelled, OutOfMemory, StudioError
+from ..events import Event, ImageReady, Loading, Notice, Record, Saved, StepDone
+from ..generation.upscalers import Upscalers
+from ..history.store import Made, Results
+from ..images.grid import grid
+from ..images.store import ImageStore
+from ..lab.assets import Shelf as LabShelf
+from ..lab.page_requests import LabJob
+from ..library import checkpoints
+from ..library.checkpoints import ModelCard
+from ..machine import device
+from ..models import estimate
+from ..prompts import lora_tags
+from ..queue.jobs import Job
+from ..requests import Request, pipeline_of
+from ..settings import Settings
+from ..sweeps.grid import Matrix
+from ..sweeps.series import Series
+from ..training.run.store import Runs, TrainRun
+from .assets import Collection
 
 SHOWN_HASH = 12  # digits that tell pictures apart: the same settings make another result of another picture
 THUMBNAIL_SIDE = 512  # px; pictures on a sheet are shrunk to this
@@ -160,7 +160,7 @@ class Worker:
 
     def _lab(self, job: Job, asked: LabJob) -> Iterator[Event]:
         """What a page of the lab wants to see, of a checkpoint or of models of the lab's own."""
-        from .lab import run_page as lab
+        from ..lab import run_page as lab
 
         folder = self._settings.data_dir / "lab"
         scene = lab.Scene(self._lab_shelf, self._images.open, job.control, self._settings.device, say=job.say)
@@ -186,7 +186,7 @@ class Worker:
 
     def _pictures(self, job: Job, request: Request, keep: Callable[[Image.Image, Request], None]) -> Iterator[Event]:
         """Make and save the pictures of a request; `keep` is given each."""
-        from .generation import generate
+        from ..generation import generate
 
         card = self._card(request.model)
         yield from self._loading(card)
@@ -213,7 +213,7 @@ class Worker:
                 begin = now
 
     def _placed(self, card: ModelCard, request: Request, usual: Any) -> Any:
-        from .machine.memory import largest_pass
+        from ..machine.memory import largest_pass
 
         size = largest_pass(request)
         if not all(size):  # a picture that is only enlarged says none
@@ -223,7 +223,7 @@ class Worker:
 
     def _vectors(self, request: Request, lease: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The embeddings that the request names, and a sentence about each that cannot be used."""
-        from .library.embeddings import named, vectors
+        from ..library.embeddings import named, vectors
 
         texts = [value for name, value in request if name.endswith("prompt")]
         entries = named(self._collection.embeddings(), texts)
@@ -264,9 +264,9 @@ class Worker:
     def _open(self) -> None:
         if self._cache is not None:
             return
-        from .adapters.cache import Shelf
-        from .models import cache
-        from .models.vae_cache import Vaes
+        from ..adapters.cache import Shelf
+        from ..models import cache
+        from ..models.vae_cache import Vaes
 
         settings = self._settings
         host = device.budget_bytes("cpu", settings.host_budget_gb)
@@ -277,8 +277,8 @@ class Worker:
         self._cache = cache.PipelineCache(self._load, cache.Budget(own, host), beside=self._vaes)
 
     def _load(self, card: ModelCard) -> tuple[dict[str, Any], Any, int]:
-        from .machine import memory
-        from .models import loading
+        from ..machine import memory
+        from ..models import loading
 
         placement = estimate.placement_for(card, self._settings, self._device_bytes)
         components = None

@@ -14,7 +14,7 @@ from pipelines.errors import ModelError, OutOfMemory, RequestError
 from pipelines.events import Loading, Notice, Saved
 from pipelines.requests import MAX_PROMPT, Img2Img, Inpaint, Txt2Img, make
 from pipelines.settings import load
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 
 QUICK = dict(prompt="a red cat", steps=2, width=64, height=64, seed=5)
 

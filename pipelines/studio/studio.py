@@ -7,37 +7,37 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import abilities, forecast
-from .adapters import find, merge_request
-from .adapters.merge_request import MergeLora
-from .downloads import Download
-from .errors import RequestError, StudioError
-from .events import Record
-from .families import FAMILIES
-from .generation.upscalers import Upscalers
-from .history import cleanup
-from .history.store import Results
-from .images.store import ImageStore
-from .lab import page_requests as lab_pages
-from .lab.assets import Shelf
-from .library import LibraryEntry, checkpoints
-from .library.checkpoints import ModelCard
-from .library.embeddings import named
-from .machine import device
-from .models import estimate
-from .models.collection import Collection
-from .prompts.marks import Mark, marks
-from .prompts.styles import Style, Styles
-from .prompts.tokens import Tokens, count
-from .queue.jobs import LOAD, Job, JobQueue
-from .requests import Request, Upscale, changed, make, task_of
+from ..adapters import find, merge_request
+from ..adapters.merge_request import MergeLora
+from ..downloads import Download
+from ..errors import RequestError, StudioError
+from ..events import Record
+from ..families import FAMILIES
+from ..generation.upscalers import Upscalers
+from ..history import cleanup
+from ..history.store import Results
+from ..images.store import ImageStore
+from ..lab import page_requests as lab_pages
+from ..lab.assets import Shelf
+from ..library import LibraryEntry, checkpoints
+from ..library.checkpoints import ModelCard
+from ..library.embeddings import named
+from ..machine import device
+from ..models import estimate
+from ..prompts.marks import Mark, marks
+from ..prompts.styles import Style, Styles
+from ..prompts.tokens import Tokens, count
+from ..queue.jobs import LOAD, Job, JobQueue
+from ..requests import Request, Upscale, changed, make, task_of
+from ..settings import Settings
+from ..sweeps.grid import Matrix, check
+from ..sweeps.series import Series, vary
+from ..training.dataset.store import Datasets
+from ..training.request import TrainLora
+from ..training.run.store import RunCard, Runs, TrainRun, has_begun, turn
+from . import forecast, limits
+from .assets import Collection
 from .resolver import Resolver
-from .settings import Settings
-from .sweeps.grid import Matrix, check
-from .sweeps.series import Series, vary
-from .training.dataset.store import Datasets
-from .training.request import TrainLora
-from .training.run.store import RunCard, Runs, TrainRun, has_begun, turn
 from .worker import LoadModel, Resident, Worker
 
 TRAIN = "train"
@@ -220,7 +220,7 @@ class Studio:
         request = make(lab_pages.PAGES[name], **values)
         looks = request.looks_into_checkpoint or self.lab_shelf.needs_checkpoint(request)
         if looks:
-            abilities.need_own_loop(card, "The pages of the lab")
+            limits.need_own_loop(card, "The pages of the lab")
         if request.trains:
             self._may_train()
         lab_pages.check_hub(request, self.settings)
@@ -235,7 +235,7 @@ class Studio:
         """
         self._may_train()
         card = self.card(values.pop("model", None))
-        abilities.need_own_loop(card, "Training")
+        limits.need_own_loop(card, "Training")
         if card.path is None:
             raise RequestError(f"Model: {card.title} is not on this machine yet. Make a picture with it first.",
                                "model")

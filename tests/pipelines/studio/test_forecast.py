@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import forecast, metadata
+from pipelines import metadata
 from pipelines.events import Record
 from pipelines.requests import Txt2Img, changed, make
+from pipelines.studio import forecast
 
 MADE = make(Txt2Img, prompt="a cat", sampler="Euler", schedule="Automatic", steps=20, guidance_scale=5.0, width=64,
             height=64, seed=1, model="tiny")

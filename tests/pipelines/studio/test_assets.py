@@ -13,7 +13,7 @@ from pipelines.errors import ModelError, RequestError, StudioError
 from pipelines.events import Notice
 from pipelines.requests import Img2Img, Txt2Img, make
 from pipelines.settings import SettingsError, load
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 from tests.pipelines.downloads.conftest import server  # noqa: F401  (a fixture)
 from tests.pipelines.library.files import lora
 from tests.tiny import TEXT_WIDTH, tiny_sd
