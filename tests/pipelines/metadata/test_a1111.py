@@ -13,7 +13,7 @@ from pipelines.errors import RequestError
 from pipelines.metadata import MAX_TEXT, all_text, infotext, parse, png_bytes, read, save, save_animation, save_png
 from pipelines.requests import MAX_PROMPT, TASKS, Img2Img, Inpaint, Txt2Img, Upscale, extra_of, make
 
-from .metadata.odd import ODD
+from .odd import ODD
 
 CONCRETE = {"sampler": "Euler a", "schedule": "Karras", "steps": 20, "guidance_scale": 7.0, "width": 512,
             "height": 768, "seed": 965400086, "model": "tiny"}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from .errors import RequestError
+from ..errors import RequestError
 
 MAX_SEED = 2**32 - 1
 MAX_PROMPT = 4_000
