@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _edits(studio: Any) -> None:
-    from ui.prompt_box import _looker
+    from ui.forms.prompt_box import _looker
 
     look = _looker(studio)
     for words in PROMPTS:

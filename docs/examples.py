@@ -20,7 +20,7 @@ from pipelines.events import Failed, Saved
 from pipelines.requests import Txt2Img, make
 from pipelines.settings import load
 from pipelines.studio.studio import Studio
-from ui.examples import FOLDER, SIDE_PX, name
+from ui.forms.examples import FOLDER, SIDE_PX, name
 
 QUALITY = 82  # of WebP: 2 to 4 kB a picture
 PREVIEW = "preview.webp"

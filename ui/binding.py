@@ -16,9 +16,9 @@ from pipelines.requests import HIRES_UPSCALERS, LANCZOS, Img2Img, Request, Txt2I
 from pipelines.studio.assets import LISTED
 
 from . import again, progress, results
-from .axes import Axes
+from .forms.axes import Axes
+from .forms.batch_input import Many
 from .language import speaker
-from .many import Many
 from .tab import Form, Page
 from .wiring import QUEUED, QUIET, alive, inform, problem, toast, told
 

@@ -10,8 +10,9 @@ import gradio as gr
 from pipelines.lab.page_requests import PAGES, TASK
 from pipelines.training.example import DRAWINGS
 
-from . import lab_results, progress, source
-from .fields import make_control
+from . import lab_results, progress
+from .forms import source
+from .forms.fields import make_control
 from .lab_look import Look, Opens, code_of, linked
 from .lab_results import Parts
 from .language import named, speaker

@@ -15,7 +15,8 @@ from gradio.utils import get_upload_folder
 
 from pipelines import events
 
-from . import curves, progress, source
+from . import curves, progress
+from .forms import source
 from .lab_look import Look
 from .language import said
 from .wiring import problem, toast

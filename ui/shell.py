@@ -13,10 +13,11 @@ from pipelines import events, metadata
 from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
 
-from . import abilities, comfort, endpoints, language, presets, styles
+from . import comfort, endpoints, language
 from .binding import allowed, filled
-from .controls import find_card
-from .fields import MODEL_FIELDS
+from .forms import limits, presets, styles
+from .forms.controls import find_card
+from .forms.fields import MODEL_FIELDS
 from .language import said
 from .progress import queue_line
 from .tab import Page, discover
@@ -38,7 +39,7 @@ def build(studio: Any) -> gr.Blocks:
                 opened.select(None, js=f"() => atelier.noteTab({json.dumps([tab.name, tab.label])})", **QUIET)
         _send_to(studio, page)
         _switch_models(studio, page)
-        abilities.wire(studio, page)
+        limits.wire(studio, page)
         presets.wire(page, _rule)
         styles.editor(studio, page)
         comfort.help_panel(demo, page)

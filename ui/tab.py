@@ -12,7 +12,7 @@ import gradio as gr
 
 from pipelines.requests import Request
 
-from .fields import MODEL_FIELDS, make_control
+from .forms.fields import MODEL_FIELDS, make_control
 from .results import Panel
 from .wiring import QUEUED
 

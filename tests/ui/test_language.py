@@ -36,7 +36,7 @@ FOR_PROGRAMS = {"debug", "info", "warning", "error", "exception", "compile", "su
                 "ValueError", "TypeError", "KeyError", "RuntimeError", "AssertionError"}
 KEYWORDS = {"help", "js", "elem_classes", "infotext", "a1111", "description", "name", "label", "alt_text"}
 # Modules that speak to a terminal, to other programs, or of drawings.
-SILENT = (*CONSOLE, "ui/guard.py", "ui/quick.py", "ui/mask_editor.py", "training/report.py", "lab/bundle.py",
+SILENT = (*CONSOLE, "ui/guard.py", "ui/quick.py", "ui/forms/mask_editor.py", "training/report.py", "lab/bundle.py",
           "lab/emoji/draw.py", "training/example/__init__.py", "example/draw.py", "library/sidecars.py",
           "library/store.py", "adapters/write.py", "training/examples.py", "metadata/fields.py", "training/tensors.py")
 PART = re.compile(r"(?!.*=>)([\s,;:({]*[a-z{][^A-Z_=<>/|\\]*? [^\s].*|.*[a-z]+ .*[.!?])")

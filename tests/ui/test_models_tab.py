@@ -13,7 +13,7 @@ from pipelines.library import Library
 from pipelines.library.folders import Place
 from pipelines.library.preview import preview
 from tests.pipelines.library.files import embedding, lora, vae
-from ui.controls import with_entry
+from ui.forms.controls import with_entry
 from ui.tabs.models.fetch import possible, told
 from ui.tabs.models.words import COLUMNS, Pictures, facts, row, size
 

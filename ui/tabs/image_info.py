@@ -10,8 +10,8 @@ import gradio as gr
 from pipelines import metadata
 from pipelines.requests import TASKS, Txt2Img
 
-from .. import source
 from ..binding import allowed
+from ..forms import source
 from ..language import said
 from ..results import SEND_LABELS
 from ..tab import Page, Receiver, Tab

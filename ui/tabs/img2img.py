@@ -8,8 +8,9 @@ import gradio as gr
 
 from pipelines.requests import Img2Img
 
-from .. import axes, compare, controls, many, presets, results, source, styles
+from .. import compare, results
 from ..binding import bind
+from ..forms import axes, batch_input, controls, presets, source, styles
 from ..tab import Page, Tab
 
 
@@ -30,7 +31,7 @@ def build(studio: Any, page: Page) -> None:
                 styles.picker(form, studio)
             controls.fine_tuning(form)
             varied = axes.axes(form, studio)
-            at_once = many.many(form, with_pictures=True)
+            at_once = batch_input.many(form, with_pictures=True)
             presets.presets(form)
         with gr.Column(elem_classes="results", min_width=0):
             panel = results.panel(form.task, lines, results.hint("Choose a picture, say what it should "

@@ -8,8 +8,9 @@ import gradio as gr
 
 from pipelines.requests import Txt2Img
 
-from .. import axes, compare, controls, examples, many, presets, results, styles
+from .. import compare, results
 from ..binding import bind
+from ..forms import axes, batch_input, controls, examples, presets, styles
 from ..tab import Page, Tab
 
 
@@ -27,7 +28,7 @@ def build(studio: Any, page: Page) -> None:
             controls.second_pass(form, studio)
             controls.fine_tuning(form)
             varied = axes.axes(form, studio)
-            at_once = many.many(form)
+            at_once = batch_input.many(form)
             presets.presets(form)
         with gr.Column(elem_classes="results", min_width=0):
             cards: list[examples.Cards] = []

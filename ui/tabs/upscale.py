@@ -9,8 +9,9 @@ import gradio as gr
 from pipelines.errors import StudioError
 from pipelines.requests import Upscale
 
-from .. import axes, compare, controls, many, presets, results, source, styles
+from .. import compare, results
 from ..binding import bind
+from ..forms import axes, batch_input, controls, presets, source, styles
 from ..tab import Page, Tab
 from ..wiring import QUIET
 
@@ -30,7 +31,7 @@ def build(studio: Any, page: Page) -> None:
                 styles.picker(form, studio)
             controls.fine_tuning(form)
             varied = axes.axes(form, studio)
-            at_once = many.many(form, with_pictures=True)
+            at_once = batch_input.many(form, with_pictures=True)
             presets.presets(form)
         with gr.Column(elem_classes="results", min_width=0):
             panel = results.panel(form.task, lines, results.hint(

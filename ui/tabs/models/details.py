@@ -13,7 +13,7 @@ from pipelines.families import FAMILIES
 from pipelines.library.read.card import PICKLES
 from pipelines.library.read.prediction import can_be_told
 
-from ...controls import find_card, with_entry
+from ...forms.controls import find_card, with_entry
 from ...language import said
 from ...tab import Page
 from ...wiring import QUEUED, QUIET, guarded, problem

@@ -14,8 +14,8 @@ from pipelines.training import presets
 from pipelines.training.dataset.survey import held_out
 from pipelines.training.request import TrainLora
 
-from ...controls import find_card
-from ...fields import make_control
+from ...forms.controls import find_card
+from ...forms.fields import make_control
 from ...tab import Page
 from ...wiring import QUIET
 

@@ -16,8 +16,8 @@ from pipelines.training.dataset.captions import histogram, replaced
 from pipelines.training.dataset.survey import Picture
 from pipelines.training.request import TrainLora
 
-from ...controls import find_card
-from ...fields import make_control
+from ...forms.controls import find_card
+from ...forms.fields import make_control
 from ...language import named, said
 from ...tab import Page
 from ...wiring import QUEUED, guarded

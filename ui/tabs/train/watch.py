@@ -14,7 +14,7 @@ from pipelines.errors import StudioError
 from pipelines.training.run import follow
 
 from ... import curves
-from ...controls import find_card
+from ...forms.controls import find_card
 from ...language import named, said
 from ...progress import waiting_line
 from ...tab import Page

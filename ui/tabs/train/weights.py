@@ -11,7 +11,7 @@ from pipelines import events
 from pipelines.adapters.merge_request import MergeLora
 from pipelines.errors import RequestError
 
-from ...fields import make_control
+from ...forms.fields import make_control
 from ...tab import Page
 from ...wiring import QUEUED, apart, guarded, problem
 

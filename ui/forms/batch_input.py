@@ -12,8 +12,8 @@ from pipelines.errors import RequestError
 from pipelines.requests import Request
 from pipelines.sweeps.series import MAX_PICTURES, MAX_TEXT, prompts_in
 
-from .tab import Form
-from .wiring import QUEUED, QUIET, guarded
+from ..tab import Form
+from ..wiring import QUEUED, QUIET, guarded
 
 PICTURES = [".png", ".jpg", ".jpeg", ".webp"]
 

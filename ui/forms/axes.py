@@ -11,10 +11,10 @@ from pipelines.errors import StudioError
 from pipelines.requests import Request
 from pipelines.sweeps.grid import LORA, NOT_AN_AXIS, PROMPT, TITLES, Matrix, axis, check
 
-from .progress import duration
-from .results import owner_of
-from .tab import Form
-from .wiring import QUIET
+from ..progress import duration
+from ..results import owner_of
+from ..tab import Form
+from ..wiring import QUIET
 
 NAMES = ("x", "y", "z")
 COSTLY = ("prompt", "steps", "width", "height", "guidance_scale", "strength", "hires_scale", "hires_steps",

@@ -9,7 +9,7 @@ import pytest
 from pipelines.library.read.card import ModelCard
 from pipelines.requests import TASKS
 from pipelines.studio.limits import why_not
-from ui.abilities import _limits, _updates
+from ui.forms.limits import _limits, _updates
 
 OWN = {"sampler": "Euler", "schedule": "Automatic", "steps": 28, "guidance_scale": 3.5, "width": 1024, "height": 1024}
 

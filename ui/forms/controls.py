@@ -11,10 +11,11 @@ import gradio as gr
 
 from pipelines.requests import HIRES_UPSCALERS
 
-from . import progress, prompt_box
-from .language import said
-from .tab import Form
-from .wiring import QUIET
+from .. import progress
+from ..language import said
+from ..tab import Form
+from ..wiring import QUIET
+from . import prompt_box
 
 
 def ask(form: Form, studio: Any) -> tuple:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pipelines.demo import EXAMPLES, MODEL_DIR
-from ui import examples
+from ui.forms import examples
 
 CAT = {"prompt": "a cat, noto style", "seed": 7}
 

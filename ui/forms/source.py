@@ -22,9 +22,9 @@ from pipelines.families import FAMILIES
 from pipelines.images.geometry import fitting_size
 from pipelines.images.store import proxy
 
+from ..tab import Form, Page, Receiver
+from ..wiring import QUEUED, QUIET, apart, guarded
 from .controls import find_card
-from .tab import Form, Page, Receiver
-from .wiring import QUEUED, QUIET, apart, guarded
 
 
 @dataclass

@@ -9,8 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from .tab import Form, Page
-from .wiring import QUIET
+from ..tab import Form, Page
+from ..wiring import QUIET
 
 # What is asked for belongs to one picture, not to a preset.
 LEFT_OUT = ("prompt", "negative_prompt", "seed", "variation_seed", "image", "mask", "prompt_lines")

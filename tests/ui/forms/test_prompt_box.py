@@ -13,7 +13,7 @@ from pipelines.prompts.tokens import Tokens
 from pipelines.requests import MAX_PROMPT, Txt2Img, make
 from pipelines.settings import load
 from pipelines.studio.studio import Studio
-from ui.prompt_box import _looker, count_line
+from ui.forms.prompt_box import _looker, count_line
 
 
 @pytest.fixture(scope="module")

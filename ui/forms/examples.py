@@ -15,10 +15,10 @@ from PIL import Image
 from pipelines.errors import RequestError
 from pipelines.requests import make
 
+from ..language import said
+from ..tab import Form
+from ..wiring import QUIET
 from .controls import find_card
-from .language import said
-from .tab import Form
-from .wiring import QUIET
 
 COUNT = 4
 SIDE_PX = 144  # shown at half of it: sharp on fine screens

@@ -10,9 +10,9 @@ import gradio as gr
 from pipelines.errors import StudioError
 from pipelines.studio.limits import unused, why_not
 
+from ..tab import Form, Page
+from ..wiring import QUIET
 from .controls import find_card
-from .tab import Form, Page
-from .wiring import QUIET
 
 ASKED = ("width", "height", "batch_size", "guidance_scale")  # what the memory depends on
 

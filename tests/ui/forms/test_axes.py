@@ -7,7 +7,7 @@ import pytest
 from pipelines.errors import RequestError
 from pipelines.requests import Txt2Img, make
 from pipelines.sweeps.grid import Axis
-from ui.axes import NAMES, Axes, _choices
+from ui.forms.axes import NAMES, Axes, _choices
 
 REQUEST = make(Txt2Img, prompt="a red cat", steps=2)
 

@@ -11,9 +11,9 @@ import gradio as gr
 from pipelines.prompts.tokens import Tokens
 from pipelines.requests import MAX_PROMPT
 
-from .language import said
-from .tab import Form
-from .wiring import QUIET
+from ..language import said
+from ..tab import Form
+from ..wiring import QUIET
 
 SHOWN_CHUNKS = 4  # with more, only the last one's tokens are told
 SHOWN_FAULTS = 3

@@ -11,9 +11,9 @@ import gradio as gr
 from pipelines.errors import StudioError
 from pipelines.prompts.styles import MARK, Style, read
 
-from .comfort import opener, panel
-from .tab import Form, Page
-from .wiring import QUEUED, QUIET, problem
+from ..comfort import opener, panel
+from ..tab import Form, Page
+from ..wiring import QUEUED, QUIET, problem
 
 EDITOR = "styles-editor"
 

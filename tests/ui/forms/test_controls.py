@@ -7,8 +7,8 @@ import pytest
 
 from pipelines.images.geometry import fitting_size
 from pipelines.requests import TASKS, Inpaint, Txt2Img
-from ui.controls import aspect_of, preset_size
-from ui.fields import bounds, choices_of, make_control
+from ui.forms.controls import aspect_of, preset_size
+from ui.forms.fields import bounds, choices_of, make_control
 
 
 def control(cls, name, value=None):
