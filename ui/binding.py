@@ -15,10 +15,11 @@ from pipelines.generation.samplers import SAMPLERS, SCHEDULES
 from pipelines.requests import HIRES_UPSCALERS, LANCZOS, Img2Img, Request, Txt2Img, Upscale, extra_of, make
 from pipelines.studio.assets import LISTED
 
-from . import again, progress, results
 from .forms.axes import Axes
 from .forms.batch_input import Many
 from .language import speaker
+from .results import panel as results
+from .results import progress, rerun
 from .tab import Form, Page
 from .wiring import QUEUED, QUIET, alive, inform, problem, toast, told
 
@@ -70,7 +71,7 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
             said = metadata.parse(shown[selected].infotext).for_task(form.request)
             of_form = asked({name: value for name, value in named.items() if name not in varied}).model_dump()
             model = said["model"] or of_form["model"]
-            return studio.submit(make(form.request, **again.values(change, form.request, {**said, "model": model},
+            return studio.submit(make(form.request, **rerun.values(change, form.request, {**said, "model": model},
                                                                    of_form)), **who)
 
         yield from run(submit, visitor, shown, False, values)

@@ -10,12 +10,13 @@ import gradio as gr
 from pipelines.lab.page_requests import PAGES, TASK
 from pipelines.training.example import DRAWINGS
 
-from . import lab_results, progress
+from . import lab_results
 from .forms import source
 from .forms.fields import make_control
 from .lab_look import Look, Opens, code_of, linked
 from .lab_results import Parts
 from .language import named, speaker
+from .results import progress
 from .tab import Page
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast, told
 

@@ -15,10 +15,10 @@ from gradio.utils import get_upload_folder
 
 from pipelines import events
 
-from . import curves, progress
 from .forms import source
 from .lab_look import Look
 from .language import said
+from .results import curves, progress
 from .wiring import problem, toast
 
 PACE_S = 0.4  # every preview is a file in the cache and a download of the page

@@ -19,7 +19,7 @@ from .forms import limits, presets, styles
 from .forms.controls import find_card
 from .forms.fields import MODEL_FIELDS
 from .language import said
-from .progress import queue_line
+from .results.progress import queue_line
 from .tab import Page, discover
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast
 

@@ -13,7 +13,7 @@ import gradio as gr
 from pipelines.requests import Request
 
 from .forms.fields import MODEL_FIELDS, make_control
-from .results import Panel
+from .results.panel import Panel
 from .wiring import QUEUED
 
 

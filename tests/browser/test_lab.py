@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from ui.curves import COLOURS
+from ui.results.curves import COLOURS
 
 from .drive import box, open_tab, settled, status
 

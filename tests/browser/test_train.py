@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from pipelines.training.run.folder import RunFolder
 from tests.pipelines.training.conftest import write_pictures
-from ui import curves
+from ui.results import curves
 
 from . import drive
 

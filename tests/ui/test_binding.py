@@ -13,9 +13,10 @@ from pipelines import events
 from pipelines.errors import RequestError
 from pipelines.queue.jobs import JobQueue
 from pipelines.requests import Inpaint, Txt2Img, make
-from ui import progress, results
 from ui.forms import mask_editor
-from ui.results import Shown, joined, owner_of
+from ui.results import panel as results
+from ui.results import progress
+from ui.results.panel import Shown, joined, owner_of
 from ui.wiring import guarded, problem, toast
 
 

@@ -7,8 +7,8 @@ import pytest
 from pipelines import metadata
 from pipelines.generation.samplers import SAMPLERS, check
 from pipelines.requests import Img2Img, Txt2Img, Upscale, make
-from ui import again
 from ui.binding import filled
+from ui.results import rerun
 from ui.tab import Form
 
 CONCRETE = dict(prompt="a cat", seed=5, steps=10, sampler="Euler", schedule="Karras", guidance_scale=4.0, width=512,
@@ -44,7 +44,7 @@ def test_the_size_of_a_picture_is_not_the_size_to_enlarge_it_to():
     ("sampler", {"sampler": "Euler a"}, {}, {"sampler": "Euler"}),
     ("variation", {}, {}, {"variation_strength": 0.15, "variation_seed": -1})])
 def test_one_click_changes_one_thing_and_keeps_the_rest(name, said, form, changed):
-    values = again.values(name, Txt2Img, {**CONCRETE, **said}, {"batch_count": 8, "seed": 99, **form})
+    values = rerun.values(name, Txt2Img, {**CONCRETE, **said}, {"batch_count": 8, "seed": 99, **form})
     assert {key: values[key] for key in changed} == changed
     rest = {key: value for key, value in {**CONCRETE, **said}.items() if key not in changed}
     assert {key: values[key] for key in rest} == rest and values["batch_count"] == 1
@@ -53,7 +53,7 @@ def test_one_click_changes_one_thing_and_keeps_the_rest(name, said, form, change
 def test_every_sampler_has_another_one_with_a_schedule_that_it_can_follow():
     seen = ["Euler"]
     for _ in SAMPLERS:
-        other = again.values("sampler", Txt2Img, {**CONCRETE, "sampler": seen[-1]}, {})
+        other = rerun.values("sampler", Txt2Img, {**CONCRETE, "sampler": seen[-1]}, {})
         check(other["sampler"], other["schedule"])
         seen.append(other["sampler"])
     assert set(seen) == set(SAMPLERS)
@@ -62,6 +62,6 @@ def test_every_sampler_has_another_one_with_a_schedule_that_it_can_follow():
 def test_every_change_gives_a_request_that_can_be_asked_for():
     for cls in (Txt2Img, Img2Img, Upscale):
         said = metadata.parse(metadata.infotext(make(Txt2Img, **CONCRETE))).for_task(cls)
-        for name, each in again.CHANGES.items():
+        for name, each in rerun.CHANGES.items():
             if each.only in (None, cls):
-                assert make(cls, **again.values(name, cls, said, {"image": "x", "width": 64}))
+                assert make(cls, **rerun.values(name, cls, said, {"image": "x", "width": 64}))

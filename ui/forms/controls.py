@@ -11,8 +11,8 @@ import gradio as gr
 
 from pipelines.requests import HIRES_UPSCALERS
 
-from .. import progress
 from ..language import said
+from ..results import progress
 from ..tab import Form
 from ..wiring import QUIET
 from . import prompt_box

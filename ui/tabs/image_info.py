@@ -13,7 +13,7 @@ from pipelines.requests import TASKS, Txt2Img
 from ..binding import allowed
 from ..forms import source
 from ..language import said
-from ..results import SEND_LABELS
+from ..results.panel import SEND_LABELS
 from ..tab import Page, Receiver, Tab
 from ..wiring import QUEUED, QUIET, guarded
 

@@ -8,9 +8,10 @@ import gradio as gr
 
 from pipelines.requests import Img2Img
 
-from .. import compare, results
 from ..binding import bind
 from ..forms import axes, batch_input, controls, presets, source, styles
+from ..results import compare
+from ..results import panel as results
 from ..tab import Page, Tab
 
 

@@ -8,9 +8,10 @@ import gradio as gr
 
 from pipelines.requests import Txt2Img
 
-from .. import compare, results
 from ..binding import bind
 from ..forms import axes, batch_input, controls, examples, presets, styles
+from ..results import compare
+from ..results import panel as results
 from ..tab import Page, Tab
 
 

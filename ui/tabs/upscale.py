@@ -9,9 +9,10 @@ import gradio as gr
 from pipelines.errors import StudioError
 from pipelines.requests import Upscale
 
-from .. import compare, results
 from ..binding import bind
 from ..forms import axes, batch_input, controls, presets, source, styles
+from ..results import compare
+from ..results import panel as results
 from ..tab import Page, Tab
 from ..wiring import QUIET
 

@@ -12,7 +12,7 @@ from pipelines.errors import StudioError
 from pipelines.library import KINDS
 
 from ...language import said
-from ...progress import duration
+from ...results.progress import duration
 from ...tab import Page
 from ...wiring import QUEUED, QUIET, problem
 from .shelf import Shelf

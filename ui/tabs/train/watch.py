@@ -13,10 +13,10 @@ from gradio.utils import get_upload_folder
 from pipelines.errors import StudioError
 from pipelines.training.run import follow
 
-from ... import curves
 from ...forms.controls import find_card
 from ...language import named, said
-from ...progress import waiting_line
+from ...results import curves
+from ...results.progress import waiting_line
 from ...tab import Page
 from ...wiring import QUEUED, QUIET, guarded, problem
 from . import knobs

@@ -16,10 +16,11 @@ from pipelines.errors import StudioError
 from pipelines.events import Record
 from pipelines.requests import TASKS
 
-from . import again, compare
+from ..language import said
+from ..wiring import QUEUED, QUIET, alive, guarded
+from . import compare
+from . import rerun as again
 from .compare import Comparison
-from .language import said
-from .wiring import QUEUED, QUIET, alive, guarded
 
 THUMBNAIL_SIDE_PX = 256
 STRIP_LENGTH = 60  # this run's pictures, all of them, then earlier ones of today

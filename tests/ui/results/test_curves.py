@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.training.events import CheckpointSaved, Ended, Forecast, HeldOut, Notice, SampleSaved, Skipped, StepDone
 from pipelines.training.run.follow import RunState
-from ui import curves
+from ui.results import curves
 
 
 def steps(count):

@@ -12,8 +12,8 @@ from PIL import Image
 from pipelines import events
 from pipelines.requests import Inpaint
 
-from .results import Panel, Shown, joined
-from .wiring import problem, toast
+from ..wiring import problem, toast
+from .panel import Panel, Shown, joined
 
 PREVIEW_GAP_S = 0.25  # every preview is a file in the cache and a download of the page
 PREVIEW_SIDE_PX = 512

@@ -12,8 +12,8 @@ from PIL import Image
 
 from pipelines.errors import StudioError
 
-from .language import said
-from .wiring import QUEUED, QUIET, guarded
+from ..language import said
+from ..wiring import QUEUED, QUIET, guarded
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The right side of a tab: pictures, progress, curves, and what can be done with a result."""
