@@ -23,9 +23,9 @@ from pipelines.settings import load
 from pipelines.studio.studio import Studio
 from tests.test_architecture import ROOT, imports_of
 from ui import language, shell
-from ui.lab_look import code_of, linked
 from ui.launch import launch
 from ui.tabs import lab
+from ui.tabs.lab.description import code_of, linked
 
 SMALL = {"steps": 2, "beside_steps": "2", "count": 2, "side": 64, "timesteps": 100}
 SMALLER = {  # by page, where a minute of the page's own values would be too long for a test

@@ -1,6 +1,6 @@
 """Lab: pages that show how diffusion works, on the loaded checkpoint.
 
-Each page is one file with a LOOK, and they never import each other; lab_page builds them. To add one, see
+Each page is one file with a LOOK, and they never import each other; page.py builds them. To add one, see
 pipelines/lab/page_requests.py, and name the file in LOOKS.
 """
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from ... import lab_page
 from ...tab import Page, Tab
 from ...wiring import QUIET
-from . import autoencoder, film, finetune, guide, lora, memory, noise, sample, train, words
+from . import page as lab_page
+from .pages import autoencoder, film, finetune, guide, lora, memory, noise, sample, train, words
 
 LOOKS = tuple(page.LOOK for page in (film, noise, autoencoder, words, train, sample, finetune, guide, lora, memory))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.demo import EXAMPLES
 
-from ...lab_look import Look, Opens
+from ..description import Look, Opens
 
 ABOUT = """
 A prompt is cut into *tokens*, pieces from a fixed vocabulary, and a text encoder turns each into a vector ("Learning

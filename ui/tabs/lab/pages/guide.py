@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.demo import EXAMPLES
 
-from ...lab_look import Look, Opens
+from ..description import Look, Opens
 
 ABOUT = """
 Anything that can be measured about a picture can steer it while it is made: at each step, ask how the predicted picture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...lab_look import Look, Opens
+from ..description import Look, Opens
 
 ABOUT = """
 Training needs several times the memory of drawing: the weights, a gradient for each, what the optimizer remembers of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.demo import EXAMPLES
 
-from ...lab_look import Look, Opens
+from ..description import Look, Opens
 
 ABOUT = """
 A picture begins as noise. At every step the model says what clean picture it believes to be behind it

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ENGINE = Path(__file__).parents[1] / "pipelines"
+ENGINE = Path(__file__).parents[3] / "pipelines"
 PAPERS = {
     "Classifier-Free Diffusion Guidance": "2207.12598",
     "Common Diffusion Noise Schedules and Sample Steps are Flawed": "2305.08891",

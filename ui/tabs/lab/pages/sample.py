@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...lab_look import Look, Opens
+from ..description import Look, Opens
 
 ABOUT = """
 Drawing is training backwards. DDPM takes every step back and adds a little fresh noise after each ("Denoising Diffusion

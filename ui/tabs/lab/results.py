@@ -15,11 +15,11 @@ from gradio.utils import get_upload_folder
 
 from pipelines import events
 
-from .forms import source
-from .lab_look import Look
-from .language import said
-from .results import curves, progress
-from .wiring import problem, toast
+from ...forms import source
+from ...language import said
+from ...results import curves, progress
+from ...wiring import problem, toast
+from .description import Look
 
 PACE_S = 0.4  # every preview is a file in the cache and a download of the page
 COLUMNS = ["x", "value", "curve"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...lab_look import Look, Opens
+from ..description import Look, Opens
 
 ABOUT = """
 Stable Diffusion does not draw pixels. An autoencoder squeezes every 8 x 8 pixels into a few numbers, the *latents*, and

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...lab_look import Look, Opens
+from ..description import Look, Opens
 
 ABOUT = """
 A model that was trained on much can be taught something narrower in a moment, because it only has to shift what it

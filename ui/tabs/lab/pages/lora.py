@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...lab_look import Look, Opens
+from ..description import Look, Opens
 
 ABOUT = """
 A LoRA leaves the weights W of a layer alone and learns a change B A beside them, two thin matrices whose product is as

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...lab_look import Look, Opens
+from ..description import Look, Opens
 
 ABOUT = """
 The whole of training is short: take pictures, add noise of random strength, ask the network what the noise was, and

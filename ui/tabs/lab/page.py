@@ -10,15 +10,15 @@ import gradio as gr
 from pipelines.lab.page_requests import PAGES, TASK
 from pipelines.training.example import DRAWINGS
 
-from . import lab_results
-from .forms import source
-from .forms.fields import make_control
-from .lab_look import Look, Opens, code_of, linked
-from .lab_results import Parts
-from .language import named, speaker
-from .results import progress
-from .tab import Page
-from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast, told
+from ...forms import source
+from ...forms.fields import make_control
+from ...language import named, speaker
+from ...results import progress
+from ...tab import Page
+from ...wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast, told
+from . import results
+from .description import Look, Opens, code_of, linked
+from .results import Parts
 
 EXAMPLE = DRAWINGS / "fox.png"
 PICTURES = {"image": "Picture (a drawing of a fox, if you give none)", "second": "Second picture",
@@ -52,7 +52,7 @@ def build(look: Look, studio: Any, page: Page) -> None:
                 gr.Code(code_of(look.code), language="python", interactive=False, show_label=False, max_lines=24,
                         label="The lines that matter", show_line_numbers=False, elem_id=f"{parts.task}-code")
         with gr.Column(elem_classes="results", min_width=0):
-            lab_results.build(parts, look)
+            results.build(parts, look)
     _wire(look, parts, studio, page, run, stop)
     if look.opens:
         _wire_open(look.opens, parts, studio, page)
@@ -129,15 +129,15 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
             yield {parts.status: message, parts.bar: progress.bar("failed")}
             raise toast(message) from None
         yield {parts.status: "Starting ...", parts.bar: progress.bar("running"), parts.notices: "",
-               **lab_results.cleared(parts), **shown}
-        yield from lab_results.relay(parts, job)
+               **results.cleared(parts), **shown}
+        yield from results.relay(parts, job)
 
     def attach(visitor: str) -> Iterator[Any]:
         job = studio.current(visitor, parts.task)
         if job is None:
             yield gr.skip()
             return
-        yield from lab_results.relay(parts, job, raise_failure=False)
+        yield from results.relay(parts, job, raise_failure=False)
 
     def end(visitor: str) -> Any:
         return told(studio.current(visitor, parts.task), lambda job: job.stop())

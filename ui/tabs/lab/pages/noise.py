@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...lab_look import Look, Opens
+from ..description import Look, Opens
 
 ABOUT = """
 Training shows the model pictures with noise added, and asks it what the noise was. A *schedule* says how much at which
