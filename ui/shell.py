@@ -13,12 +13,13 @@ from pipelines import events, metadata
 from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
 
-from . import comfort, endpoints, language
+from . import comfort, language
 from .binding import allowed, filled
 from .forms import limits, presets, styles
 from .forms.controls import find_card
 from .forms.fields import MODEL_FIELDS
 from .language import said
+from .rest import gradio_endpoints
 from .results.progress import queue_line
 from .tab import Page, discover
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast
@@ -46,7 +47,7 @@ def build(studio: Any) -> gr.Blocks:
         _remember(demo, page)
         _tell_status(studio, page.queue)
         _say_goodbye(studio)
-        endpoints.publish(studio)
+        gradio_endpoints.publish(studio)
     language.speak(demo)
     return demo
 

@@ -19,7 +19,7 @@ from pipelines.images.mask import from_upload
 from pipelines.queue.jobs import Job
 from pipelines.requests import TASKS, Request, make
 
-from .wiring import problem
+from ..wiring import problem
 
 FILES = ("image", "mask")
 

@@ -1,0 +1,1 @@
+"""What programs call: the endpoints beside the page."""
