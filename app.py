@@ -55,8 +55,8 @@ def run(settings: Settings) -> None:
     """Build everything, say where the page is, and wait to be interrupted."""
     from pipelines.studio.studio import Studio
     from ui import shell
-    from ui.guard import limit_decoders
-    from ui.launch import launch
+    from ui.server.guard import limit_decoders
+    from ui.server.launch import launch
 
     limit_decoders()
     gc.disable()  # a page is a million objects that all stay: looking through them again and again finds nothing

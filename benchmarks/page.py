@@ -63,7 +63,7 @@ def _edits(studio: Any) -> None:
 
 def _grid(studio: Any, cells: int) -> None:
     from ui import shell
-    from ui.launch import launch
+    from ui.server.launch import launch
 
     running = launch(shell.build(studio), studio.settings, port=0)
     with sync_playwright() as playwright:

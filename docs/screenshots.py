@@ -30,7 +30,7 @@ def main() -> None:
         settings = load(["--data-dir", folder], {})
         quieten(os.environ, settings)
         from ui import shell
-        from ui.launch import launch
+        from ui.server.launch import launch
 
         studio = Studio(settings)
         running = launch(shell.build(studio), settings, port=0)

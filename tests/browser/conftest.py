@@ -53,7 +53,7 @@ def studio(tmp_path_factory, sd_folder, other_folder, store):
 @pytest.fixture(scope="session")
 def url(studio):
     from ui import shell
-    from ui.launch import launch
+    from ui.server.launch import launch
 
     server = launch(shell.build(studio), studio.settings, port=0)
     yield server.url

@@ -23,7 +23,7 @@ from pipelines.settings import load
 from pipelines.studio.studio import Studio
 from tests.test_architecture import ROOT, imports_of
 from ui import language, shell
-from ui.launch import launch
+from ui.server.launch import launch
 from ui.tabs import lab
 from ui.tabs.lab.description import code_of, linked
 

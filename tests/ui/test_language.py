@@ -30,13 +30,13 @@ GERMAN = language.table("de")
 # Functions whose text reaches a page, and modules that speak to whoever started the program only.
 SAY = {"RequestError", "StudioError", "ModelError", "QueueFull", "OutOfMemory", "Cancelled", "Notice", "Mark", "inform",
        "Refused"}
-CONSOLE = ("pipelines/settings.py", "ui/launch.py", "ui/sharing.py", "__main__.py")
+CONSOLE = ("pipelines/settings.py", "ui/server/launch.py", "ui/server/sharing.py", "__main__.py")
 # Parts of sentences: what such calls and keywords hold is for programs, or is looked at by another test.
 FOR_PROGRAMS = {"debug", "info", "warning", "error", "exception", "compile", "sub", "execute", "executescript",
                 "ValueError", "TypeError", "KeyError", "RuntimeError", "AssertionError"}
 KEYWORDS = {"help", "js", "elem_classes", "infotext", "a1111", "description", "name", "label", "alt_text"}
 # Modules that speak to a terminal, to other programs, or of drawings.
-SILENT = (*CONSOLE, "ui/guard.py", "ui/quick.py", "ui/forms/mask_editor.py", "training/report.py", "lab/bundle.py",
+SILENT = (*CONSOLE, "ui/server/guard.py", "ui/server/frontend_patch.py", "ui/forms/mask_editor.py", "training/report.py", "lab/bundle.py",
           "lab/emoji/draw.py", "training/example/__init__.py", "example/draw.py", "library/sidecars.py",
           "library/store.py", "adapters/write.py", "training/examples.py", "metadata/fields.py", "training/tensors.py")
 PART = re.compile(r"(?!.*=>)([\s,;:({]*[a-z{][^A-Z_=<>/|\\]*? [^\s].*|.*[a-z]+ .*[.!?])")

@@ -17,7 +17,7 @@ from pipelines.requests import TASKS
 from pipelines.settings import load
 from pipelines.studio.studio import Studio
 from ui import shell, tips
-from ui.launch import launch
+from ui.server.launch import launch
 
 QUICK = {"steps": 2, "width": 64, "height": 64, "seed": 5}
 

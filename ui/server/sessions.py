@@ -2,7 +2,7 @@
 
 For them it describes every component of the page for each visitor, and those that change after each event. On a page
 of 1,500 components that is half of what opening it costs the server. There are no deep links here (see guard.py), and
-nothing is rendered anew (see quick.py), which alone would read the descriptions too.
+nothing is rendered anew (see frontend_patch.py), which alone would read the descriptions too.
 """
 
 from __future__ import annotations

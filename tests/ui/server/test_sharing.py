@@ -20,9 +20,9 @@ import pytest
 from pipelines.errors import StudioError
 from pipelines.settings import Settings, load
 from tests.ui.small_page import small_page
-from ui.guard import PUBLIC, Throttle
-from ui.launch import Running, launch
-from ui.sharing import checker, close_tunnel, credentials, open_tunnel
+from ui.server.guard import PUBLIC, Throttle
+from ui.server.launch import Running, launch
+from ui.server.sharing import checker, close_tunnel, credentials, open_tunnel
 
 PASSWORD = "violet-otter-71"
 

@@ -9,8 +9,9 @@ import pytest
 from gradio_client import Client
 
 from pipelines.settings import load
-from ui import sessions, shell
-from ui.launch import launch
+from ui import shell
+from ui.server import sessions
+from ui.server.launch import launch
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from starlette.testclient import TestClient
 
 from pipelines.settings import load
 from tests.ui.small_page import SECRET_DETAIL, call, file_data, small_page, upload
-from ui.guard import MAX_BODY_BYTES, OWN_UPLOAD_BYTES, Guard, Throttle, limit_decoders
-from ui.hosts import Hosts
-from ui.launch import Running, launch
+from ui.server.guard import MAX_BODY_BYTES, OWN_UPLOAD_BYTES, Guard, Throttle, limit_decoders
+from ui.server.hosts import Hosts
+from ui.server.launch import Running, launch
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from pipelines.errors import StudioError
 from pipelines.settings import load
 from tests.ui.small_page import call, small_page
-from ui.launch import free_port, launch
+from ui.server.launch import free_port, launch
 
 
 def test_a_free_port_is_taken_as_it_is_and_a_busy_one_is_passed_over() -> None:

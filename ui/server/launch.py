@@ -102,9 +102,10 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
     from gradio.utils import get_upload_folder
     from starlette.middleware import Middleware
 
-    from . import language, sessions, theme
-    from .language.first import First
-    from .quick import Quick
+    from .. import language, theme
+    from ..language.first import First
+    from . import sessions
+    from .frontend_patch import Quick
 
     data_dir, cache_dir = settings.data_dir.resolve(), Path(get_upload_folder()).resolve()
     private = [data_dir / "share", data_dir / "config.toml", *(path.resolve() for path in settings.model_dir)]

@@ -1,0 +1,1 @@
+"""The web server: how it starts, who may come in, and what it answers."""
