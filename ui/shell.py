@@ -29,7 +29,7 @@ TOGETHER = 8  # remembered controls that one event looks at: all of them at once
 
 
 def build(studio: Any) -> gr.Blocks:
-    """Build the page for a studio. Launch it with the theme, css and head of `ui.theme`."""
+    """Build the page for a studio. Launch it with the theme, css and head of `ui.static.theme`."""
     with gr.Blocks(title="Atelier", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as demo:
         page = _header(studio)
         with page.tabs:

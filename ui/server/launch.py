@@ -102,8 +102,9 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
     from gradio.utils import get_upload_folder
     from starlette.middleware import Middleware
 
-    from .. import language, theme
+    from .. import language
     from ..language.first import First
+    from ..static import theme
     from . import sessions
     from .frontend_patch import Quick
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from . import tips
+from .. import tips
 
 _HERE = Path(__file__).parent
 _ACCENT = gr.themes.colors.indigo
@@ -40,8 +40,8 @@ THEME = gr.themes.Base(
     button_large_text_weight="600", button_medium_text_weight="500", button_small_text_weight="500",
     slider_color="*primary_500", slider_color_dark="*primary_500",
 )
-CSS = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "comfort.css"))
+CSS = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "preferences.css"))
 SCRIPTS = "\n".join((_HERE / name).read_text(encoding="utf-8")
-                    for name in ("page.js", "pictures.js", "prompt.js", "comfort.js", "drag.js", "awake.js"))
+                    for name in ("page.js", "pictures.js", "prompt.js", "preferences.js", "drag.js", "awake.js"))
 HEAD = (f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<script>\n{SCRIPTS}\n</script>" + tips.script())

@@ -1,0 +1,1 @@
+"""The look of the page: theme, style sheets and scripts."""
