@@ -13,14 +13,14 @@ from pipelines import events, metadata
 from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
 
-from . import comfort, language
-from .binding import allowed, filled
+from . import language, preferences
 from .forms import limits, presets, styles
 from .forms.controls import find_card
 from .forms.fields import MODEL_FIELDS
 from .language import said
 from .rest import gradio_endpoints
 from .results.progress import queue_line
+from .run import allowed, filled
 from .tab import Page, discover
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast
 
@@ -43,7 +43,7 @@ def build(studio: Any) -> gr.Blocks:
         limits.wire(studio, page)
         presets.wire(page, _rule)
         styles.editor(studio, page)
-        comfort.help_panel(demo, page)
+        preferences.help_panel(demo, page)
         _remember(demo, page)
         _tell_status(studio, page.queue)
         _say_goodbye(studio)
@@ -62,8 +62,8 @@ def _header(studio: Any) -> Page:
                            interactive=False, max_lines=1, elem_classes="line model-line", elem_id="model-line")
         queue = gr.Textbox(queue_line(studio), label="Queue and device", show_label=False, container=False,
                            interactive=False, max_lines=1, elem_id="queue-line", elem_classes="line right queue-line")
-        comfort.help_button()
-    comfort.guide()
+        preferences.help_button()
+    preferences.guide()
     visitor = gr.Textbox("", label="visitor", visible=False)
     return Page(visitor, model, gr.Tabs(elem_id="tabs"), about, queue)
 

@@ -7,8 +7,8 @@ import pytest
 from pipelines import metadata
 from pipelines.generation.samplers import SAMPLERS, check
 from pipelines.requests import Img2Img, Txt2Img, Upscale, make
-from ui.binding import filled
 from ui.results import rerun
+from ui.run import filled
 from ui.tab import Form
 
 CONCRETE = dict(prompt="a cat", seed=5, steps=10, sampler="Euler", schedule="Karras", guidance_scale=4.0, width=512,

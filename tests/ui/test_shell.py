@@ -16,7 +16,7 @@ from pipelines import metadata
 from pipelines.requests import TASKS
 from pipelines.settings import load
 from pipelines.studio.studio import Studio
-from ui import shell, tips
+from ui import shell, tooltips
 from ui.server.launch import launch
 
 QUICK = {"steps": 2, "width": 64, "height": 64, "seed": 5}
@@ -157,7 +157,7 @@ def test_everything_that_can_be_changed_or_pressed_says_what_it_does(running):
                gr.Dataframe, gr.Button, gr.UploadButton, gr.DownloadButton)
     silent = [block.elem_id for block in running.demo.blocks.values()
               if isinstance(block, changed) and block.interactive is not False and block.visible is True
-              and not getattr(block, "info", None) and not tips.tip(block.elem_id)
+              and not getattr(block, "info", None) and not tooltips.tip(block.elem_id)
               and not set(block.elem_classes) & set(own_words)]
     runs = [elem_id for elem_id in silent if elem_id and re.fullmatch(r"lab-\w+-run", elem_id)]  # Run says it
     hidden = [None] * silent.count(None)  # the way in of a source picture, which has a place to drop it
@@ -165,5 +165,5 @@ def test_everything_that_can_be_changed_or_pressed_says_what_it_does(running):
 
 
 def test_no_tip_is_left_of_a_control_that_is_gone(running):
-    told = {tips.tip(block.elem_id) for block in running.demo.blocks.values()}
-    assert [end for end, words in tips.TIPS.items() if words not in told] == []
+    told = {tooltips.tip(block.elem_id) for block in running.demo.blocks.values()}
+    assert [end for end, words in tooltips.TIPS.items() if words not in told] == []

@@ -11,7 +11,7 @@ import gradio as gr
 from pipelines.errors import StudioError
 from pipelines.prompts.styles import MARK, Style, read
 
-from ..comfort import opener, panel
+from ..preferences import opener, panel
 from ..tab import Form, Page
 from ..wiring import QUEUED, QUIET, problem
 

@@ -19,7 +19,7 @@ import gradio as gr
 from gradio.context import LocalContext
 from gradio.i18n import I18nData
 
-from ..tips import TIPS
+from ..tooltips import TIPS
 
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 MAX_MESSAGE = 2_000  # characters; longer ones are no sentence of ours

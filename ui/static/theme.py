@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from .. import tips
+from .. import tooltips
 
 _HERE = Path(__file__).parent
 _ACCENT = gr.themes.colors.indigo
@@ -44,4 +44,4 @@ CSS = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.cs
 SCRIPTS = "\n".join((_HERE / name).read_text(encoding="utf-8")
                     for name in ("page.js", "pictures.js", "prompt.js", "preferences.js", "drag.js", "awake.js"))
 HEAD = (f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<script>\n{SCRIPTS}\n</script>" + tips.script())
+        f"<script>\n{SCRIPTS}\n</script>" + tooltips.script())

@@ -10,10 +10,10 @@ import gradio as gr
 from pipelines import metadata
 from pipelines.requests import TASKS, Txt2Img
 
-from ..binding import allowed
 from ..forms import source
 from ..language import said
 from ..results.panel import SEND_LABELS
+from ..run import allowed
 from ..tab import Page, Receiver, Tab
 from ..wiring import QUEUED, QUIET, guarded
 

@@ -8,10 +8,10 @@ import gradio as gr
 
 from pipelines.requests import Img2Img
 
-from ..binding import bind
 from ..forms import axes, batch_input, controls, presets, source, styles
 from ..results import compare
 from ..results import panel as results
+from ..run import bind
 from ..tab import Page, Tab
 
 

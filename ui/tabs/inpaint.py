@@ -17,11 +17,11 @@ from pipelines.errors import RequestError, StudioError
 from pipelines.images.mask import from_upload
 from pipelines.requests import Inpaint
 
-from ..binding import bind
 from ..forms import controls, presets, source, styles
 from ..forms.mask_editor import LAYERS_ONLY, layer_files, mask_editor, painted_mask, tinted
 from ..results import compare
 from ..results import panel as results
+from ..run import bind
 from ..tab import Page, Tab
 from ..wiring import QUEUED, apart, guarded
 

@@ -8,10 +8,10 @@ import gradio as gr
 
 from pipelines.requests import Txt2Img
 
-from ..binding import bind
 from ..forms import axes, batch_input, controls, examples, presets, styles
 from ..results import compare
 from ..results import panel as results
+from ..run import bind
 from ..tab import Page, Tab
 
 

@@ -9,10 +9,10 @@ import gradio as gr
 from pipelines.errors import StudioError
 from pipelines.requests import Upscale
 
-from ..binding import bind
 from ..forms import axes, batch_input, controls, presets, source, styles
 from ..results import compare
 from ..results import panel as results
+from ..run import bind
 from ..tab import Page, Tab
 from ..wiring import QUIET
 
