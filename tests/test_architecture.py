@@ -1,4 +1,4 @@
-"""The import rules hold: every import of every module is looked at, those inside functions too."""
+"""The import rules hold: every import of every module is looked at, those inside functions and for types too."""
 
 from __future__ import annotations
 
@@ -13,9 +13,49 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate", "torchvision")
-VALUES = ("requests", "events", "errors", "settings", "metadata", "jobs")
-PRIMITIVES = ("device", "generation.samplers", "images", "families", "checkpoints", "prompts")
-LIFETIME = ("models.cache", "jobs", "studio")
+LONGEST_FILE, LONGEST_FUNCTION = 320, 80  # lines
+VALUES = {"errors", "events", "settings", "requests"}
+PRIMITIVES = {*VALUES, "machine", "families", "prompts", "images", "library", "queue"}
+
+# What a package may import, of its own side. A module named with its package is allowed alone. `ui` may import any of
+# `pipelines`; never the other way round.
+MAY_IMPORT = {
+    "pipelines.errors": set(),
+    "pipelines.events": set(),
+    "pipelines.settings": {"errors"},
+    "pipelines.requests": {"errors"},
+    "pipelines.machine": {"errors", "requests", "generation.windows", "models.offload"},
+    "pipelines.queue": {"errors", "events"},
+    "pipelines.families": {"errors"},
+    "pipelines.prompts": {"errors", "requests", "families"},
+    "pipelines.images": {"errors", "requests"},
+    "pipelines.metadata": {"errors", "requests", "settings"},
+    "pipelines.library": {"errors", "settings", "families", "images"},
+    "pipelines.downloads": {"errors", "library"},
+    "pipelines.adapters": {"errors", "requests", "families", "library", "prompts"},
+    "pipelines.models": {"errors", "settings", "machine", "families", "library"},
+    "pipelines.generation": {*VALUES, "machine", "queue.control", "families", "prompts", "images", "models"},
+    "pipelines.sweeps": {"errors", "requests", "metadata", "prompts"},
+    "pipelines.history": {"errors", "events", "metadata"},
+    "pipelines.training": {*PRIMITIVES, "metadata", "adapters", "models", "generation"},
+    "pipelines.lab": {*PRIMITIVES, "metadata", "adapters", "models", "generation", "demo"},
+    "pipelines.studio": {*PRIMITIVES, "metadata", "downloads", "adapters", "models", "generation", "sweeps", "history",
+                         "training", "lab"},
+    "pipelines.demo": set(),
+    "ui.tooltips": set(),
+    "ui.language": {"tooltips"},
+    "ui.wiring": {"language"},
+    "ui.static": {"tooltips"},
+    "ui.results": {"language", "wiring"},
+    "ui.tab": {"wiring", "forms", "results", "tabs"},
+    "ui.preferences": {"language", "wiring", "tab"},
+    "ui.forms": {"language", "wiring", "tab", "results", "preferences"},
+    "ui.rest": {"wiring"},
+    "ui.server": {"language", "static"},
+    "ui.run": {"language", "wiring", "tab", "forms", "results"},
+    "ui.tabs": {"language", "wiring", "tab", "forms", "results", "run"},
+    "ui.shell": {"language", "wiring", "tab", "forms", "results", "run", "rest", "preferences"},
+}
 
 
 @dataclass(frozen=True)
@@ -74,15 +114,39 @@ def imports() -> list[Import]:
     return [one for path in sources() for one in imports_of(path)]
 
 
+def package_of(module: str) -> str:
+    """The row of the table that a module belongs to."""
+    return ".".join(module.split(".")[:2])
+
+
 def test_the_reader_sees_relative_deferred_and_typing_imports():
     source = ("from . import device\nfrom .errors import ModelError\nimport torch.nn\n"
               "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import gradio\n"
               "def f():\n    from ..ui import tab\n")
     found = [(one.module, one.deferred) for one in imports_of(ROOT / "pipelines" / "x.py", source)]
-    assert found == [("pipelines.machine.device", False), ("pipelines.errors.ModelError", False), ("torch.nn", False),
+    assert found == [("pipelines.device", False), ("pipelines.errors.ModelError", False), ("torch.nn", False),
                      ("typing.TYPE_CHECKING", False), ("gradio", True), ("ui.tab", True)]
     inner = list(imports_of(ROOT / "pipelines" / "families" / "__init__.py", "from ..errors import ModelError"))
     assert inner[0].module == "pipelines.errors.ModelError"
+
+
+def test_the_table_knows_every_package_and_no_other():
+    packages = {package_of(name_of(path)) for path in sources()} - {"app", "ui", "pipelines"}
+    assert packages == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_only_what_the_table_allows(imports, package):
+    side = package.split(".")[0]
+    allowed = [f"{side}.{name}" for name in MAY_IMPORT[package]]
+    assert not [str(one) for one in imports if one.inside(package) and one.of(side) and one.module != side
+                and not one.of(package, *allowed)]
+
+
+def test_every_row_of_the_table_is_used(imports):
+    unused = [f"{package}: {name}" for package, names in MAY_IMPORT.items() for name in sorted(names)
+              if not any(one.inside(package) and one.of(f"{package.split('.')[0]}.{name}") for one in imports)]
+    assert not unused
 
 
 def test_the_page_never_imports_the_heavy_libraries_or_reaches_for_app(imports):
@@ -93,35 +157,14 @@ def test_the_engine_never_imports_the_page(imports):
     assert not [str(one) for one in imports if one.inside("pipelines") and one.of("gradio", "fastapi", "ui", "app")]
 
 
-def test_values_and_jobs_import_no_torch(imports):
-    modules = [f"pipelines.{name}" for name in VALUES]
+def test_values_queue_and_what_is_kept_import_no_torch(imports):
+    modules = [f"pipelines.{name}" for name in (*VALUES, "queue", "metadata", "sweeps", "history", "downloads")]
     assert not [str(one) for one in imports if one.inside(*modules) and one.of(*HEAVY)]
 
 
-def test_values_import_only_values(imports):
-    modules = [f"pipelines.{name}" for name in VALUES if name != "jobs"]
-    assert not [str(one) for one in imports if one.inside(*modules) and one.of("pipelines") and not one.of(*modules)]
-
-
-def test_primitives_import_neither_work_nor_what_has_a_lifetime(imports):
-    modules = [f"pipelines.{name}" for name in PRIMITIVES]
-    above = [f"pipelines.{name}" for name in ("generation.generate", *LIFETIME)]
-    assert not [str(one) for one in imports if one.inside(*modules) and one.of(*above)]
-
-
-def test_work_does_not_know_the_cache_the_queue_or_the_studio(imports):
-    above = [f"pipelines.{name}" for name in LIFETIME]
-    assert not [str(one) for one in imports if one.inside("pipelines.generation") and one.of(*above)]
-
-
-def test_cache_and_queue_import_neither_work_nor_studio(imports):
-    assert not [str(one) for one in imports if one.inside("pipelines.models.cache", "pipelines.queue.jobs")
-                and one.of("pipelines.generation.generate", "pipelines.studio.studio")]
-
-
-def test_only_the_application_and_the_engine_itself_build_the_studio(imports):
-    assert not [str(one) for one in imports if one.of("pipelines.studio.studio")
-                and one.inside("pipelines") and not one.inside("pipelines.studio.studio")]
+def test_only_the_studio_builds_the_cache_and_the_queue(imports):
+    lifetime = ("pipelines.models.cache.PipelineCache", "pipelines.queue.jobs.JobQueue")
+    assert not [str(one) for one in imports if one.of(*lifetime) and not one.inside("pipelines.studio")]
 
 
 @pytest.mark.parametrize("package", ["ui.tabs", "pipelines.families"])
@@ -136,7 +179,8 @@ def test_a_tab_never_imports_a_tab_nor_a_family_a_family(imports, package):
 
 def test_nothing_heavy_is_imported_with_the_package(imports):
     early = [one for one in imports if not one.deferred]
-    reached, waiting = set(), {"pipelines", "pipelines.studio.studio", "pipelines.library.checkpoints", "pipelines.machine.device"}
+    reached = set()
+    waiting = {"pipelines", "pipelines.studio.studio", "pipelines.library.checkpoints", "pipelines.machine.device"}
     known = {name_of(path) for path in sources()}
     while waiting:
         module = waiting.pop()
@@ -154,3 +198,23 @@ def test_the_page_imports_with_torch_blocked():
             "import ui.shell, pipelines.studio.studio")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_tests_mirror_the_tree():
+    """Every folder of tests stands for one of the program, so that a module's tests are found beside its name."""
+    folders = {path.parent.relative_to(ROOT / "tests") for side in ("pipelines", "ui")
+               for path in (ROOT / "tests" / side).rglob("test_*.py")}
+    assert not sorted(str(folder) for folder in folders if not (ROOT / folder).is_dir())
+
+
+def test_files_and_functions_are_read_in_one_sitting():
+    long_files, long_functions = [], []
+    for path in sources():
+        text = path.read_text(encoding="utf-8")
+        if len(text.splitlines()) > LONGEST_FILE:
+            long_files.append(str(path.relative_to(ROOT)))
+        for node in ast.walk(ast.parse(text)):
+            is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            if is_function and node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION:
+                long_functions.append(f"{path.relative_to(ROOT)}: {node.name}")
+    assert not long_files and not long_functions

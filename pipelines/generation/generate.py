@@ -60,7 +60,8 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
         return
     pace = Pace(request.image_count)
     if family.stock:
-        maker, at_once = diffusers_pipeline.Maker(request, pipe, family, source, control, pace, adapters), request.batch_size
+        maker = diffusers_pipeline.Maker(request, pipe, family, source, control, pace, adapters)
+        at_once = request.batch_size
     else:
         at_once = memory.fitting_batch(pipe.unet, request)
         maker = _Maker(request, pipe, family, source, control, pace, adapters, enlarge, vectors)

@@ -238,7 +238,7 @@ def test_a_data_set_that_is_too_little_is_refused(demo, studio, sizes, said):
 
 
 def test_the_pages_never_import_each_other():
-    folder = ROOT / "ui" / "tabs" / "lab"
-    names = {f"ui.tabs.lab.{path.stem}" for path in folder.glob("*.py")} - {"ui.tabs.lab.__init__"}
-    found = [one for path in sorted(Path(folder).glob("*.py")) if path.stem != "__init__" for one in imports_of(path)]
+    folder = ROOT / "ui" / "tabs" / "lab" / "pages"
+    names = {f"ui.tabs.lab.pages.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__"}
+    found = [one for path in sorted(Path(folder).glob("*.py")) for one in imports_of(path)]
     assert names and not [str(one) for one in found if one.of(*names)]

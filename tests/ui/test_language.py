@@ -36,9 +36,10 @@ FOR_PROGRAMS = {"debug", "info", "warning", "error", "exception", "compile", "su
                 "ValueError", "TypeError", "KeyError", "RuntimeError", "AssertionError"}
 KEYWORDS = {"help", "js", "elem_classes", "infotext", "a1111", "description", "name", "label", "alt_text"}
 # Modules that speak to a terminal, to other programs, or of drawings.
-SILENT = (*CONSOLE, "ui/server/guard.py", "ui/server/frontend_patch.py", "ui/forms/mask_editor.py", "training/report.py", "lab/bundle.py",
-          "lab/emoji/draw.py", "training/example/__init__.py", "example/draw.py", "library/sidecars.py",
-          "library/store.py", "adapters/write.py", "training/examples.py", "metadata/fields.py", "training/tensors.py")
+SILENT = (*CONSOLE, "ui/server/guard.py", "ui/server/frontend_patch.py", "ui/forms/mask_editor.py", "run/report.py",
+          "lab/bundle.py", "lab/emoji/draw.py", "training/example/__init__.py", "example/draw.py",
+          "library/sidecars.py", "library/store.py", "adapters/write.py", "numbers/batches.py", "metadata/fields.py",
+          "numbers/tensors.py")
 PART = re.compile(r"(?!.*=>)([\s,;:({]*[a-z{][^A-Z_=<>/|\\]*? [^\s].*|.*[a-z]+ .*[.!?])")
 # Parts that stand in a whole sentence of the table, or are names and sizes.
 STAND_IN_A_SENTENCE = {

@@ -76,7 +76,8 @@ def find_card(model: str) -> ModelCard:
     """Look up what a config calls its model, with the app's own settings for where models lie."""
     here = settings.load([], os.environ)
     if model == "demo":
-        return checkpoints.lookup(checkpoints.find(here.model_copy(update={"model": None}))[0], checkpoints.EMBEDDED_NAME)
+        found, _ = checkpoints.find(here.model_copy(update={"model": None}))
+        return checkpoints.lookup(found, checkpoints.EMBEDDED_NAME)
     return Predictions(here.data_dir).told(checkpoints.find(here.model_copy(update={"model": model}))[0][0])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.test_architecture import HEAVY, ROOT, Import, imports_of, name_of, sources
 
-ABOVE = ("models.cache", "models.collection", "datasets", "training", "jobs", "worker", "runs", "results", "studio")
+ABOVE = ("models.cache", "training", "queue.jobs", "studio", "history")
 
 
 def imports() -> list[Import]:

@@ -79,7 +79,8 @@ def test_what_is_not_installed_or_here_already_stays_as_it_is():
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="the package bitsandbytes is not installed")
 def test_bitsandbytes_is_neither_run_at_the_start_nor_heard_when_it_is():
-    done = _run("from pipelines.machine.device import prepare_environment; import os, sys; prepare_environment(os.environ)\n"
+    done = _run("import os, sys\nfrom pipelines.machine.device import prepare_environment\n"
+                "prepare_environment(os.environ)\n"
                 "import diffusers, peft; diffusers.StableDiffusionPipeline\n"
                 "assert diffusers.utils.is_bitsandbytes_available()\n"
                 "assert 'bitsandbytes.nn' not in sys.modules, 'run'\n"

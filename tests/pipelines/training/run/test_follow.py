@@ -141,6 +141,7 @@ def test_a_sample_is_drawn_when_asked_for(make_config, tmp_path):
 
 
 def test_following_needs_no_torch():
-    code = ("import sys; sys.modules['torch'] = None; import pipelines.training.run.follow, pipelines.training.presets, "
-            "pipelines.training.dataset.survey, pipelines.training.dataset.archive, pipelines.training.__main__")
+    code = ("import sys; sys.modules['torch'] = None; import pipelines.training.run.follow, "
+            "pipelines.training.presets, pipelines.training.dataset.survey, pipelines.training.dataset.archive, "
+            "pipelines.training.__main__")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[4])
