@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from ..diffusion.noise_level import Prediction, add_noise, alpha_and_sigma
 from . import clip, data, folder, tower, vae
 from .config import Config
 from .matching import write_references
@@ -31,8 +32,9 @@ def v_target(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor) -> tuple[Te
 
     latents, noise: (b, 4, h, w). alphas_cumprod: (b,), that of each picture's time.
     """
-    a, s = alphas_cumprod.sqrt().view(-1, 1, 1, 1), (1 - alphas_cumprod).sqrt().view(-1, 1, 1, 1)
-    return a * latents + s * noise, a * noise - s * latents
+    alpha, sigma = alpha_and_sigma(alphas_cumprod, latents)
+    x_t = add_noise(latents, noise, alpha, sigma)
+    return x_t, Prediction(x_t, latents, noise, alpha, sigma).v
 
 
 def loss_weight(alphas_cumprod: Tensor, gamma: float = 5.0) -> Tensor:

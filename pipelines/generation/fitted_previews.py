@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from ..diffusion.noise_level import NoiseLevel
 from ..families.family import Stock
 from ..models.offload import device_of
 from . import decode
@@ -85,7 +86,7 @@ def predicted(scheduler: Any, step: dict[str, Any], after: torch.Tensor) -> torc
     """x0 as the step's model output says it; what the step gave where that cannot be told.
 
     Flow: x0 = x - sigma * v (Lipman et al. 2022, arXiv:2210.02747, in the library's direction of time); variance
-    exploding: x - sigma * eps; variance preserving: as in samplers.NoiseLevel.
+    exploding: x - sigma * eps; variance preserving: as in NoiseLevel.
     """
     sample, output = step["sample"], step["model_output"]
     if output.shape[1] > sample.shape[1]:  # it tells its variance as well
@@ -97,10 +98,8 @@ def predicted(scheduler: Any, step: dict[str, Any], after: torch.Tensor) -> torc
         return sample - sigma * output if is_flow or kind == "epsilon" else after
     if hasattr(scheduler, "alphas_cumprod"):
         abar = scheduler.alphas_cumprod[int(step["timestep"])].to(sample)
-        if kind == "epsilon":
-            return (sample - (1 - abar).sqrt() * output) / abar.sqrt()
-        if kind == "v_prediction":
-            return abar.sqrt() * sample - (1 - abar).sqrt() * output
+        if kind in ("epsilon", "v_prediction"):
+            return NoiseLevel(abar.sqrt(), (1 - abar).sqrt(), prediction_type=kind).x0(output, sample)
     return after
 
 

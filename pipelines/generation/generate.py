@@ -1,7 +1,8 @@
 """From a concrete request and a leased pipeline to finished pictures: one road for every task.
 
 `run` is a generator of events. The stock pipelines are the oracle: the same components, scheduler and generators give
-the same picture. Read on in sources.py (where the denoising starts) and denoise.py (its loop).
+the same picture. Read on in init_latents.py (where the denoising starts), denoise.py (its loop) and backends/
+(what the loop asks).
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from ..requests import Request, Txt2Img, changed
 from . import decode, samplers
 from .backends import diffusers_pipeline
 from .backends.diffusers_pipeline import Adapters
+from .backends.unet import Guidance, UNetPredictor
 from .batches import Batch, Pace, Part, batches
-from .denoise import Guidance, denoise
+from .denoise import denoise
 from .init_latents import FromLatents, OpenImage, Source, late_steps, source_of
 from .noise import Draws
 from .seamless import seamless
@@ -152,14 +154,15 @@ class _Maker:
             return None
         with torch.inference_mode():
             start = source.start(pipe, scheduler, draws)
+        predictor = UNetPredictor(pipe, family, scheduler, conditionings, Guidance.of(request), start.extra)
         previews = decode.Previews(pipe, family)
         self._pace.restart()
         with ExitStack() as moved:
             if self.tight:
                 encoders = [getattr(pipe, encoder) for _, encoder in family.text_encoders]
                 moved.enter_context(memory.aside(pipe.vae, *encoders))
-            for step in denoise(pipe, family, request.sampler, scheduler, start, conditionings, Guidance.of(request),
-                                draws.generators, _sampler_options(request)):
+            for step in denoise(predictor, request.sampler, scheduler, start, draws.generators,
+                                _sampler_options(request)):
                 if self._control.stop.is_set():
                     raise Cancelled("Stopped.")
                 if self._control.skipped():

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
     from diffusers import SchedulerMixin
 
+    from ..diffusion.noise_level import NoiseLevel
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -151,41 +153,13 @@ def _respace(scheduler: Any, schedule: str, steps: int) -> None:
     scheduler.sigmas, scheduler.timesteps = twin.sigmas, twin.timesteps
 
 
-@dataclass(frozen=True)
-class NoiseLevel:
-    """How noisy the latents are at one step: scale * latents = alpha * x0 + sigma * eps, alpha^2 + sigma^2 = 1.
-
-    Turns a model output into x0 and back, so that anything that wants to change x0 (masks, guidance) works with
-    every sampler. Ho et al. 2020 (arXiv:2006.11239) eq. 4; v from Salimans & Ho 2022 (arXiv:2202.00512) app. D.
-    """
-
-    alpha: float
-    sigma: float
-    scale: float
-    prediction_type: str
-
-    def x0(self, output: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        """Predicted clean latents. output, latents: (b, c, h, w), latents as the scheduler keeps them."""
-        if self.prediction_type == "sample":
-            return output
-        if self.prediction_type == "v_prediction":
-            return self.alpha * self.scale * latents - self.sigma * output
-        return (self.scale * latents - self.sigma * output) / self.alpha
-
-    def output(self, x0: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        """The model output that would have meant x0: the inverse of `x0`."""
-        if self.prediction_type == "sample":
-            return x0
-        if self.prediction_type == "v_prediction":
-            return (self.alpha * self.scale * latents - x0) / self.sigma
-        return (self.scale * latents - self.alpha * x0) / self.sigma
-
-
 def noise_level(sampler: str, scheduler: Any, t: torch.Tensor, index: int) -> NoiseLevel:
     """The noise level of the latents that are about to be denoised.
 
     t: the timestep. index: its place in scheduler.timesteps. Call it before scheduler.step.
     """
+    from ..diffusion.noise_level import NoiseLevel
+
     kind = scheduler.config.prediction_type
     if SAMPLERS[sampler].sigma_space:
         # 1 / sqrt(sigma^2 + 1), asked from the scheduler itself, since second-order ones sit between their sigmas.

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..diffusion import noise_schedules
 from ..errors import ModelError
-from . import data, networks, schedules
+from . import data, networks
 from .latentset import Frozen
 
 FILE = "checkpoint.pt"
@@ -56,7 +57,7 @@ class Model:
 
     network: nn.Module
     shape: networks.Shape
-    schedule: schedules.Schedule
+    schedule: noise_schedules.Schedule
     prediction: str
     classes: tuple[str, ...]
     side: int
@@ -98,9 +99,9 @@ def load_model(folder: Path, device: str | torch.device = "cpu", parts: Frozen |
     network = networks.build(shape)
     network.load_state_dict(state["averaged"])
     nothing = torch.zeros(shape.classes) if parts is None else parts.states([""])[0]
-    return Model(network.to(device).eval().requires_grad_(False), shape,
-                 schedules.make(about["schedule"], about["timesteps"]), about["prediction"], tuple(about["classes"]),
-                 about["side"], nothing, parts)
+    schedule = noise_schedules.make(about["schedule"], about["timesteps"])
+    return Model(network.to(device).eval().requires_grad_(False), shape, schedule, about["prediction"],
+                 tuple(about["classes"]), about["side"], nothing, parts)
 
 
 def write_json(path: Path, value: Any) -> None:

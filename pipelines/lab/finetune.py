@@ -19,16 +19,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..diffusion.noise_schedules import Schedule
 from ..errors import ModelError, RequestError, StudioError
 from ..events import Notice
 from ..queue.control import Control
 from . import data, draw, hub, publish, sets
 from .events import Trained, Update
-from .latent import PREDICTIONS
 from .learner import DIVERGED, MAX_GRADIENT, loss_of
 from .requests import FineTune
 from .sampling import Denoiser, ddim, denoiser_of, last
-from .schedules import Schedule
 
 SHOWN_PX, COLUMNS = 96, 4  # about the side of a picture on a sheet
 
@@ -114,7 +113,7 @@ def noise_of(pipe: Any, seeds: Sequence[int]) -> tuple[Tensor, list[torch.Genera
 
 def denoiser_for(pipe: Any) -> Denoiser:
     """A pipeline's U-Net as the lab's samplers and guidances ask it."""
-    return denoiser_of(_plain(pipe.unet.eval()), PREDICTIONS[pipe.scheduler.config.prediction_type])
+    return denoiser_of(_plain(pipe.unet.eval()), pipe.scheduler.config.prediction_type)
 
 
 def schedule_of(pipe: Any) -> Schedule:
@@ -161,7 +160,7 @@ def advice(losses: Sequence[float], request: FineTune) -> tuple[str, ...]:
 
 def _train(pipe: Any, pixels: Tensor, request: FineTune, control: Control) -> Iterator[Update]:
     network, schedule, device = _plain(pipe.unet.train()), schedule_of(pipe), pipe.unet.device
-    prediction = PREDICTIONS[pipe.scheduler.config.prediction_type]
+    prediction = pipe.scheduler.config.prediction_type
     generator = torch.Generator("cpu").manual_seed(request.seed)
     optimizer = torch.optim.AdamW(pipe.unet.parameters(), request.learning_rate)
     together = request.batch_size * request.accumulation

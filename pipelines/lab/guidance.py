@@ -181,16 +181,28 @@ def asked(request: Guide, denoiser: Denoiser, means: Means) -> Denoiser:
 
 def goal(request: Guide, means: Means) -> Loss:
     """The loss on pictures that a request asks for. Raises RequestError naming what it lacks."""
-    if request.goal == "colour":
-        red, green, blue = (int(request.colour[i:i + 2], 16) / 127.5 - 1 for i in (1, 3, 5))
-        return towards_colour((red, green, blue))
-    if request.goal == "symmetry":
-        return towards_symmetry()
-    if request.goal == "reference":
-        reference = _given(means.reference, "a picture to go by. Drop one on the left")
-        return towards_reference(reference, max(1, reference.shape[-1] // LAYOUT))
-    if request.goal == "classifier":
-        return towards_class(_given(means.classifier, "a run of the page Train on a set with classes"), means.label)
+    return GOALS[request.goal](request, means)
+
+
+def _colour(request: Guide, means: Means) -> Loss:
+    red, green, blue = (int(request.colour[i:i + 2], 16) / 127.5 - 1 for i in (1, 3, 5))
+    return towards_colour((red, green, blue))
+
+
+def _symmetry(request: Guide, means: Means) -> Loss:
+    return towards_symmetry()
+
+
+def _reference(request: Guide, means: Means) -> Loss:
+    reference = _given(means.reference, "a picture to go by. Drop one on the left")
+    return towards_reference(reference, max(1, reference.shape[-1] // LAYOUT))
+
+
+def _classifier(request: Guide, means: Means) -> Loss:
+    return towards_class(_given(means.classifier, "a run of the page Train on a set with classes"), means.label)
+
+
+def _text(request: Guide, means: Means) -> Loss:
     if not request.prompt.strip():
         raise RequestError("Prompt: the goal text needs one.", "prompt")
     of_angle = towards_text(_given(means.scorer, CLIP_MISSING), request.prompt)
@@ -201,3 +213,9 @@ def _given(means: Any, what: str) -> Any:
     if means is None:
         raise RequestError(f"Goal: this goal needs {what}.", "goal")
     return means
+
+
+# The goals that a request can name. To add one: a row here, and its word in requests.Guide.
+GOALS: dict[str, Callable[[Guide, Means], Loss]] = {
+    "colour": _colour, "symmetry": _symmetry, "reference": _reference, "classifier": _classifier, "text": _text,
+}

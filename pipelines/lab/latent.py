@@ -1,26 +1,27 @@
 """A loaded Stable Diffusion as a denoiser, walked by any of the app's samplers.
 
-The lab's own loop around the U-Net of a leased pipeline, in which every step can be looked at and steered. Its
-pictures equal those of the app's own loop (a test compares with the stock pipeline).
+The app's own loop (generation/denoise.py), in which every step can be looked at and steered.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..diffusion.guidance import classifier_free
+from ..diffusion.noise_level import Prediction, read_prediction
 from ..families import Family
 from ..generation import samplers
+from ..generation.backends.unet import unet_arguments
+from ..generation.denoise import denoise
+from ..generation.init_latents import Start
 from ..prompts.embed import embed
-from .sampling import Denoiser, Level
-from .schedules import View, view
+from .sampling import CLEAN, Denoiser, Level
 
-PREDICTIONS = {"epsilon": "noise", "sample": "x0", "v_prediction": "v"}  # diffusers' words -> the lab's
 LATENT_PX = 8
 
 
@@ -32,7 +33,7 @@ class LatentState:
     step: int
     steps: int
     level: Level
-    view: View
+    view: Prediction
     latents: Tensor
     direction: Tensor | None
 
@@ -44,54 +45,55 @@ class TextDenoiser:
     """
 
     def __init__(self, pipe: Any, family: Family, prompt: str, negative_prompt: str = "", guidance_scale: float = 7.0):
-        self._unet, self._scale = pipe.unet, guidance_scale
+        self._pipe, self._family, self._scale = pipe, family, guidance_scale
         self._halves = 2 if guidance_scale > 1 else 1
-        self._prediction = PREDICTIONS[pipe.scheduler.config.prediction_type]
-        conditioning = embed(pipe, family, prompt, negative_prompt, guided=self._halves == 2)
+        self._prediction = pipe.scheduler.config.prediction_type
+        made = embed(pipe, family, prompt, negative_prompt, guided=self._halves == 2)
         # What was made in inference mode cannot take part in a gradient; copies can.
-        self._embeds = conditioning.embeds.clone()
-        self._pooled = None if conditioning.pooled is None else conditioning.pooled.clone()
+        self._conditioning = replace(made, embeds=made.embeds.clone(),
+                                     pooled=None if made.pooled is None else made.pooled.clone())
         self.direction: Tensor | None = None
 
     def __call__(self, x: Tensor, level: Level) -> Tensor:
         x_t = torch.cat([x] * self._halves)
-        output = self._unet(x_t, level.t, **self._told(x), return_dict=False)[0]
-        x0 = view(self._prediction, output, x_t, level.alpha, level.sigma).x0
+        arguments = unet_arguments(self._pipe, self._family, self._conditioning, x)
+        output = self._pipe.unet(x_t, level.t, **arguments, return_dict=False)[0]
+        x0 = read_prediction(self._prediction, output, x_t, level.alpha, level.sigma).x0
         if self._halves == 1:
             return x0
         nothing, wanted = x0.chunk(2)
         self.direction = (wanted - nothing).detach()
-        return nothing + self._scale * (wanted - nothing)
+        return classifier_free(nothing, wanted, self._scale)
 
-    def _told(self, x: Tensor) -> dict[str, Any]:
-        count = len(x)
-        told: dict[str, Any] = {"encoder_hidden_states": self._embeds.repeat_interleave(count, 0).to(x)}
-        if self._pooled is not None:  # SDXL is told sizes as well (Podell et al. 2023, arXiv:2307.01952, sec. 2.2)
-            height, width = (LATENT_PX * side for side in x.shape[-2:])
-            sizes = x.new_tensor([[height, width, 0, 0, height, width]])
-            told["added_cond_kwargs"] = {"text_embeds": self._pooled.repeat_interleave(count, 0).to(x),
-                                         "time_ids": sizes.repeat(self._halves * count, 1)}
-        return told
+
+class SteeredPredictor:
+    """A denoiser as the predictor of the app's own loop. level, x_t, x0: of the last call.
+
+    A scheduler wants the model's own output, so x0 is turned back into it.
+    """
+
+    needs_grad = True
+
+    def __init__(self, denoiser: Denoiser, sampler: str, scheduler: Any):
+        self._denoiser, self._sampler, self._scheduler = denoiser, sampler, scheduler
+        self.level: Level = CLEAN
+        self.x_t = self.x0 = torch.empty(0)
+
+    def __call__(self, latents: Tensor, t: Tensor, step: int, steps: int) -> Tensor:
+        noise = samplers.noise_level(self._sampler, self._scheduler, t, step)
+        self.level, self.x_t = Level(t, noise.alpha, noise.sigma), noise.scale * latents
+        self.x0 = self._denoiser(self.x_t, self.level)
+        return noise.output(self.x0, latents)
 
 
 def walk(denoiser: Denoiser, sampler: str, scheduler: Any, latents: Tensor,
          generators: Sequence[torch.Generator]) -> Iterator[LatentState]:
-    """Denoise with one of the app's samplers. latents: (b, 4, h, w), scaled for the scheduler's first step.
-
-    A scheduler wants the model's own output, so x0 is turned back into it (samplers.NoiseLevel).
-    """
-    accepted = inspect.signature(scheduler.step).parameters
-    options = {"generator": list(generators)} if "generator" in accepted else {}
-    count = len(scheduler.timesteps)
-    for i, t in enumerate(scheduler.timesteps):
-        with torch.no_grad():
-            noise = samplers.noise_level(sampler, scheduler, t, i)
-            level = Level(t, noise.alpha, noise.sigma)
-            x = noise.scale * latents
-            x0 = denoiser(x, level)
-            seen = view("x0", x0, x, level.alpha, level.sigma)
-            latents = scheduler.step(noise.output(x0, latents), t, latents, **options, return_dict=False)[0]
-        yield LatentState(i + 1, count, level, seen, latents, getattr(denoiser, "direction", None))
+    """Denoise with one of the app's samplers. latents: (b, 4, h, w), scaled for the scheduler's first step."""
+    predictor = SteeredPredictor(denoiser, sampler, scheduler)
+    for step in denoise(predictor, sampler, scheduler, Start(latents, scheduler.timesteps), generators):
+        level = predictor.level
+        seen = read_prediction("x0", predictor.x0, predictor.x_t, level.alpha, level.sigma)
+        yield LatentState(step.index, step.count, level, seen, step.latents, getattr(denoiser, "direction", None))
 
 
 def start(pipe: Any, scheduler: Any, width: int, height: int,

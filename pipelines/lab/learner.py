@@ -10,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..diffusion import noise_schedules
+from ..diffusion.noise_level import Prediction
+from ..diffusion.noise_schedules import Schedule, noised
 from ..errors import RequestError, StudioError
-from . import checkpoints, data, networks, schedules
+from . import checkpoints, data, networks
 from .latentset import Frozen
 from .requests import Train
-from .schedules import Schedule, View, noised
 
 WARMUP = 50  # updates in which the learning rate rises
 MAX_GRADIENT = 1.0
@@ -33,7 +35,7 @@ def loss_of(network: nn.Module, schedule: Schedule, prediction: str, kind: str, 
     t = torch.randint(len(schedule), (len(x0),), generator=generator)
     noise = torch.randn(x0.shape, generator=generator).to(x0)
     x_t = noised(schedule, x0, noise, t)
-    wanted = View(x_t, x0, noise, *schedule.at(t, x0)).form(prediction)
+    wanted = Prediction(x_t, x0, noise, *schedule.at(t, x0)).form(prediction)
     return LOSSES[kind](network(x_t, t.to(x0.device), context).float(), wanted)
 
 
@@ -57,7 +59,7 @@ class Learner:
             what = "latents" if request.recipe == "latents" else "px"
             raise RequestError(f"Levels: {self.shape.levels} do not fit pictures of {tiny.side} {what}, which would "
                                f"have to be a multiple of {self.shape.multiple}.", "levels")
-        self.schedule = schedules.make(request.schedule, request.timesteps)
+        self.schedule = noise_schedules.make(request.schedule, request.timesteps)
         self.generator = torch.Generator("cpu").manual_seed(request.seed)
         self.taught, self.held_out = data.split(len(tiny), request.validation, self.generator)
         with torch.random.fork_rng(devices=[]):

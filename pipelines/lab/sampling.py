@@ -14,8 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..diffusion.guidance import classifier_free
+from ..diffusion.noise_level import Prediction, read_prediction
+from ..diffusion.noise_schedules import Schedule, added_variance, posterior
 from ..errors import RequestError
-from .schedules import Schedule, View, added_variance, posterior, view
 
 Spacing = Literal["trailing", "leading"]
 
@@ -44,7 +46,7 @@ class State:
     step: int
     steps: int
     level: Level
-    view: View
+    view: Prediction
     x: Tensor
 
 
@@ -102,8 +104,8 @@ def _levels(schedule: Schedule, timesteps: Sequence[int]) -> list[Level]:
     return [Level(t, float(schedule.alpha[t]), float(schedule.sigma[t])) for t in timesteps]
 
 
-def _look(denoiser: Denoiser, x: Tensor, level: Level) -> View:
-    return view("x0", denoiser(x, level), x, level.alpha, level.sigma)
+def _look(denoiser: Denoiser, x: Tensor, level: Level) -> Prediction:
+    return read_prediction("x0", denoiser(x, level), x, level.alpha, level.sigma)
 
 
 def noise_like(x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -130,10 +132,10 @@ def denoiser_of(network: nn.Module, prediction: str, context: Tensor | None = No
         told = torch.cat([empty, context]) if guided else context
         x_t = torch.cat([x] * halves)
         t = torch.full((len(x_t),), level.t, device=x.device)
-        x0 = view(prediction, network(x_t, t, told), x_t, level.alpha, level.sigma).x0
+        x0 = read_prediction(prediction, network(x_t, t, told), x_t, level.alpha, level.sigma).x0
         if guided:
             nothing, wanted = x0.chunk(2)
-            x0 = nothing + guidance_scale * (wanted - nothing)
+            x0 = classifier_free(nothing, wanted, guidance_scale)
         return x0.clamp(-1, 1) if clip else x0
 
     return denoise

@@ -2,5 +2,5 @@
 
 grammar (text -> tree), schedule (tree -> weighted text of every step), chunks (weighted text -> tokens), tokens
 (counting, while somebody types), wildcards and styles (text -> text, before all that); none of these imports torch.
-embed runs the text encoders.
+encoders runs one text encoder, embed all of them.
 """

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from ..errors import RequestError
 from ..families import Family
 from .chunks import CHUNK, COMMA, MAX_CHUNKS, Chunk, chunked
+from .encoders import encode_ids
 from .schedule import Emphasis, Plan, Scene, Sections, plan
 
 NO_MEAN = 0.005  # of the spread; a mean below it is chance (CLIP ViT-L/14 has about 0.1)
@@ -157,24 +157,9 @@ class Embedder:
             ids += [tokenizer.pad_token_id] * (size - len(ids))
             rows = {place + 1: self._vectors[name][encoder_name] for place, name in chunk.vectors}
             with _replaced(encoder.get_input_embeddings(), rows):
-                self._states[key] = self._encode(encoder, torch.tensor([ids], device=encoder.device))
+                self._states[key] = encode_ids(encoder, torch.tensor([ids], device=encoder.device), self._family,
+                                               self._clip_skip)
         return self._states[key]
-
-    def _encode(self, encoder: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        family, skip = self._family, self._clip_skip
-        last = skip == 1 and family.final_norm
-        out = encoder(ids, output_hidden_states=not last)
-        if last:
-            return out[0], out[0]
-        depth = skip + family.skip_offset
-        if depth >= len(out.hidden_states):
-            raise RequestError(f"Clip skip: {skip} is not possible. This model's text encoder has "
-                               f"{len(out.hidden_states) - 1} layers.", "clip_skip")
-        state = out.hidden_states[-depth]
-        if family.final_norm:
-            # transformers 5.6 dropped the .text_model level.
-            state = getattr(encoder, "text_model", encoder).final_layer_norm(state)
-        return state, out[0]
 
 
 def weigh(states: torch.Tensor, weights: tuple[float, ...], emphasis: Emphasis) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...diffusion.noise_schedules import Schedule
 from ...errors import RequestError
 from ...events import Event, StepDone, Tabled
 from ...generation.batches import Pace
@@ -23,7 +24,6 @@ from ..latent import TextDenoiser, decoder, start, walk
 from ..page_requests import BUNDLED_RUN, CHECKPOINT, OWN_CLASSES, LabGuide
 from ..requests import Guide
 from ..sampling import Denoiser, ddim
-from ..schedules import Schedule
 
 SHARES = (0.0, 0.5, 1.0)  # of the scale, one row each
 SHOWN_PX = 96

@@ -9,12 +9,14 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ...diffusion import losses, noise_schedules
+from ...diffusion.noise_level import Prediction
+from ...diffusion.noise_schedules import Schedule
 from ...events import Event, Tabled
 from ...generation import decode, samplers
-from .. import autoencoder, schedules
+from .. import autoencoder
 from ..context import Made, Scene
 from ..page_requests import Noise
-from ..schedules import Schedule, View
 
 POINTS = 100  # of a curve
 LOWEST_BETA = 1e-5
@@ -26,7 +28,7 @@ STEPPED = "DPM++ 2M"  # a sampler that goes with every spacing
 
 
 def answer(request: Noise, scene: Scene) -> Iterator[Event | Made]:
-    known = {name: schedules.make(name, request.timesteps) for name in schedules.SCHEDULES}
+    known = {name: noise_schedules.make(name, request.timesteps) for name in noise_schedules.SCHEDULES}
     curves = {**known, "this model's": _own_schedule(scene.pipe.scheduler)}
     yield _curves("log10 beta", curves, lambda schedule: torch.log10(schedule.betas.clamp(min=LOWEST_BETA)))
     yield _curves("alpha-bar", curves, lambda schedule: schedule.alphas_cumprod)
@@ -41,7 +43,7 @@ def answer(request: Noise, scene: Scene) -> Iterator[Event | Made]:
     eps = torch.randn(x0.shape, generator=torch.Generator("cpu").manual_seed(request.seed))
     for t in _spread(schedule, request.count):
         scene.go_on()
-        x_t = schedules.noised(schedule, x0, eps, torch.tensor([t]))
+        x_t = noise_schedules.noised(schedule, x0, eps, torch.tensor([t]))
         yield Made(f"t = {t}, alpha-bar {float(schedule.alphas_cumprod[t]):.3f}", decode.to_image(x_t))
     yield from _one_step_back(schedule, x0, eps)
     yield from _on_the_curve(curves["this model's"], placed)
@@ -51,11 +53,11 @@ def _one_step_back(schedule: Schedule, x0: Tensor, eps: Tensor) -> Iterator[Made
     """Half way: one prediction in its four forms, and the posterior's mean a tenth of the way back."""
     t, s = len(schedule) // 2, len(schedule) * 2 // 5
     now, before = (tuple(map(float, schedule.at(torch.tensor([at]), x0.new_zeros(1)))) for at in (t, s))
-    seen = View(schedules.noised(schedule, x0, eps, torch.tensor([t])), x0, eps, *now)
+    seen = Prediction(noise_schedules.noised(schedule, x0, eps, torch.tensor([t])), x0, eps, *now)
     for name, form in (("noise", "noise"), ("x0", "x0"), ("v", "v"), ("score", "score")):
         picture = seen.form(form)
         yield Made(f"t = {t} as {name}", decode.to_image((picture / (3 if name != "x0" else 1)).clamp(-1, 1)))
-    mean, variance = schedules.posterior(x0, seen.x_t, now, before)
+    mean, variance = noise_schedules.posterior(x0, seen.x_t, now, before)
     yield Made(f"Mean of q(x at {s} | x at {t}, x0), variance {variance:.3f}", decode.to_image(mean.clamp(-1, 1)))
 
 
@@ -98,8 +100,8 @@ def _on_the_curve(own: Schedule, placed: dict[str, list[tuple[float, float]]]) -
 
 def _weights(schedule: Schedule) -> Tabled:
     """What an error in the noise counts for in each loss, relative to its mean over the timesteps."""
-    known = {"simple": torch.ones_like(schedule.alpha), "variational bound": schedules.bound_weight(schedule),
-             "min-SNR 5": schedules.min_snr_weight(schedule, "noise")}
+    known = {"simple": torch.ones_like(schedule.alpha), "variational bound": noise_schedules.bound_weight(schedule),
+             "min-SNR 5": losses.min_snr_weight(schedule.alpha, schedule.sigma, "noise")}
     rows = []
     for name, weight in known.items():
         weight = weight.nan_to_num(posinf=0.0)
@@ -116,8 +118,8 @@ def _posteriors(schedule: Schedule, count: int) -> Tabled:
         if now[1] <= 0 or before[0] <= 0:
             continue
         unit, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-        of_x0, variance = schedules.posterior(unit, zero, now, before)
-        of_x_t, _ = schedules.posterior(zero, unit, now, before)
+        of_x0, variance = noise_schedules.posterior(unit, zero, now, before)
+        of_x_t, _ = noise_schedules.posterior(zero, unit, now, before)
         rows.append((t, f"{float(of_x_t):.4f}", f"{float(of_x0):.4f}", f"{float(schedule.betas[t]):.5f}",
                      f"{variance:.5f}"))
     return Tabled("One step back", ("t", "share of x_t", "share of x0", "beta", "variance"), tuple(rows))

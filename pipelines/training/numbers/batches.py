@@ -14,6 +14,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from ...diffusion.losses import offset_noise
 from ...images.geometry import Box, Size
 from ..dataset import captions
 from ..dataset.buckets import bucket_of, crop_variants, order
@@ -21,7 +22,6 @@ from ..dataset.survey import Picture
 from ..request import TrainLora
 from .base_model import Base
 from .caches import Embeddings, Latents, TensorCache
-from .losses import offset_noise
 
 HELD_OUT_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the noise schedule
 

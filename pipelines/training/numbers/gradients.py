@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...diffusion.losses import total
 from ...errors import OutOfMemory
 from ...machine import memory
 from ..events import Event, Notice
@@ -16,7 +17,6 @@ from .attention import written_out
 from .base_model import Base
 from .batches import Draw, Examples, by_shape, seed_of
 from .distributed import Team
-from .losses import total
 from .progress import Progress
 from .trainable import Trainee
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...diffusion import losses
+from ...diffusion.noise_level import Prediction, add_noise, alpha_and_sigma
 from ..request import TrainLora
-from . import losses
 from .base_model import Base
 from .batches import Batch
 from .text import encode
@@ -17,8 +18,9 @@ MIN_SNR_GAMMA = 5.0
 def errors(base: Base, config: TrainLora, batch: Batch) -> Tensor:
     """Weighed error of each picture: (b,) float32. Pictures of the regularisation set weigh as themselves here."""
     abar = base.alphas_cumprod.to(batch.t.device)[batch.t]
-    x_t = losses.add_noise(batch.x0, batch.noise, abar)
-    wanted = losses.target(base.prediction_type, batch.x0, batch.noise, abar)
+    alpha, sigma = alpha_and_sigma(abar, batch.x0)
+    x_t = add_noise(batch.x0, batch.noise, alpha, sigma)
+    wanted = Prediction(x_t, batch.x0, batch.noise, alpha, sigma).form(base.prediction_type)
     dtype = base.unet.dtype
     with torch.autocast(batch.t.device.type, base.autocast, enabled=base.autocast != torch.float32):
         embeds, pooled = batch.embeds, batch.pooled
@@ -30,10 +32,11 @@ def errors(base: Base, config: TrainLora, batch: Batch) -> Tensor:
         output = base.unet(x_t.to(dtype), batch.t, encoder_hidden_states=embeds.to(dtype), **added,
                            return_dict=False)[0]
     error = losses.squared_error(output, wanted, batch.mask)
+    level = abar.sqrt(), (1 - abar).sqrt()
     if config.debiased:
-        return error * losses.debiased_weight(abar, base.prediction_type)
+        return error * losses.debiased_weight(*level, base.prediction_type)
     gamma = config.min_snr_gamma
     if gamma is None:
         # Under it a velocity model would hardly learn at high noise, where background and brightness are decided.
         gamma = MIN_SNR_GAMMA if base.prediction_type == "epsilon" else 0
-    return error * losses.min_snr_weight(abar, gamma, base.prediction_type) if gamma else error
+    return error * losses.min_snr_weight(*level, base.prediction_type, gamma) if gamma else error

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ...errors import RequestError
 from ...families import Family
+from ...prompts.encoders import encode_ids
 
 
 def encode(components: dict[str, Any], family: Family, texts: Sequence[str],
@@ -23,20 +23,8 @@ def encode(components: dict[str, Any], family: Family, texts: Sequence[str],
         tokenizer, encoder = components[tokenizer_name], components[encoder_name]
         ids = tokenizer(list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
                         return_tensors="pt").input_ids.to(encoder.device)
-        last = clip_skip == 1 and family.final_norm
-        out = encoder(ids, output_hidden_states=not last)
+        state, first = encode_ids(encoder, ids, family, clip_skip)
         if encoder_name == family.pooled:
-            pooled = out[0]
-        if last:
-            states.append(out[0])
-            continue
-        depth = clip_skip + family.skip_offset
-        if depth >= len(out.hidden_states):
-            raise RequestError(f"Clip skip: {clip_skip} is not possible. This model's text encoder has "
-                               f"{len(out.hidden_states) - 1} layers.", "clip_skip")
-        state = out.hidden_states[-depth]
-        if family.final_norm:
-            # transformers 5.6 dropped the .text_model level.
-            state = getattr(encoder, "text_model", encoder).final_layer_norm(state)
+            pooled = first
         states.append(state)
     return torch.cat(states, -1), pooled

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from pipelines.lab import bundle, checkpoints, finetune, schedules
+from pipelines.diffusion import noise_schedules
+from pipelines.lab import bundle, checkpoints, finetune
 from pipelines.lab.sampling import ddim, denoiser_of, last
 
 SHAPE = (2, 1, 8, 8)
@@ -27,4 +28,5 @@ def test_both_models_are_trained_and_written_as_they_lie_in_the_repository(tmp_p
 
     pipe = finetune.load(tmp_path / "digits-ddpm", torch.device("cpu"))
     assert finetune.sample(pipe, [1, 2], 2).shape == SHAPE
-    assert torch.allclose(finetune.schedule_of(pipe).alphas_cumprod, schedules.cosine(1000).alphas_cumprod, atol=1e-6)
+    cosine = noise_schedules.cosine(1000).alphas_cumprod
+    assert torch.allclose(finetune.schedule_of(pipe).alphas_cumprod, cosine, atol=1e-6)

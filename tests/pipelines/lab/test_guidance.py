@@ -6,10 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pipelines.diffusion import noise_schedules
 from pipelines.errors import RequestError
 from pipelines.families import FAMILIES
 from pipelines.generation import samplers
-from pipelines.lab import guidance, latent, schedules
+from pipelines.lab import guidance, latent
 from pipelines.lab.guidance import guided
 from pipelines.lab.requests import Guide
 from pipelines.lab.sampling import Level, ddim, ddpm, last
@@ -112,7 +113,7 @@ def test_text_guidance_raises_the_score_with_any_sampler_and_any_number_of_crops
         for scale in (0.0, 50.0):
             x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
             denoiser = guided(linear_denoiser, loss, scale)
-            states = ddim(denoiser, schedules.make("cosine", 100), x, [torch.Generator()], 10)
+            states = ddim(denoiser, noise_schedules.make("cosine", 100), x, [torch.Generator()], 10)
             scores.append(F.cosine_similarity(scorer.image_features(last(states).x), scorer.text_features("green")))
         assert scores[1] > scores[0] + 0.02
 
@@ -155,7 +156,7 @@ def test_colour_moves_towards_its_target_with_scale_under_the_ancestral_sampler(
         x = torch.randn(1, 3, 8, 8, generator=generators[0])
         denoiser = guided(linear_denoiser, guidance.towards_colour(tuple(target.tolist())), scale, over,
                           through_network)
-        drawn = last(ddpm(denoiser, schedules.make("cosine", 60), x, generators)).x
+        drawn = last(ddpm(denoiser, noise_schedules.make("cosine", 60), x, generators)).x
         distances.append(float((drawn.mean((2, 3)) - target).norm()))
     assert distances == sorted(distances, reverse=True)
     assert distances[-1] < 0.8 * distances[0]

@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 
 from pipelines import metadata
+from pipelines.diffusion import noise_schedules
 from pipelines.errors import RequestError
 from pipelines.families import FAMILIES
 from pipelines.generation import samplers
 from pipelines.generation.decode import decode
-from pipelines.lab import data, filmstrip, latent, schedules
+from pipelines.lab import data, filmstrip, latent
 from pipelines.lab.sampling import ddim, last
 
 PROMPT = "a red cat on the moon"
@@ -85,7 +86,7 @@ def test_a_film_strip_has_first_every_kth_and_last_step_of_several_samplers(pipe
 def test_the_frames_of_a_pixel_run_show_what_the_sampler_saw():
     target = torch.zeros(1, 1, 8, 8)
     target[..., :4] = 1
-    x, schedule = torch.randn(1, 1, 8, 8), schedules.make("cosine", 20)
+    x, schedule = torch.randn(1, 1, 8, 8), noise_schedules.make("cosine", 20)
     states = list(ddim(lambda x, level: target, schedule, x, [torch.Generator()], 4))
     shown = list(filmstrip.frames(states, lambda pixels: data.to_image(pixels, 2)))
     assert len(shown) == 4

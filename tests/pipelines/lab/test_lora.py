@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from pipelines.diffusion import noise_schedules
 from pipelines.errors import ModelError, RequestError
-from pipelines.lab import checkpoints, lora, networks, schedules
+from pipelines.lab import checkpoints, lora, networks
 from pipelines.lab.data import TinySet
 
 
@@ -105,8 +106,8 @@ def test_models_without_attention_and_ranks_beyond_64_are_refused(network):
 
 def test_training_lowers_the_loss_and_moves_the_low_rank_weights_only(network):
     frozen = {name: p.clone() for name, p in network.named_parameters()}
-    model = checkpoints.Model(network, networks.Shape("attention", 1, 3, 16, 2), schedules.make("cosine", 100), "x0",
-                              ("a", "b", "c"), 8)
+    model = checkpoints.Model(network, networks.Shape("attention", 1, 3, 16, 2), noise_schedules.make("cosine", 100),
+                              "x0", ("a", "b", "c"), 8)
     layers = lora.inject(network, 4)
     pixels = torch.stack([torch.full((1, 8, 8), value) for value in (-0.8, 0.0, 0.8)]).repeat(4, 1, 1, 1)
     tiny = TinySet("three greys", pixels, torch.arange(3).repeat(4), ("a", "b", "c"))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipelines.diffusion import noise_schedules
+from pipelines.diffusion.noise_level import read_prediction
 from pipelines.errors import RequestError
-from pipelines.lab import networks, sampling, schedules
+from pipelines.lab import networks, sampling
 from pipelines.lab.sampling import ddim, ddpm, denoiser_of, last
-from pipelines.lab.schedules import view
 
 NAMES = {"noise": "epsilon", "x0": "sample", "v": "v_prediction"}
 
@@ -40,7 +41,7 @@ def diffusers_walk(scheduler, network, prediction, x, generators, **options) -> 
 def test_ddpm_equals_the_scheduler_of_diffusers(network, prediction, clip):
     from diffusers import DDPMScheduler
 
-    schedule = schedules.make("linear", 100)
+    schedule = noise_schedules.make("linear", 100)
     scheduler = DDPMScheduler(100, trained_betas=schedule.betas.numpy(), prediction_type=NAMES[prediction],
                               clip_sample=clip)
     assert torch.allclose(scheduler.alphas_cumprod.double(), schedule.alphas_cumprod, atol=1e-6)
@@ -59,7 +60,7 @@ def test_ddpm_equals_the_scheduler_of_diffusers(network, prediction, clip):
 def test_ddim_equals_the_scheduler_of_diffusers(network, prediction, eta, spacing, steps):
     from diffusers import DDIMScheduler
 
-    schedule = schedules.make("linear", 100)
+    schedule = noise_schedules.make("linear", 100)
     scheduler = DDIMScheduler(100, trained_betas=schedule.betas.numpy(), prediction_type=NAMES[prediction],
                               timestep_spacing=spacing)
     scheduler.set_timesteps(steps)
@@ -73,7 +74,7 @@ def test_ddim_equals_the_scheduler_of_diffusers(network, prediction, eta, spacin
 
 
 def test_ddim_with_all_steps_and_eta_1_is_ddpm(network):
-    schedule = schedules.make("cosine", 50)
+    schedule = noise_schedules.make("cosine", 50)
     x, generators = noise(2)
     ancestral = last(ddpm(denoiser_of(network, "v"), schedule, x, generators)).x
     x, generators = noise(2)
@@ -81,12 +82,12 @@ def test_ddim_with_all_steps_and_eta_1_is_ddpm(network):
     assert (ancestral - implicit).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("name", schedules.SCHEDULES)
+@pytest.mark.parametrize("name", noise_schedules.SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 7, 40])
 def test_a_denoiser_that_knows_the_picture_is_led_to_it_under_every_schedule(name, steps):
     target = torch.full((1, 1, 8, 8), 0.3)
     x, generators = noise(1)
-    states = list(ddim(lambda x, level: target, schedules.make(name, 40), x, generators, steps, eta=0.7))
+    states = list(ddim(lambda x, level: target, noise_schedules.make(name, 40), x, generators, steps, eta=0.7))
     assert torch.allclose(states[-1].x, target)
     assert [state.step for state in states] == list(range(1, steps + 1))
     assert all(state.steps == steps for state in states)
@@ -95,7 +96,7 @@ def test_a_denoiser_that_knows_the_picture_is_led_to_it_under_every_schedule(nam
 def test_ddpm_draws_from_the_distribution_that_the_best_denoiser_describes():
     """For pixels that are normal with mean 0.4 and deviation 0.3, the best denoiser is known in closed form."""
     mean, deviation = 0.4, 0.3
-    schedule = schedules.make("linear", 1000)
+    schedule = noise_schedules.make("linear", 1000)
 
     def best(x: torch.Tensor, level: sampling.Level) -> torch.Tensor:
         gain = level.alpha * deviation**2 / (level.alpha**2 * deviation**2 + level.sigma**2)
@@ -119,7 +120,7 @@ def test_strides_cover_any_number_of_steps_from_the_noisiest_down():
 
 
 def test_a_picture_does_not_depend_on_its_neighbours_in_the_batch(network):
-    schedule = schedules.make("cosine", 50)
+    schedule = noise_schedules.make("cosine", 50)
     x, generators = noise(3)
     together = last(ddim(denoiser_of(network, "v"), schedule, x, generators, 10, eta=1.0)).x
     x, generators = noise(1, seed=5)
@@ -133,7 +134,7 @@ def test_class_guidance_is_the_difference_from_no_class_taken_w_times(network):
     level = sampling.Level(20, 0.6, 0.8)
 
     def x0(told: torch.Tensor) -> torch.Tensor:
-        return view("noise", network(x, torch.full((2,), 20), told), x, 0.6, 0.8).x0
+        return read_prediction("noise", network(x, torch.full((2,), 20), told), x, 0.6, 0.8).x0
 
     guided = denoiser_of(network, "noise", context, guidance_scale=3.0, clip=False)(x, level)
     nothing, wanted = x0(torch.zeros(2, 3)), x0(context)

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from benchmarks import digits
+from pipelines.diffusion import noise_schedules
 from pipelines.errors import ModelError, RequestError, StudioError
-from pipelines.lab import checkpoints, draw, learner, schedules, train
+from pipelines.lab import checkpoints, draw, learner, train
 from pipelines.lab.__main__ import main
 from pipelines.lab.events import EpochDone, Started, Trained, Update
 from pipelines.lab.requests import Sample, Train
@@ -168,7 +169,7 @@ def test_a_run_of_minutes_ends_in_time_and_its_rate_follows_the_clock(pictures, 
 
 
 def test_the_loss_is_equation_14_computed_by_hand():
-    schedule, x0 = schedules.make("linear", 100), torch.rand(4, 1, 8, 8) * 2 - 1
+    schedule, x0 = noise_schedules.make("linear", 100), torch.rand(4, 1, 8, 8) * 2 - 1
     seen = []
 
     def network(x_t, t, context):

@@ -18,8 +18,9 @@ Models").
 """
 
 LOOK = Look(
-    "noise", "Noise", ABOUT, ("lab.schedules.noised", "lab.schedules.posterior", "lab.schedules.view",
-                              "lab.schedules.bound_weight"), front=("schedule",),
+    "noise", "Noise", ABOUT,
+    ("diffusion.noise_schedules.noised", "diffusion.noise_schedules.posterior", "diffusion.noise_level.Prediction",
+     "diffusion.noise_schedules.bound_weight"), front=("schedule",),
     plots={"log10 beta": "t / T", "alpha-bar": "t / T", "SNR (dB)": "t / T", "Loss weight, log10": "t / T",
            "Where samplers step: SNR (dB)": "step"}, tables=("One step back",),
     opens=Opens("img2img", "Image to image", {"seed": "seed"}, "image"))

@@ -7,11 +7,13 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
-from pipelines.training.numbers import losses
+from pipelines.diffusion import losses
+from pipelines.diffusion.noise_level import NoiseLevel, Prediction, add_noise, alpha_and_sigma
 
 SCHEDULER = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
 T = torch.tensor([0, 10, 300, 700, 999])
 ABAR = SCHEDULER.alphas_cumprod[T]
+LEVEL = ABAR.sqrt(), (1 - ABAR).sqrt()
 
 
 @pytest.fixture
@@ -22,35 +24,35 @@ def pair():
 
 def test_noise_and_velocity_equal_the_scheduler_s(pair):
     x0, noise = pair
-    assert torch.allclose(losses.add_noise(x0, noise, ABAR), SCHEDULER.add_noise(x0, noise, T), atol=1e-6)
-    velocity = losses.target("v_prediction", x0, noise, ABAR)
+    level = alpha_and_sigma(ABAR, x0)
+    assert torch.allclose(add_noise(x0, noise, *level), SCHEDULER.add_noise(x0, noise, T), atol=1e-6)
+    truth = Prediction(x0, x0, noise, *level)
+    velocity = truth.form("v_prediction")
     assert torch.allclose(velocity, SCHEDULER.get_velocity(x0, noise, T), atol=1e-6)
-    assert losses.target("epsilon", x0, noise, ABAR) is noise
-    assert losses.target("sample", x0, noise, ABAR) is x0
+    assert truth.form("epsilon") is noise
+    assert truth.form("sample") is x0
     with pytest.raises(ValueError, match="nonsense"):
-        losses.target("nonsense", x0, noise, ABAR)
+        truth.form("nonsense")
 
 
 def test_min_snr_equals_its_paper_for_noise_and_velocity():
     ratio = compute_snr(SCHEDULER, T)
     capped = torch.minimum(ratio, torch.full_like(ratio, 5.0))
-    assert torch.allclose(losses.min_snr_weight(ABAR, 5.0, "epsilon"), capped / ratio, rtol=1e-4)
-    assert torch.allclose(losses.min_snr_weight(ABAR, 5.0, "v_prediction"), capped / (ratio + 1), rtol=1e-4)
-    assert torch.allclose(losses.min_snr_weight(ABAR, 5.0, "sample"), capped, rtol=1e-4)
+    assert torch.allclose(losses.min_snr_weight(*LEVEL, "epsilon"), capped / ratio, rtol=1e-4)
+    assert torch.allclose(losses.min_snr_weight(*LEVEL, "v_prediction"), capped / (ratio + 1), rtol=1e-4)
+    assert torch.allclose(losses.min_snr_weight(*LEVEL, "sample"), capped, rtol=1e-4)
 
 
-@pytest.mark.parametrize("weight", [lambda kind: losses.min_snr_weight(ABAR, 5.0, kind),
-                                    lambda kind: losses.debiased_weight(ABAR, kind)])
+@pytest.mark.parametrize("weight", [lambda kind: losses.min_snr_weight(*LEVEL, kind),
+                                    lambda kind: losses.debiased_weight(*LEVEL, kind)])
 def test_weights_mean_the_same_for_every_prediction(pair, weight):
     """The same wrong x0 costs the same, whatever the model predicts: weights only change the units."""
     x0, noise = pair
-    x_t = losses.add_noise(x0, noise, ABAR)
-    abar = ABAR.view(-1, 1, 1, 1)
+    level = alpha_and_sigma(ABAR, x0)
+    truth = Prediction(add_noise(x0, noise, *level), x0, noise, *level)
     wrong = x0 + 0.1 * noise.flip(0)
-    said = {"sample": wrong, "epsilon": (x_t - abar.sqrt() * wrong) / (1 - abar).sqrt(),
-            "v_prediction": (abar.sqrt() * x_t - wrong) / (1 - abar).sqrt()}
-    costs = [losses.squared_error(output, losses.target(kind, x0, noise, ABAR)) * weight(kind)
-             for kind, output in said.items()]
+    costs = [losses.squared_error(NoiseLevel(*level, prediction_type=kind).output(wrong, truth.x_t), truth.form(kind))
+             * weight(kind) for kind in ("sample", "epsilon", "v_prediction")]
     assert torch.allclose(costs[1][1:], costs[0][1:], rtol=1e-2)
     assert torch.allclose(costs[2][1:], costs[0][1:], rtol=1e-2)
 
@@ -58,8 +60,8 @@ def test_weights_mean_the_same_for_every_prediction(pair, weight):
 def test_weights_are_finite_at_zero_terminal_snr():
     abar = torch.tensor([0.0, 0.5, 0.9999])
     for kind in ("epsilon", "v_prediction", "sample"):
-        assert torch.isfinite(losses.min_snr_weight(abar, 5.0, kind)).all()
-        assert torch.isfinite(losses.debiased_weight(abar, kind)).all()
+        assert torch.isfinite(losses.min_snr_weight(abar.sqrt(), (1 - abar).sqrt(), kind)).all()
+        assert torch.isfinite(losses.debiased_weight(abar.sqrt(), (1 - abar).sqrt(), kind)).all()
 
 
 def test_a_mask_leaves_out_what_is_black_and_normalises(pair):

@@ -1,8 +1,4 @@
-"""How much noise at which time, and what one prediction says in its several forms.
-
-Everywhere in the lab
-
-    x_t = alpha_t x0 + sigma_t eps,    eps ~ N(0, I)                                                             (1)
+"""How much noise at which time: x_t = alpha_t x0 + sigma_t eps, equation (1) of noise_level.py.
 
 A variance-preserving schedule has alpha_t = sqrt(abar_t) and sigma_t = sqrt(1 - abar_t), where abar is the cumulative
 product of 1 - beta: equation 4 of Ho et al. 2020 ("Denoising Diffusion Probabilistic Models", arXiv:2006.11239, here
@@ -19,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
+from .noise_level import add_noise
 
 MIN_TIMESTEPS = 10
 MAX_TIMESTEPS = 10_000
@@ -130,9 +127,8 @@ def make(name: str, timesteps: int) -> Schedule:
 
 # ------------------------------------------------------------------------------------------------ forward and backward
 def noised(schedule: Schedule, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """x_t drawn from q(x_t | x_0): equation (1) above, DDPM eq. 4. x0, noise: (b, c, h, w); t: (b,)."""
-    alpha, sigma = schedule.at(t, x0)
-    return alpha * x0 + sigma * noise
+    """x_t drawn from q(x_t | x_0), DDPM eq. 4. x0, noise: (b, c, h, w); t: (b,)."""
+    return add_noise(x0, noise, *schedule.at(t, x0))
 
 
 def posterior(x0: Tensor, x_t: Tensor, now: tuple[float, float], before: tuple[float, float]) -> tuple[Tensor, float]:
@@ -152,57 +148,6 @@ def added_variance(now: tuple[float, float], before: tuple[float, float]) -> flo
     return max(0.0, now[1] ** 2 - (now[0] / before[0] * before[1]) ** 2)
 
 
-# -------------------------------------------------------------------------------------------------------- predictions
-PREDICTIONS = ("noise", "x0", "v", "velocity", "score")
-
-
-@dataclass(frozen=True)
-class View:
-    """One prediction about x_t. Any of its forms gives all the others. x_t, x0, eps: (b, c, h, w)."""
-
-    x_t: Tensor
-    x0: Tensor
-    eps: Tensor
-    alpha: Tensor | float
-    sigma: Tensor | float
-
-    @property
-    def v(self) -> Tensor:
-        """alpha eps - sigma x0 (Salimans & Ho 2022, arXiv:2202.00512, app. D)."""
-        return self.alpha * self.eps - self.sigma * self.x0
-
-    @property
-    def velocity(self) -> Tensor:
-        """eps - x0, along the straight line of a flow (arXiv:2209.03003, eq. 1, counted from picture to noise)."""
-        return self.eps - self.x0
-
-    @property
-    def score(self) -> Tensor:
-        """Gradient of log q(x_t): -eps / sigma (Dhariwal & Nichol 2021, arXiv:2105.05233, eq. 11)."""
-        return -self.eps / self.sigma
-
-    def form(self, prediction: str) -> Tensor:
-        """The view as one of PREDICTIONS."""
-        return self.eps if prediction == "noise" else getattr(self, prediction)
-
-
-def view(prediction: str, output: Tensor, x_t: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> View:
-    """Read a model's output, given as one of PREDICTIONS. Each line solves (1) together with the form's definition."""
-    if prediction == "noise":
-        return View(x_t, (x_t - sigma * output) / alpha, output, alpha, sigma)                        # DDPM eq. 15
-    if prediction == "x0":
-        return View(x_t, output, (x_t - alpha * output) / sigma, alpha, sigma)
-    if prediction == "v":
-        scale = alpha**2 + sigma**2
-        return View(x_t, (alpha * x_t - sigma * output) / scale, (sigma * x_t + alpha * output) / scale, alpha, sigma)
-    if prediction == "velocity":
-        scale = alpha + sigma
-        return View(x_t, (x_t - sigma * output) / scale, (x_t + alpha * output) / scale, alpha, sigma)
-    if prediction == "score":
-        return view("noise", -sigma * output, x_t, alpha, sigma)
-    raise ValueError(f"unknown prediction {prediction!r}")
-
-
 # ------------------------------------------------------------------------------------------------------- loss weights
 def bound_weight(schedule: Schedule) -> Tensor:
     """What the variational bound weighs the squared noise error of step t with: (T,).
@@ -212,18 +157,3 @@ def bound_weight(schedule: Schedule) -> Tensor:
     """
     beta, abar = schedule.betas, schedule.alphas_cumprod
     return beta / (2 * (1 - beta) * (1 - abar))
-
-
-def x0_weight(schedule: Schedule, prediction: str) -> Tensor:
-    """How many squared x0 errors one squared error of a prediction is: (T,). arXiv:2303.09556, sec. 3.2."""
-    alpha, sigma = schedule.alpha, schedule.sigma
-    return {"noise": (alpha / sigma) ** 2, "x0": torch.ones_like(alpha), "v": (alpha**2 / sigma + sigma) ** 2,
-            "velocity": ((alpha + sigma) / sigma) ** 2, "score": (alpha / sigma**2) ** 2}[prediction]
-
-
-def min_snr_weight(schedule: Schedule, prediction: str, gamma: float = 5.0) -> Tensor:
-    """Weight of a prediction's squared error that makes the x0 error weigh min(SNR, gamma): (T,).
-
-    Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy" (arXiv:2303.09556), eq. 8.
-    """
-    return schedule.snr.clamp(max=gamma) / x0_weight(schedule, prediction).clamp(min=1e-12)
