@@ -45,9 +45,9 @@ import app
 from pipelines import settings
 chosen = settings.load(sys.argv[1:], {})
 app.quieten(os.environ, chosen)
-from pipelines.studio import Studio
+from pipelines.studio.studio import Studio
 from ui import shell
-from ui.launch import launch
+from ui.server.launch import launch
 studio = Studio(chosen)
 running = launch(shell.build(studio), chosen, port=0)
 import httpx
@@ -65,6 +65,12 @@ def environment(**more: str) -> dict[str, str]:
 def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment(**more), text=True,
                           capture_output=True, timeout=START_TIMEOUT_S)
+
+
+def _reset_interrupt() -> None:
+    """Let the new process be interrupted: where tests run in the background of a shell, SIGINT is ignored, and
+    children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Started:
@@ -101,7 +107,8 @@ class Started:
 @contextmanager
 def started(*arguments: str, program: tuple[str, ...] = ("app.py",), **more: str) -> Iterator[Started]:
     process = subprocess.Popen([sys.executable, *program, *arguments], cwd=ROOT, env=environment(**more), text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               preexec_fn=_reset_interrupt if os.name == "posix" else None)
     try:
         running = Started(process)
         running.wait_until_up()

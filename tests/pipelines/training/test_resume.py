@@ -83,7 +83,15 @@ def test_a_stopped_run_goes_on_where_it_stopped(make_config, tmp_path):
     same_states(straight.checkpoints / f"step-{STEPS:07d}", folder.checkpoints / f"step-{STEPS:07d}")
 
 
-def test_a_second_ctrl_c_ends_at_once_and_says_what_is_lost(make_config, tmp_path, capsys):
+@pytest.fixture
+def interruptible():
+    """SIGINT as a terminal gives it; a shell's background jobs inherit that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_ends_at_once_and_says_what_is_lost(interruptible, make_config, tmp_path, capsys):
     file = tmp_path / "config.json.toml"
     config = make_config(steps=5)
     file.write_text("\n".join(f"{key} = {json.dumps(value)}"
