@@ -15,7 +15,8 @@ from typing import Any
 
 from ..requests import Request, extra_of
 from ..settings import VERSION
-from .fields import MAX_PAIRS, MAX_TEXT, NEGATIVE, WRITTEN, Draft, Parsed, checked, known
+from . import settings_line
+from .fields import MAX_TEXT, NEGATIVE, WRITTEN, Draft, Parsed, checked
 from .names import schedule_behind, spelled
 
 PROGRAM = "Atelier"
@@ -28,7 +29,6 @@ _ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Mod
 # Every other field is written only where it differs from its default.
 _ALWAYS = {*_ORDER[:6], "Size-1", "Size-2", "Model", "Denoising strength", "Mask blur", "Upscale by", "Tile size"}
 
-_KEY = re.compile(r"\s*(\w[\w \-/]{0,63}):\s*")
 _SIZE = re.compile(r"(\d{1,9})\s*x\s*(\d{1,9})", re.ASCII)
 
 
@@ -88,57 +88,43 @@ def split(text: str) -> Draft:
     if len(text) > MAX_TEXT:
         draft.notes.append(f"The text is {len(text):,} characters long; only the first {MAX_TEXT:,} were read.")
     lines = text[:MAX_TEXT].split("\n")
-    at, pairs = _settings_line(lines)
-    if pairs.get("Version", "").startswith(f"{PROGRAM} ") and not lines[at].endswith("\r"):
+    if _is_ours(lines[-1]):  # whose settings have no line break, whatever the prompt before them looks like
         draft.tool = PROGRAM
-        draft.prompt, draft.negative = _prompts(lines[:at])
-    else:  # other writers strip every line, and a Windows editor puts a \r behind each
-        prompts = _prompts([line.strip() for line in lines[:at]])
-        draft.prompt, draft.negative = (part.strip() for part in prompts)
-    if any(line.strip() for line in lines[at + 1:]):
-        draft.notes.append("The lines below the settings were left out.")
-    draft.pairs = _normal(pairs)
+        draft.prompt, draft.negative = _prompts(lines[:-1])
+        draft.pairs = _normal(settings_line.find(lines[-1:]).pairs)
+        return draft
+    found = settings_line.find(lines)
+    if not found.pairs:
+        lines = settings_line.unflattened(text[:MAX_TEXT]).split("\n")
+        found = settings_line.find(lines)
+    # Other writers strip every line, and a Windows editor puts a \r behind each.
+    prompts = _prompts([line.strip() for line in lines[:found.start]])
+    draft.prompt, draft.negative = (part.strip() for part in prompts)
+    draft.pairs = _normal(found.pairs)
+    if found.loose:
+        draft.unknown["Without a name"] = ", ".join(found.loose)
+    _list_below(draft, lines[found.end:])
     return draft
 
 
-def _settings_line(lines: list[str]) -> tuple[int, dict[str, str]]:
-    """Find the last line with at least three pairs, one of them known; without one, everything is prompt."""
-    for at in range(len(lines) - 1, -1, -1):
-        pairs = _pairs(lines[at])
-        if len(pairs) >= 3 and any(known(key) or key == "Size" for key in pairs):
-            return at, pairs
-    return len(lines), {}
+def _is_ours(line: str) -> bool:
+    pairs = settings_line.find([line]).pairs if f"Version: {PROGRAM} " in line else {}
+    return pairs.get("Version", "").startswith(f"{PROGRAM} ") and not line.endswith("\r")
 
 
-def _pairs(line: str) -> dict[str, str]:
-    """Split `Key: value, Key: "quoted, value", Key: [{"inline": "JSON"}]`; what is no pair is skipped."""
-    pairs: dict[str, str] = {}
-    position = 0
-    while position < len(line) and len(pairs) < MAX_PAIRS:
-        key = _KEY.match(line, position)
-        start = key.end() if key else position
-        value, end = _json_value(line, start) if key and line[start:start + 1] in ('"', "[", "{") else (None, -1)
-        if value is None:
-            end = line.find(",", start)
-            end = len(line) if end < 0 else end
-            value = line[start:end].strip()
-        if key:
-            pairs[key[1].strip()] = value
-        position = end + 1
-    return pairs
-
-
-def _json_value(line: str, start: int) -> tuple[str | None, int]:
-    """Read a quoted string, or the inline JSON that Civitai writes; (None, -1) if no JSON value ends at a comma."""
-    try:
-        value, end = json.JSONDecoder().raw_decode(line, start)
-    except (ValueError, RecursionError):
-        return None, -1
-    while line[end:end + 1] == " ":
-        end += 1
-    if line[end:end + 1] not in ("", ","):
-        return None, -1
-    return value if isinstance(value, str) else line[start:end].strip(), end
+def _list_below(draft: Draft, lines: list[str]) -> None:
+    """List what stands below the settings, such as the templates that a prompt was made from."""
+    key = ""
+    for line in lines:
+        name, text = settings_line.key_of(line)
+        if name:
+            key = name
+        elif text:
+            key, text = key or "Below the settings", line.strip()
+        if text:
+            draft.unknown[key] = f"{draft.unknown[key]}\n{text}" if key in draft.unknown else text
+    if key:
+        draft.notes.append("The lines below the settings were left out.")
 
 
 def _prompts(lines: list[str]) -> tuple[str, str]:

@@ -7,21 +7,22 @@ pass to its conditioning texts, its model and the LoRAs in between.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from . import comfy_models, comfy_prompts
+from .comfy_prompts import MAX_CHAIN, is_carrier
 from .fields import MAX_PAIRS, Draft
 from .graph import MAX_NODES, Graph, Node, link_of
+from .hires import scale_between
 from .names import rename
-from .texts import Texts, add_tags, items_of, lora_tag, plain, stem, text_of
+from .texts import Texts, items_of, plain, stem, text_of
 
-# Inputs that lead away from the picture, and away from the prompt.
+# Inputs that lead away from the picture.
 _NOT_PICTURE = {"model", "clip", "vae", "positive", "negative", "conditioning", "guider", "sampler", "sigmas", "noise",
-                "control_net", "upscale_model", "mask", "clip_vision", "ipadapter"}
-_NOT_PROMPT = {"model", "clip", "vae", "control_net", "image", "mask", "samples", "latent", "pixels", "style_model",
-               "clip_vision", "clip_vision_output"}
+                "control_net", "upscale_model", "mask", "clip_vision", "ipadapter", "script", "optional_vae",
+                "lora_stack", "optional_lora_stack"}
 _PARTS = {"guider", "sampler", "sigmas", "noise"}  # what SamplerCustom takes from nodes of their own
-_MODELS = ("ckpt_name", "unet_name", "model_name", "model_path", "base_ckpt_name")
 # Nodes that are a sampler or a schedule by their kind alone.
 _SAMPLER_KINDS = {"SamplerEulerAncestral": "euler_ancestral", "SamplerLMS": "lms", "SamplerDPMPP_SDE": "dpmpp_sde",
                   "SamplerDPMPP_2M_SDE": "dpmpp_2m_sde", "SamplerDPMPP_3M_SDE": "dpmpp_3m_sde",
@@ -31,13 +32,17 @@ _SCHEDULE_KINDS = {"KarrasScheduler": "karras", "ExponentialScheduler": "exponen
                    "PolyexponentialScheduler": "polyexponential", "BetaSamplingScheduler": "beta",
                    "AlignYourStepsScheduler": "align_your_steps", "GITSScheduler": "gits"}
 _LATENT_METHODS = {"nearest-exact": "Latent (nearest)", "bilinear": "Latent", "bicubic": "Latent (bicubic)"}
-_PAIRS = (("Steps", ("steps",)), ("Sampler", ("sampler_name",)), ("Schedule type", ("scheduler",)),
-          ("CFG scale", ("cfg",)), ("Seed", ("seed", "noise_seed")))
-_MAX_LORAS = 50
-_MAX_CHAIN = 1_000  # nodes along one chain of models, encoders or sampler parts; inputs of one loader
-_READ = {"steps", "sampler_name", "scheduler", "cfg", "seed", "noise_seed", "denoise", "width", "height", "text",
-         "text_g", "text_l", "t5xxl", "clip_l", "prompt", "string", "stop_at_clip_layer", "multiplier", "lora_name",
-         "strength_model", "strength_clip", "scale_by", "upscale_method", *_MODELS}
+_PAIRS = (("Steps", ("steps", "steps_total")), ("Sampler", ("sampler_name", "sampler")),
+          ("Schedule type", ("scheduler", "scheduler_name")), ("CFG scale", ("cfg", "cfg_scale")),
+          ("Seed", ("seed", "noise_seed")))
+_SIDES = (("width", "height"), ("empty_latent_width", "empty_latent_height"))
+# Inputs of lists of sizes, such as "832 x 1216 (portrait)", which count before width and height.
+_SIZES = ("resolution", "dimensions", "aspect_ratio", "ratio", "size", "preset", "ratio_selected")
+_SIZE = re.compile(r"(?<!\d)(\d{2,5})\s*[x×*]\s*(\d{2,5})(?!\d)", re.ASCII)
+_SWAPS = ("swap_dimensions", "invert", "swap", "flip")
+_OWN_VAE = {"", "none", "baked vae", "baked-vae", "automatic", "default"}
+_DETAILER = re.compile(r"detailer|ultimate.?sd.?upscale|facerestore", re.IGNORECASE)
+_FACTOR = re.compile(r"(?<!\d)([248])x|x([248])(?!\d)", re.IGNORECASE)  # in the name of a network that enlarges
 
 
 def read(texts: Texts) -> Draft | None:
@@ -65,28 +70,49 @@ def _read(graph: Graph) -> Draft:
     passes = _passes(graph)
     if not passes:
         draft.notes.append("The graph has no sampler that is known here; its values are listed.")
-        _list(draft, graph, set())
+        _list(draft, graph)
         return draft
-    (first, before), used = passes[-1], set()
-    draft.pairs |= _settings(graph, first, used)
-    _size(draft, graph, before, used)
-    _prompts(draft, graph, first, used)
-    _model(draft, graph, first, used)
-    if len(passes) == 2 and _second_pass(draft, graph, *passes[0], used):
-        used.add(passes[0][0].id)
-    elif len(passes) > 1:
+    details = [node for node, _ in passes[:-1] if _DETAILER.search(node.kind)]
+    passes = _without(passes, details)
+    first, before = passes[-1]
+    parts = _parts(graph, first)
+    draft.pairs |= _settings(draft, graph, parts)
+    _size(draft, graph, [*before, first])
+    encoders = comfy_prompts.read(draft, graph, parts)
+    chain = comfy_prompts.clip_chain(graph, encoders)
+    comfy_prompts.clip_skip(draft, graph, chain)
+    comfy_models.read(draft, graph, parts, chain)
+    _vae(draft, graph, passes)
+    if len(passes) > 2 or len(passes) == 2 and not _second_pass(draft, graph, *passes[0]):
         draft.notes.append(f"The picture went through {len(passes)} passes; only the first was read.")
+    if details:
+        draft.notes.append(f"Parts of the picture were drawn again by {details[0].kind[:80]}, which is not done here.")
+    if len(passes) == 1 and (script := graph.follow(first.inputs.get("script"))):
+        _script(draft, graph, script)
     if not (graph.text_nodes_left and graph.text_left):
         draft.notes.append("Prompt: the graph makes it from too many nodes; the rest was left out.")
     rename(draft)
-    _list(draft, graph, used)
+    _list(draft, graph)
     return draft
 
 
 def _is_sampler(node: Node) -> bool:
     inputs = node.inputs
-    return "guider" in inputs and "sigmas" in inputs or link_of(inputs.get("positive")) is not None and any(
+    is_fed = any(link_of(value) is not None and (name == "positive" or is_carrier(name))
+                 for name, value in inputs.items())
+    return "guider" in inputs and "sigmas" in inputs or is_fed and any(
         name in inputs for name in ("steps", "sigmas", "sampler_name"))
+
+
+def _without(passes: list[tuple[Node, list[Node]]], left_out: Sequence[Node]) -> list[tuple[Node, list[Node]]]:
+    """Leave passes out; what lay behind one of them lies behind the next that stays."""
+    kept: list[tuple[Node, list[Node]]] = []
+    for node, between in passes:
+        if node not in left_out:
+            kept.append((node, list(between)))
+        elif kept:
+            kept[-1][1].extend(between)
+    return kept
 
 
 def _passes(graph: Graph) -> list[tuple[Node, list[Node]]]:
@@ -122,151 +148,138 @@ def _to_picture(name: str) -> bool:
 
 def _parts(graph: Graph, sampler: Node) -> list[Node]:
     """The sampler and the nodes that make up one: guider, solver, sigmas and noise."""
-    return list(islice(graph.upstream([sampler], _PARTS.__contains__), _MAX_CHAIN))
+    return list(islice(graph.upstream([sampler], _PARTS.__contains__), MAX_CHAIN))
 
 
-def _settings(graph: Graph, sampler: Node, used: set[str]) -> dict[str, str]:
+def _settings(draft: Draft, graph: Graph, parts: Sequence[Node]) -> dict[str, str]:
     """The values of a sampler and of the nodes that make up one."""
-    parts = _parts(graph, sampler)
-    used |= {part.id for part in parts}
     pairs = {}
-    for key, names in _PAIRS:
+    for key, names in (*_PAIRS, ("Denoising strength", ("denoise",))):
         value = next((found for part in parts if (found := graph.value(part, *names)) is not None), None)
         kinds = {"Sampler": _SAMPLER_KINDS, "Schedule type": _SCHEDULE_KINDS}.get(key, {})
         value = next((kinds[part.kind] for part in parts if part.kind in kinds), value)
         if value is not None:
             pairs[key] = plain(value)
-    denoise = next((found for part in parts if (found := graph.value(part, "denoise")) is not None), None)
-    return pairs | ({"Denoising strength": plain(denoise)} if denoise is not None else {})
+        elif source := next((end for part in parts for name in names if name not in _PARTS
+                             and (end := graph.follow(part.inputs.get(name)))), None):
+            draft.notes.append(f"{key}: the graph computes it in {source.kind[:80]} {source.id[:20]}; it was left out.")
+    return pairs
 
 
-def _size(draft: Draft, graph: Graph, before: list[Node], used: set[str]) -> None:
+def _size(draft: Draft, graph: Graph, before: list[Node]) -> None:
     """The size of the empty latents; a picture in their place makes it image to image, which has a strength."""
-    empty = next((node for node in before if "empty" in node.kind.lower() and "width" in node.inputs), None)
+    def sides(node: Node) -> tuple[str, str] | None:
+        return next((pair for pair in _SIDES if pair[0] in node.inputs and pair[1] in node.inputs), None)
+
+    def is_empty(node: Node) -> bool:
+        return "empty" in node.kind.lower() or "empty_latent_width" in node.inputs
+
+    empty = next((node for node in before if is_empty(node) and (sides(node) or _listed_size(graph, node))), None)
     if empty is None:
-        empty = next((node for node in before if "width" in node.inputs and "height" in node.inputs
-                      and not graph.links(node, _to_picture)), None)
+        empty = next((node for node in before if sides(node) and not graph.links(node, _to_picture)), None)
     if empty is None:
         return
-    used.add(empty.id)
-    for key, name in (("Size-1", "width"), ("Size-2", "height")):
-        if (value := graph.value(empty, name)) is not None:
+    for place, key in enumerate(("Size-1", "Size-2")):
+        name = sides(empty)[place] if sides(empty) else ""
+        holder = graph.follow(empty.inputs.get(name)) or empty
+        found = _listed_size(graph, holder)
+        value = found[place] if found else graph.value(empty, name) if name else None
+        if value is not None:
             draft.pairs[key] = plain(value)
     if draft.pairs.get("Denoising strength") == "1":
         del draft.pairs["Denoising strength"]
 
 
-def _prompts(draft: Draft, graph: Graph, sampler: Node, used: set[str]) -> None:
-    parts = _parts(graph, sampler)
-    encoders: list[Node] = []
-    texts = {}
-    for role, names in (("positive", ("positive", "conditioning")), ("negative", ("negative",))):
-        start = next((part.inputs[name] for part in parts for name in names if name in part.inputs), None)
-        found = _encoders(graph, start, role, encoders)
-        if len(found) > 1:
-            draft.notes.append(f"The {role} prompt is put together from {len(found)} in the graph; they were joined.")
-        texts[role] = ", ".join(found)
-    draft.prompt, draft.negative = texts["positive"], texts["negative"]
-    used |= {node.id for node in encoders}
-    loaders = [node for one in encoders for node in graph.links(one, "clip".__eq__)]
-    for node in islice(graph.upstream(loaders, "clip".__eq__), _MAX_CHAIN):
-        layer = graph.value(node, "stop_at_clip_layer")
-        if isinstance(layer, int):
-            used.add(node.id)
-            draft.pairs["Clip skip"] = plain(-layer)
+def _listed_size(graph: Graph, node: Node) -> tuple[str, str] | None:
+    """The size that a node's list of sizes says; None where it says none, or leaves it to width and height."""
+    for name in _SIZES:
+        if found := _SIZE.search(text_of(node.inputs.get(name))[:200]):
+            swap = next((key for key in _SWAPS if node.inputs.get(key) in (True, "On", "true")), None)
+            graph.take(node, name, *([swap] if swap else []))
+            return (found[2], found[1]) if swap else (found[1], found[2])
+    return None
+
+
+def _vae(draft: Draft, graph: Graph, passes: Sequence[tuple[Node, list[Node]]]) -> None:
+    """The autoencoder, where a node loads another than the checkpoint's own."""
+    holders = [node for node in graph.nodes.values() if "decode" in node.kind.lower()]
+    holders += [passes[0][0], *passes[-1][1]]
+    loaders = [loader for node in holders[:MAX_CHAIN]
+               for loader in (graph.follow(node.inputs.get("vae") or node.inputs.get("optional_vae")), node) if loader]
+    for loader in loaders:
+        name = text_of(graph.peek(loader, "vae_name"))
+        if name:
+            graph.value(loader, "vae_name")
+            if name.strip().lower() not in _OWN_VAE:
+                draft.pairs["VAE"] = stem(name)
             return
 
 
-def _encoders(graph: Graph, start: object, role: str, encoders: list[Node]) -> list[str]:
-    """The texts that a conditioning is made of, in the order of the inputs."""
-    found: dict[str, None] = {}  # in order, each text once
-    waiting, seen = [start], set()
-    while waiting:
-        node = graph.follow(waiting.pop())
-        if node is None or node.id in seen or node.kind == "ConditioningZeroOut":
-            continue
-        seen.add(node.id)
-        inputs = node.inputs
-        if role in inputs:  # ControlNet and loaders that carry both sides
-            waiting.append(inputs[role])
-            found[text_of(inputs[role]).strip()] = None
-            continue
-        names = [name for name in ("text_g", "text_l", "t5xxl", "clip_l", "text", "prompt", "string") if name in inputs]
-        if not names:
-            waiting.extend(value for name, value in reversed(inputs.items()) if name not in _NOT_PROMPT)
-            continue
-        encoders.append(node)
-        found |= dict.fromkeys(graph.text(inputs[name]).strip() for name in names)
-    return [text for text in found if text]
-
-
-def _model(draft: Draft, graph: Graph, sampler: Node, used: set[str]) -> None:
-    """The checkpoint, and the LoRAs between it and the sampler, the nearest to the checkpoint first."""
-    models = [node for part in _parts(graph, sampler) for node in graph.links(part, _is_model)]
-    tags: list[str] = []
-    for node in islice(graph.upstream(models, _is_model), _MAX_CHAIN):
-        found = _loras(graph, node)
-        tags[:0] = found
-        if (rescale := graph.value(node, "multiplier")) is not None and node.kind == "RescaleCFG":
-            draft.pairs["Guidance rescale"] = plain(rescale)
-            found = ["RescaleCFG"]
-        if found:
-            used.add(node.id)
-        if name := stem(graph.value(node, *_MODELS)):
-            used.add(node.id)
-            draft.pairs["Model"] = name
-            break
-    if len(tags) > _MAX_LORAS:
-        draft.notes.append(f"LoRAs: only the first {_MAX_LORAS} of {len(tags):,} were taken.")
-    draft.prompt = add_tags(draft.prompt, tags[:_MAX_LORAS])
-
-
-def _is_model(name: str) -> bool:
-    return name in ("model", "model1", "unet", "lora_stack", "optional_lora_stack", "")
-
-
-def _loras(graph: Graph, node: Node) -> list[str]:
-    """The LoRAs of one loader: one by name, numbered ones, or objects with a switch."""
-    tags = []
-    for name, value in islice(node.inputs.items(), _MAX_CHAIN):
-        if name == "lora_name":
-            model = graph.value(node, "strength_model", "strength")
-            clip = graph.value(node, "strength_clip")
-            tags.append(lora_tag(graph.value(node, name), model if clip is None else clip, model))
-        elif name.startswith("lora_") and isinstance(value, dict) and value.get("on"):
-            tags.append(lora_tag(value.get("lora"), value.get("strength", 1)))
-        elif name.startswith("lora_") and name[5:].isdecimal() and value != "None":
-            tags.append(lora_tag(value, graph.value(node, f"strength_{name[5:]}")))
-    return [tag for tag in tags if tag]
-
-
-def _second_pass(draft: Draft, graph: Graph, sampler: Node, between: list[Node], used: set[str]) -> bool:
+def _second_pass(draft: Draft, graph: Graph, sampler: Node, between: list[Node]) -> bool:
     """Read a second sampler behind something that enlarges as hires fix."""
     enlarger = next((node for node in between if "upscale_method" in node.inputs), None)
-    scale = graph.value(enlarger, "scale_by")
-    width, first_width = graph.value(enlarger, "width"), draft.pairs.get("Size-1", "")
-    if scale is None and isinstance(width, int | float) and re.fullmatch(r"[1-9]\d{0,5}", first_width, re.ASCII):
-        scale = round(width / int(first_width), 2)
+    network = next((node for node in between if "upscale_model" in node.inputs), None)
+    learned = stem(graph.peek(graph.follow(network.inputs["upscale_model"]), "model_name")) if network else ""
+    scale = _scale_of(draft, graph, enlarger, learned)
     if scale is None:
         return False
-    second = _settings(graph, sampler, used)
-    used.add(enlarger.id)
-    draft.pairs["Hires upscale"] = plain(scale)
+    second = _settings(draft, graph, _parts(graph, sampler))
+    draft.pairs["Hires upscale"] = scale
     method = text_of(graph.value(enlarger, "upscale_method"))
-    draft.pairs["Hires upscaler"] = _LATENT_METHODS.get(method, method) if "Latent" in enlarger.kind else \
-        {"lanczos": "Lanczos"}.get(method, method)
+    if learned:
+        graph.value(graph.follow(network.inputs["upscale_model"]), "model_name")
+        draft.pairs["Hires upscaler"] = learned
+    elif "latent" in enlarger.kind.lower():
+        draft.pairs["Hires upscaler"] = _LATENT_METHODS.get(method, method)
+    else:
+        draft.pairs["Hires upscaler"] = {"lanczos": "Lanczos"}.get(method, method)
     for ours, key in (("Hires steps", "Steps"), ("Hires sampler", "Sampler"), ("Hires schedule type", "Schedule type"),
                       ("Hires CFG Scale", "CFG scale"), ("Denoising strength", "Denoising strength")):
         if key in second and second[key] != draft.pairs.get(key):
             draft.pairs[ours] = second[key]
+    if second.get("Seed", draft.pairs.get("Seed")) != draft.pairs.get("Seed"):
+        draft.unknown["Seed of the second pass"] = second["Seed"]
     return True
 
 
-def _list(draft: Draft, graph: Graph, used: set[str]) -> None:
-    """List every value that was not read. used: nodes whose inputs in _READ were."""
+def _scale_of(draft: Draft, graph: Graph, enlarger: Node | None, learned: str) -> str | None:
+    """How many times larger the second pass is: by a factor, by the network's name, or by a size."""
+    factor = _FACTOR.search(learned)
+    times = int(factor[1] or factor[2]) if factor else None if learned else 1
+    if enlarger is None:
+        return str(times) if learned and times else None
+    by = graph.value(enlarger, "scale_by")
+    if isinstance(by, int | float) and not isinstance(by, bool):
+        return plain(round(by * times, 4)) if times else None
+    first = [draft.pairs.get(key, "") for key in ("Size-1", "Size-2")]
+    final = [graph.peek(enlarger, name) for name in ("width", "height")]
+    if not all(re.fullmatch(r"[1-9]\d{0,4}", side, re.ASCII) for side in first):
+        return None
+    if not all(isinstance(side, int | float) and 0 <= side < 100_000 for side in final) or not any(final):
+        return None
+    graph.value(enlarger, "width")
+    graph.value(enlarger, "height")
+    return scale_between((int(first[0]), int(first[1])), (int(final[0]), int(final[1])))
+
+
+def _script(draft: Draft, graph: Graph, script: Node) -> None:
+    """Hires fix as a node beside the sampler (HighRes-Fix Script of the Efficiency nodes)."""
+    if graph.peek(script, "upscale_by") is None:
+        return
+    kind = text_of(graph.value(script, "upscale_type"))
+    name = "pixel_upscaler" if kind in ("pixel", "both") else "latent_upscaler"
+    method = text_of(graph.value(script, name))
+    pairs = {"Hires upscale": graph.value(script, "upscale_by"), "Hires steps": graph.value(script, "hires_steps"),
+             "Denoising strength": graph.value(script, "denoise"),
+             "Hires upscaler": _LATENT_METHODS.get(method, stem(method)) or None}
+    draft.pairs |= {key: plain(value) for key, value in pairs.items() if value is not None}
+
+
+def _list(draft: Draft, graph: Graph) -> None:
+    """List every value that was not taken."""
     for node in graph.nodes.values():
-        read = _READ if node.id in used else ()
-        values = {name: value for name, value in node.inputs.items() if link_of(value) is None and name not in read}
+        values = {name: value for name, value in node.inputs.items()
+                  if link_of(value) is None and (node.id, name) not in graph.taken}
         if values and len(draft.unknown) == MAX_PAIRS:
             draft.notes.append(f"Only the first {MAX_PAIRS} nodes that are not used here are listed.")
             return

@@ -33,7 +33,8 @@ _SAME = ("Use same sampler", "Use same scheduler", "Use same checkpoint")
 _FIELDS: dict[str, tuple[type[Request], str]] = {
     key.casefold(): (cls, name) for cls in TASKS.values() for name, info in cls.model_fields.items()
     if (key := extra_of(info)["infotext"]) and key != NEGATIVE}
-_ALIASES = {"clip-skip": "clip skip", "soft inpainting enabled": "soft inpainting"}
+KEYS = {extra_of(info)["infotext"] for cls in TASKS.values() for info in cls.model_fields.values()} - {None, NEGATIVE}
+_ALIASES = {"clip-skip": "clip skip", "soft inpainting enabled": "soft inpainting", "skip early cfg": "guidance start"}
 _NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{0,30})?([eE][+-]?\d{1,3})?", re.ASCII)
 
 

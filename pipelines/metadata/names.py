@@ -42,12 +42,24 @@ _FOLLOWS = {**dict.fromkeys(("DDIM", "PLMS", "DDPM"), ("Automatic", "SGM Uniform
             "DPM++ SDE": ("Automatic", "Karras", "Exponential", "Beta", "Uniform")}
 # How other tools mark a schedule at the end of a sampler's name.
 _TAILS = {"_k": "Karras", " trailing": "SGM Uniform", " ays": "Align Your Steps"}
+_BETWEEN = " _-/,;:|(+"  # what stands between a sampler and a schedule written as one name
 
 
 def schedule_behind(sampler: str) -> tuple[str, str | None]:
     """Split "DPM++ 2M Karras", as older versions write it, into sampler and schedule."""
     tail = next((s for s in _WEBUI_SCHEDULES if sampler.casefold().endswith(f" {s.casefold()}")), None)
     return (sampler[:-len(tail)].strip(), tail) if tail else (sampler, None)
+
+
+def _joined(name: str) -> tuple[str, str] | None:
+    """Split a known sampler and a known schedule that are written as one name, such as "deis_sgm_uniform"."""
+    name = name[:SHOWN_INPUT].strip(" )")
+    for at in range(1, len(name)):
+        sampler, schedule = name[:at].rstrip(_BETWEEN), name[at:].lstrip(_BETWEEN)
+        apart = len(sampler) + len(schedule) < len(name)  # "Euler" and "a" are no sampler with a schedule
+        if apart and _squashed(sampler) in _SAMPLERS and _squashed(schedule) in _SCHEDULES:
+            return sampler, schedule
+    return None
 
 
 def spelled(schedule: str) -> str:
@@ -64,7 +76,7 @@ def _squashed(name: str) -> str:
 def rename(draft: Draft) -> None:
     """Put our names for the samplers and schedules of a draft; what has none leaves its pairs."""
     for sampler_key, schedule_key in (("Sampler", "Schedule type"), ("Hires sampler", "Hires schedule type")):
-        _split_tail(draft.pairs, sampler_key, schedule_key)
+        _split_tail(draft, sampler_key, schedule_key)
         sampler = _rename(draft, sampler_key, "Sampler", _SAMPLERS)
         schedule = _rename(draft, schedule_key, "Schedule", _SCHEDULES)
         if schedule and schedule not in _FOLLOWS.get(sampler, (schedule,)):
@@ -73,14 +85,24 @@ def rename(draft: Draft) -> None:
             draft.pairs[schedule_key] = "Automatic"
 
 
-def _split_tail(pairs: dict[str, str], sampler_key: str, schedule_key: str) -> None:
+def _split_tail(draft: Draft, sampler_key: str, schedule_key: str) -> None:
+    pairs = draft.pairs
     sampler = pairs.get(sampler_key, "")
+    if _squashed(sampler) in _SAMPLERS:
+        return
     name, schedule = schedule_behind(sampler)
     if tail := next((tail for tail in _TAILS if sampler.casefold().endswith(tail)), None):
         name, schedule = sampler[:-len(tail)], _TAILS[tail]
-    if schedule and _squashed(name) in _SAMPLERS:
-        pairs[sampler_key] = name
-        pairs.setdefault(schedule_key, schedule)
+    if not schedule or _squashed(name) not in _SAMPLERS:
+        name, schedule = _joined(sampler) or (name, None)
+    if not schedule:
+        return
+    pairs[sampler_key] = name
+    if _squashed(pairs.get(schedule_key, "automatic")) == "automatic":
+        pairs[schedule_key] = schedule
+    elif _squashed(pairs[schedule_key]) != _squashed(schedule):
+        draft.notes.append(f"Schedule: the sampler's name {sampler[:SHOWN_INPUT]!r} says another one than "
+                           f"{pairs[schedule_key][:SHOWN_INPUT]!r}, which is taken.")
 
 
 def _rename(draft: Draft, key: str, title: str, table: dict[str, str | None]) -> str | None:
