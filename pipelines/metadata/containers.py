@@ -63,12 +63,25 @@ def texts_of(source: Image.Image | str | os.PathLike) -> dict[str, str]:
         if not isinstance(source, Image.Image):
             raise RequestError("Picture: this is not a whole PNG, JPEG or WebP file.", "image") from None
         texts = source.info
-    found = {str(key): str(value) for key, value in texts.items() if isinstance(value, str)}
+    found = {str(key): utf8(value) for key, value in texts.items() if isinstance(value, str)}
     if isinstance(texts.get("comment"), bytes):
         found["comment"] = texts["comment"].decode("utf-8", "replace")
     if isinstance(texts.get("xmp"), bytes) and "XML:com.adobe.xmp" not in found:
         found["xmp"] = texts["xmp"].decode("utf-8", "replace")
     return {**found, **_exif_texts(source)}
+
+
+def utf8(text: str) -> str:
+    """Undo a reading as Latin-1: many programs write UTF-8 where PNG and EXIF have one byte a character.
+
+    Texts of iTXt chunks are UTF-8 in any case and stay as they are.
+    """
+    if isinstance(text, PngImagePlugin.iTXt) or text.isascii():
+        return str(text)
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except ValueError:  # it has other characters, or it was Latin-1
+        return str(text)
 
 
 def _exif_texts(image: Image.Image) -> dict[str, str]:
@@ -80,7 +93,7 @@ def _exif_texts(image: Image.Image) -> dict[str, str]:
     except Exception:  # a damaged block fails in many ways, and the picture is good without it
         return {}
     comment = tags.pop(ExifTags.Base.UserComment, None)
-    texts = {str(ExifTags.TAGS.get(tag, tag)): value for tag, value in tags.items() if isinstance(value, str)}
+    texts = {str(ExifTags.TAGS.get(tag, tag)): utf8(value) for tag, value in tags.items() if isinstance(value, str)}
     return texts if comment is None else {**texts, "UserComment": _user_comment(comment)}
 
 
@@ -171,7 +184,8 @@ def _encoded(image: Image.Image, text: str | None, file_format: str) -> bytes:
         text = text.encode("utf-8", "replace").decode()  # lone surrogates have no place in a file
     if file_format == "PNG" and text is not None:
         options["pnginfo"] = PngImagePlugin.PngInfo()
-        options["pnginfo"].add_text("parameters", text)
+        # As UTF-8, and marked as such: in a chunk for Latin-1 some texts look like UTF-8 that was read wrongly.
+        (options["pnginfo"].add_text if text.isascii() else options["pnginfo"].add_itxt)("parameters", text)
     elif file_format != "PNG":
         options |= {"quality": 95, "exif": _exif(text)}
     if file_format == "JPEG" and image.mode not in ("RGB", "L", "CMYK"):

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from .fields import Draft
+from .literal import escape
 from .names import rename
 from .texts import Texts, add_tags, lora_tag, plain, stem, take, text_of
 
@@ -32,9 +33,11 @@ def read(texts: Texts) -> Draft | None:
 
 def _read(data: dict[str, Any]) -> Draft:
     draft = Draft("Fooocus", text_of(data.get("prompt")), text_of(data.get("negative_prompt")))
+    escape(draft)
     loras = [key for key in data if _LORA.fullmatch(key)]
-    take(draft, data, _TABLE, ["prompt", "negative_prompt", "base_model", "resolution", *loras])
-    if name := stem(data.get("base_model")):
+    name = stem(data.get("base_model"))
+    take(draft, data, _TABLE, ["prompt", "negative_prompt", "resolution", *(["base_model"] if name else []), *loras])
+    if name:
         draft.pairs["Model"] = name
     if size := _SIZE.fullmatch(text_of(data.get("resolution"))):
         draft.pairs |= {"Size-1": size[1], "Size-2": size[2]}

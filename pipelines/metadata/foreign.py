@@ -12,15 +12,19 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from . import comfyui, fooocus, invokeai, novelai, others, webui
+from . import comfyui, fooocus, hires, invokeai, novelai, others, swarmui, webui
 from .containers import MAX_CHUNKS, MAX_SHOWN, hidden_text, texts_of
 from .fields import Draft, Parsed, checked
 from .texts import Texts, decoded, load
 
 # A text written to be read comes before a graph that has to be interpreted.
 _TOOLS: tuple[Callable[[Texts], Draft | None], ...] = (
-    webui.read, invokeai.read, fooocus.read, novelai.read, others.civitai, comfyui.read, others.draw_things,
-    others.easy_diffusion, webui.read_bare)
+    webui.read, swarmui.read, invokeai.read, fooocus.read, novelai.read, others.civitai, comfyui.read,
+    others.draw_things, others.easy_diffusion, webui.read_bare)
+NOTHING = "This picture says nothing about how it was made."
+UNKNOWN = "This picture carries texts, but of no tool that is known here."
+# Where pictures keep what is no text about their making.
+_NO_TEXT = {"Software", "DateTime", "ResolutionUnit", "Make", "Orientation", "HostComputer", "Artist", "Copyright"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def read_any(source: Image.Image | str | os.PathLike,
         place = "parameters" if inside is None else "hidden in the pixels"
         named |= {place: hidden, **{key: value for key, value in (inside or {}).items() if isinstance(value, str)}}
         draft, notes = _recognised(named)
-    return _found(draft, notes, named, allowed, "This picture says nothing about how it was made.")
+    return _found(draft, notes, named, allowed, UNKNOWN if named.keys() - _NO_TEXT else NOTHING)
 
 
 def parse_any(text: str, allowed: Mapping[str, Collection[str]] | None = None) -> Found:
@@ -69,4 +73,5 @@ def _found(draft: Draft | None, notes: tuple[str, ...], named: Mapping[str, str]
     if draft is None:
         return Found("", Parsed({}, {}, (*notes, nothing)), raw)
     draft.notes[:0] = notes
+    hires.by_size(draft)
     return Found(draft.tool, checked(draft, allowed), raw)

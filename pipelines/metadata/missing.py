@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from .fields import Draft
 
 _SHOWN = 80  # characters of a value that a sentence repeats
@@ -26,6 +28,7 @@ _FEATURES = {
     "distilled cfg scale": "distilled guidance is not known here",
     "conditional mask weight": "inpainting models see the whole mask here",
 }
+_DETAIL = re.compile("switch|hash")  # numbers of a feature that has a name besides
 _OFF = {"", "0", "0.0", "0x0", "none", "false", "off", "[]", "{}"}
 
 
@@ -35,6 +38,6 @@ def tell(draft: Draft) -> None:
     for key, value in {**draft.unknown, **draft.pairs}.items():
         name = key.casefold()
         feature = next((start for start in _FEATURES if name.startswith(start)), None)
-        if feature and feature not in told and value.strip().casefold() not in _OFF:
+        if feature and feature not in told and not _DETAIL.search(name) and value.strip().casefold() not in _OFF:
             told.add(feature)
             draft.notes.append(f"{key[:_SHOWN]}: {_FEATURES[feature]} ({value[:_SHOWN]}).")

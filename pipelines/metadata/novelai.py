@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .fields import MAX_TEXT, Draft
+from .literal import escape
 from .names import rename
 from .texts import Texts, items_of, load, plain, take, text_of
 
@@ -29,6 +30,7 @@ def read(texts: Texts) -> Draft | None:
     draft = Draft("NovelAI", weighted(prompt), weighted(negative))
     if (draft.prompt, draft.negative) != (prompt, negative):
         draft.notes.append("Prompt: NovelAI's weights, {x}, [x] and 1.5::x::, were rewritten as (x:1.05).")
+    escape(draft)
     if "\n" in _caption(data.get("v4_prompt")):
         draft.notes.append("Prompt: NovelAI's characters were appended as lines; their places are not known here.")
     handled = ["prompt", "uc", "v4_prompt", "v4_negative_prompt"]

@@ -16,7 +16,8 @@ _CIVITAI = {"steps": "Steps", "sampler": "Sampler", "cfgScale": "CFG scale", "se
             "height": "Size-2", "clipSkip": "Clip skip", "denoise": "Denoising strength", "Model": "Model",
             "Model hash": "Model hash", "Clip skip": "Clip skip", "Schedule type": "Schedule type",
             "Denoising strength": "Denoising strength", "Hires upscale": "Hires upscale",
-            "Hires upscaler": "Hires upscaler", "Hires steps": "Hires steps"}
+            "Hires upscaler": "Hires upscaler", "Hires steps": "Hires steps", "Hires resize": "Hires resize",
+            "VAE": "VAE"}
 _DRAW_THINGS = {"steps": "Steps", "sampler": "Sampler", "scale": "CFG scale", "seed": "Seed",
                 "strength": "Denoising strength"}
 _EASY_DIFFUSION = {"num_inference_steps": "Steps", "sampler_name": "Sampler", "scheduler_name": "Schedule type",
@@ -31,8 +32,8 @@ def civitai(texts: Texts) -> Draft | None:
     if data is None:
         return None
     draft = Draft("Civitai", text_of(data.get("prompt")), text_of(data.get("negativePrompt")))
-    take(draft, data, _CIVITAI, ["prompt", "negativePrompt", "Size"])
-    _take_size(draft, data.get("Size"))
+    take(draft, data, _CIVITAI, ["prompt", "negativePrompt"])
+    _take_size(draft, "Size")
     if draft.pairs.get("Sampler") == "Undefined":
         del draft.pairs["Sampler"]
     take_resources(draft, items_of(data.get("resources")) + items_of(data.get("civitaiResources")))
@@ -55,11 +56,12 @@ def draw_things(texts: Texts) -> Draft | None:
     if data is None or "c" not in data:
         return None
     draft = Draft("Draw Things", text_of(data["c"]), text_of(data.get("uc")))
-    take(draft, data, _DRAW_THINGS, ["c", "uc", "model", "size", "lora"])
-    _take_size(draft, data.get("size"))
-    if name := stem(data.get("model")):
-        draft.pairs["Model"] = name
     tags = [lora_tag(one.get("model"), one.get("weight", 1)) for one in items_of(data.get("lora"))]
+    name = stem(data.get("model"))
+    take(draft, data, _DRAW_THINGS, ["c", "uc", *(["model"] if name else []), *(["lora"] if all(tags) else [])])
+    _take_size(draft, "size")
+    if name:
+        draft.pairs["Model"] = name
     draft.prompt = add_tags(draft.prompt, filter(None, tags))
     rename(draft)
     return draft
@@ -78,22 +80,24 @@ def easy_diffusion(texts: Texts) -> Draft | None:
     if data is None:
         return None
     draft = Draft("Easy Diffusion", text_of(data.get("prompt")), text_of(data.get("negative_prompt")))
+    names, weights = ([*value] if isinstance(value, list) else [value]
+                      for value in (data.get("use_lora_model"), data.get("lora_alpha", 1)))
+    tags = [lora_tag(name, weight) for name, weight in zip(names, weights, strict=False)]
+    read = len(names) == len(weights) and all(tags)
     take(draft, data, _EASY_DIFFUSION, ["prompt", "negative_prompt", "use_stable_diffusion_model", "clip_skip",
-                                        "tiling", "use_lora_model", "lora_alpha"])
+                                        "tiling", *(["use_lora_model", "lora_alpha"] if read else [])])
     if name := stem(data.get("use_stable_diffusion_model")):
         draft.pairs["Model"] = name
     if data.get("clip_skip") in (True, "True", "true"):
         draft.pairs["Clip skip"] = "2"
     if tiling := {"x": "x", "y": "y", "xy": "True"}.get(text_of(data.get("tiling"))):
         draft.pairs["Tiling"] = tiling
-    names, weights = ([*value] if isinstance(value, list) else [value]
-                      for value in (data.get("use_lora_model"), data.get("lora_alpha", 1)))
-    tags = [lora_tag(name, weight) for name, weight in zip(names, weights, strict=False)]
     draft.prompt = add_tags(draft.prompt, filter(None, tags))
     rename(draft)
     return draft
 
 
-def _take_size(draft: Draft, size: Any) -> None:
-    if found := _SIZE.fullmatch(text_of(size)):
+def _take_size(draft: Draft, key: str) -> None:
+    if found := _SIZE.fullmatch(draft.unknown.get(key, "")):
+        del draft.unknown[key]
         draft.pairs |= {"Size-1": found[1], "Size-2": found[2]}
