@@ -12,7 +12,7 @@ import gradio as gr
 from pipelines import metadata
 from pipelines.errors import RequestError
 from pipelines.generation.samplers import SAMPLERS, SCHEDULES
-from pipelines.requests import HIRES_UPSCALERS, LANCZOS, Img2Img, Request, Txt2Img, Upscale, extra_of, make
+from pipelines.requests import HIRES_UPSCALERS, LANCZOS, TASKS, Img2Img, Request, Txt2Img, Upscale, extra_of, make
 from pipelines.studio.assets import LISTED
 
 from .forms.axes import Axes
@@ -23,7 +23,9 @@ from .results import progress, rerun
 from .tab import Form, Page
 from .wiring import QUEUED, QUIET, alive, inform, problem, toast, told
 
-SETTINGS = re.compile(r"^Steps: \d+, |^\s*[{\[]\s*\"", re.MULTILINE)  # what a pasted text has and no prompt
+# What a pasted text has and no prompt.
+SETTINGS = re.compile(r"^\s*Steps:\s*\d+\s*(,|$)|\sSteps: \d+, (Sampler|Schedule type|CFG scale|Seed|Size|Model): "
+                      r"|^\s*[{\[]\s*\"", re.MULTILINE)
 
 Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -158,6 +160,17 @@ def filled(form: Form, parsed: metadata.Parsed) -> dict:
             and (name == "prompt" or extra_of(form.request.model_fields[name])["infotext"])}
 
 
+def elsewhere(form: Form, parsed: metadata.Parsed) -> Iterator[tuple[str, str]]:
+    """(title, value) of what a text says for another kind of request than the form's."""
+    twin = "strength" if "hires_scale" in parsed.fields else "hires_strength"  # one key of the text stands for either
+    for name, value in parsed.fields.items():
+        if name in form.request.model_fields or name == twin:
+            continue
+        info = next(cls.model_fields[name] for cls in TASKS.values() if name in cls.model_fields)
+        if value not in (None, "", info.default):
+            yield info.title, f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def allowed(studio: Any) -> dict[str, tuple[str, ...]]:
     """What may be chosen by name, for reading a picture's text; a VAE with or without its file's ending."""
     names = [entry.name for entry in studio.collection.vaes()]
@@ -176,14 +189,14 @@ def _paste(studio: Any, form: Form, panel: results.Panel) -> None:
         found = metadata.parse_any(text, allowed(studio))
         if not found.parsed.fields or set(found.parsed.fields) <= {"prompt", "negative_prompt", "clip_skip"}:
             return gr.skip()
-        unused = [f"Not used: {name} {value[:80]}" for name, value in found.parsed.unknown.items()]
-        model, here = found.parsed.fields.get("model"), {card.name for card in studio.cards()}
-        if model and model not in here:
-            unused.append(f"Model: {model[:80]} is not known here.")
-        picked = {form.page.model: model} if model in here else {}
-        return {**filled(form, found.parsed), **picked,
+        parsed = studio.collection.settle(found.parsed)
+        update, model = filled(form, parsed), parsed.fields.get("model")
+        unused = [f"Not used: {name} {value[:80]}" for name, value in parsed.unknown.items()]
+        unused += [f"Not used: {title} {value[:80]}" for title, value in elsewhere(form, parsed)]
+        picked = {form.page.model: model} if model in {card.name for card in studio.cards()} else {}
+        return {**update, **picked,
                 panel.status: f"Settings read{f' ({found.tool})' if found.tool else ''}.",
-                panel.notices: "\n".join([*found.parsed.notes, *unused])}
+                panel.notices: "\n".join([*parsed.notes, *unused])}
 
     # Not `input`: Gradio's text box says it for keys only, not for what is pasted.
     form.fields["prompt"].change(read, form.fields["prompt"],

@@ -179,7 +179,9 @@ def _sender(studio: Any, page: Page, target: str, pick: Any):
         path, text = pick(*values)
         if not path:
             raise StudioError("There is no picture to send yet.")
-        parsed = text if isinstance(text, metadata.Parsed) else metadata.parse_any(text, allowed(studio)).parsed
+        parsed = text  # of Image info, which has settled its names
+        if not isinstance(text, metadata.Parsed):
+            parsed = studio.collection.settle(metadata.parse_any(text, allowed(studio)).parsed)
         update: dict = {page.tabs: gr.Tabs(selected=target)}
         if receiver is not None:
             update |= receiver.accept(path)

@@ -93,10 +93,8 @@ def split(text: str) -> Draft:
         draft.prompt, draft.negative = _prompts(lines[:-1])
         draft.pairs = _normal(settings_line.find(lines[-1:]).pairs)
         return draft
+    lines = settings_line.unflattened(text[:MAX_TEXT]).split("\n")
     found = settings_line.find(lines)
-    if not found.pairs:
-        lines = settings_line.unflattened(text[:MAX_TEXT]).split("\n")
-        found = settings_line.find(lines)
     # Other writers strip every line, and a Windows editor puts a \r behind each.
     prompts = _prompts([line.strip() for line in lines[:found.start]])
     draft.prompt, draft.negative = (part.strip() for part in prompts)

@@ -117,10 +117,20 @@ def _checked(cls: type[Request], name: str, text: str, allowed: Collection[str] 
     limit = next((rule.max_length for rule in info.metadata if hasattr(rule, "max_length")), MAX_NAME)
     if len(text) > limit:
         raise RequestError(f"{info.title}: {shown}... is longer than {limit:,} characters.", name)
+    if allowed is not None:
+        text = _spelled(text, allowed)
     if allowed is not None and text not in allowed or name == "sampler" and text == "Undefined":
         raise RequestError(f"{info.title}: {shown} is not known here.", name)
     value = _READ.get(name, {}).get(text, None if text in _SAME and info.default is None else _typed(info, text))
     return getattr(make(cls, **{name: value}), name)
+
+
+def _spelled(text: str, allowed: Collection[str]) -> str:
+    """The allowed name that a text means: as it stands, without folder and ending, in small or capital letters."""
+    bare = text.replace("\\", "/").rpartition("/")[2]
+    wanted = [text, text.casefold(), bare.casefold(), bare.rpartition(".")[0].casefold()]
+    known = {name.casefold(): name for name in reversed(list(allowed))}
+    return text if text in allowed else next((known[one] for one in wanted if one and one in known), text)
 
 
 def _typed(info: FieldInfo, text: str) -> Any:

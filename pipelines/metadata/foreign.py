@@ -29,11 +29,15 @@ _NO_TEXT = {"Software", "DateTime", "ResolutionUnit", "Make", "Orientation", "Ho
 
 @dataclass(frozen=True)
 class Found:
-    """tool: the program that wrote it, "" for none. raw: the texts as they stand in the file, cut to be shown."""
+    """tool: the program that wrote it, "" for none. raw: the texts as they stand in the file, cut to be shown.
+
+    nothing: the sentence for a person where no tool was recognised.
+    """
 
     tool: str
     parsed: Parsed
     raw: dict[str, str]
+    nothing: str = ""
 
 
 def read_any(source: Image.Image | str | os.PathLike,
@@ -71,7 +75,7 @@ def _found(draft: Draft | None, notes: tuple[str, ...], named: Mapping[str, str]
            allowed: Mapping[str, Collection[str]] | None, nothing: str) -> Found:
     raw = {key[:80]: value[:MAX_SHOWN] for key, value in list(named.items())[:MAX_CHUNKS]}
     if draft is None:
-        return Found("", Parsed({}, {}, (*notes, nothing)), raw)
+        return Found("", Parsed({}, {}, (*notes, nothing)), raw, nothing)
     draft.notes[:0] = notes
     hires.by_size(draft)
     return Found(draft.tool, checked(draft, allowed), raw)

@@ -28,7 +28,7 @@ _FEATURES = {
     "distilled cfg scale": "distilled guidance is not known here",
     "conditional mask weight": "inpainting models see the whole mask here",
 }
-_DETAIL = re.compile("switch|hash")  # numbers of a feature that has a name besides
+_DETAIL = re.compile("switch|hash|percentage|steps|start|cfg|method|vae|upscale")  # numbers of a feature that has a name besides
 _OFF = {"", "0", "0.0", "0x0", "none", "false", "off", "[]", "{}"}
 
 

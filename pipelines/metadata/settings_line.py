@@ -67,7 +67,7 @@ def find(lines: Sequence[str]) -> SettingsLine:
 def unflattened(text: str) -> str:
     """Put the line breaks back into a text that has its prompts and settings in one line."""
     matches = list(_FLAT.finditer(text))
-    if not matches:
+    if not matches or any(map(_STEPS.match, text.split("\n"))):
         return text
     at = matches[-1].start()
     return f"{text[:at].replace(' Negative prompt:', chr(10) + 'Negative prompt:', 1)}\n{text[at + 1:]}"

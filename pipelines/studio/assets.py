@@ -14,7 +14,9 @@ from ..library.convert import convert
 from ..library.entry import lookup, named
 from ..library.folders import Place
 from ..library.read.prediction import Predictions, can_be_told
+from ..metadata import Parsed
 from ..settings import Settings
+from .naming import Shelf, settle
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,12 @@ class Collection:
 
     def _tell(self) -> None:
         self._cards = tuple(map(self.predictions.told, self._found))
+
+    def settle(self, parsed: Parsed) -> Parsed:
+        """Put the names that models and LoRAs have here into what a picture's text says."""
+        names = tuple(card.name for card in self.cards())
+        return settle(parsed, Shelf(names, lambda: self._known("checkpoint"), self.loras, self.embeddings,
+                                    self.library.want_hashes))
 
     # The others
 

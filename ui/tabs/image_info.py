@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def build(studio: Any, page: Page) -> None:
         # No GIF is ever decoded here, so there is nothing to show of it but its words.
         update = given.empty() | {given.note: NO_GIF} if metadata.is_gif(file) else given.take(studio, file)
         found = metadata.read_any(Path(file), allowed(studio))
+        found = replace(found, parsed=studio.collection.settle(found.parsed))
         return {**update, path: file, infotext: found.parsed, **tell(metadata.read(Path(file)) or "", found)}
 
     def tell(text: str, found: metadata.Found) -> dict:
@@ -58,7 +60,7 @@ def build(studio: Any, page: Page) -> None:
         left = [*(f"{name}: {value}" for name, value in parsed.unknown.items()), *map(said, parsed.notes)]
         rest = [f"{name}: {value[:MAX_SHOWN_TEXT]}" for name, value in found.raw.items() if value != text]
         says = text[:MAX_SHOWN_TEXT] or said(f"Made with {found.tool}; its settings are read below." if found.tool else
-                                             "This picture says nothing about how it was made.")
+                                             found.nothing)
         table = {"headers": [said(name) for name in HEADERS],
                  "data": [[said(title), value] for title, value in rows(parsed.fields)]}
         return {parameters: says, fields: gr.Dataframe(table, visible=bool(parsed.fields)),
