@@ -27,7 +27,7 @@ _UNET = {"model", "unet"}
 _ON = {"switch", "toggle", "on", "enabled", "enable", "active"}
 _NAME = {"name", "file", "path"}
 _FILLING = {"lora", "loras", "value"}
-_NONE = {"", "none", "off", "disabled", "no lora"}
+_NONE = {"", "none", "off", "disabled"}
 
 
 def read(draft: Draft, graph: Graph, parts: Sequence[Node], clip_chain: Sequence[Node]) -> None:
@@ -74,7 +74,7 @@ def loras(graph: Graph, node: Node, *, only_clip: bool = False) -> list[str]:
         tag, used = _tag(slot, mode, only_clip)
         graph.take(node, *used)
         tags += [tag] if tag else []
-    if used := [name for key, name in common.items() if key.endswith(" input")]:
+    if used := [name for key, name in common.items() if key.endswith("_input")]:
         graph.take(node, *(used if slots else ()))
     for name, value in islice(node.inputs.items(), MAX_CHAIN):
         found = [] if is_off else _listed(name, value, only_clip)
@@ -94,7 +94,7 @@ def _in_text(graph: Graph, node: Node, draft: Draft) -> list[str]:
 
 
 def _slots(graph: Graph, node: Node) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
-    """Sort a node's inputs by their number, 0 for none: {number: {role: value, role + " input": name}}.
+    """Sort a node's inputs by their number, 0 for none: {number: {role: value, role_input: name}}.
 
     Beside them what holds for all: mode, count, and on.
     """
@@ -111,10 +111,10 @@ def _slots(graph: Graph, node: Node) -> tuple[dict[int, dict[str, Any]], dict[st
         if role == "name" and "name" not in words and isinstance(node.inputs[name], list):
             continue  # a LoRA that comes from a node of its own
         if (value := graph.peek(node, name)) is not None:
-            where |= {role: value, f"{role} input": name}
+            where |= {role: value, f"{role}_input": name}
     slots = {place: slot for place, slot in slots.items() if isinstance(slot.get("name"), str)}
     if 0 in slots and "on" in common and len(slots) == 1:
-        slots[0] |= {"on": common["on"], "on input": common["on input"]}
+        slots[0] |= {"on": common["on"], "on_input": common["on_input"]}
     return slots, common
 
 
@@ -136,7 +136,7 @@ def _tag(slot: Mapping[str, Any], mode: str, only_clip: bool) -> tuple[str, list
     """One LoRA as a tag, "" for none; and the inputs that were used for it."""
     name = text_of(slot.get("name"))
     if name.strip().lower() in _NONE or _is_off(slot.get("on", True)):
-        return "", [slot["name input"]] if name.strip().lower() in _NONE else []
+        return "", [slot["name_input"]] if name.strip().lower() in _NONE else []
     both, unet, clip = slot.get("both"), slot.get("unet"), slot.get("clip")
     roles = ["name", "on", *(["both"] if mode.startswith("simple") and both is not None else ["unet", "clip"])]
     if roles[-1] == "both":
@@ -147,7 +147,7 @@ def _tag(slot: Mapping[str, Any], mode: str, only_clip: bool) -> tuple[str, list
         unet, roles = clip if both is None else both, ["name", "on", "both", "clip"]
     clip = unet if clip is None else clip
     tag = lora_tag(name, clip, 0 if only_clip else unet)
-    return tag, [slot[key] for role in roles if (key := f"{role} input") in slot] if tag else []
+    return tag, [slot[key] for role in roles if (key := f"{role}_input") in slot] if tag else []
 
 
 def _listed(name: str, value: Any, only_clip: bool) -> list[str]:
@@ -166,7 +166,7 @@ def _listed(name: str, value: Any, only_clip: bool) -> list[str]:
         for key, inner in item.items():
             words = {word.lower() for word in _WORDS.findall(key)}
             role = "name" if words <= _NAME | {"lora"} and words else _role(words)
-            slot |= {role: inner, f"{role} input": key} if role and inner is not None else {}
+            slot |= {role: inner, f"{role}_input": key} if role and inner is not None else {}
         is_lora = "lora" in item or "lora" in name.lower()
         tags += [_tag(slot, "", only_clip)[0]] if is_lora and isinstance(slot.get("name"), str) else []
     return [tag for tag in tags if tag]

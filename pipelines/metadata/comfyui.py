@@ -40,7 +40,7 @@ _SIDES = (("width", "height"), ("empty_latent_width", "empty_latent_height"))
 _SIZES = ("resolution", "dimensions", "aspect_ratio", "ratio", "size", "preset", "ratio_selected")
 _SIZE = re.compile(r"(?<!\d)(\d{2,5})\s*[x×*]\s*(\d{2,5})(?!\d)", re.ASCII)
 _SWAPS = ("swap_dimensions", "invert", "swap", "flip")
-_OWN_VAE = {"", "none", "baked vae", "baked-vae", "automatic", "default"}
+_OWN_VAE = {"", "none", "baked", "bakedvae", "automatic", "default"}
 _DETAILER = re.compile(r"detailer|ultimate.?sd.?upscale|facerestore", re.IGNORECASE)
 _FACTOR = re.compile(r"(?<!\d)([248])x|x([248])(?!\d)", re.IGNORECASE)  # in the name of a network that enlarges
 
@@ -210,7 +210,7 @@ def _vae(draft: Draft, graph: Graph, passes: Sequence[tuple[Node, list[Node]]]) 
         name = text_of(graph.peek(loader, "vae_name"))
         if name:
             graph.value(loader, "vae_name")
-            if name.strip().lower() not in _OWN_VAE:
+            if re.sub(r"[\s_-]", "", name.lower()) not in _OWN_VAE:
                 draft.pairs["VAE"] = stem(name)
             return
 

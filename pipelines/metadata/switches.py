@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 _KIND = re.compile(r"switch|select|branch|if.?else|if any|ifcondition", re.IGNORECASE)
+_FIRST = re.compile(r"(any|context) switch", re.IGNORECASE)  # that hand on the first input that there is
 # Inputs that say which one it is, the surest first.
 _SELECTORS = ("select", "selected", "selection", "Input", "switch", "boolean", "boolean_value", "condition", "cond",
               "index", "ANY", "input", "choice", "use", "enabled", "value", "number", "int")
@@ -37,7 +38,7 @@ def chosen(kind: str, inputs: Mapping[str, Any], is_link: Callable[[Any], bool],
         name = _named(value, [name for name in inputs if name != selector], pair)
         if name is not None:
             return name, selector
-    if "any switch" in kind.lower() or "context switch" in kind.lower():  # the first that there is
+    if _FIRST.search(kind):
         return next((name for name in sorted(inputs) if is_link(inputs[name])), None), None
     return None, None
 

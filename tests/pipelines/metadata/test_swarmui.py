@@ -61,15 +61,15 @@ def test_what_swarmui_says_and_is_not_used_is_listed():
                    loraweights=["1", "0.7"])
     assert found.fields == FIELDS
     assert found.unknown.keys() >= {"refinercontrolpercentage", "refinermodel", "freeublockone", "loras", "loraweights"}
-    assert any(note.startswith("refinermodel: a second model") for note in found.notes)
+    assert any(note.startswith("refinermodel (xl): A second model") for note in found.notes)
 
 
 @pytest.mark.parametrize(("base", "size", "first", "scale"), [
     ("sd-1", (1024, 1024), (512, 512), 2.0), ("sdxl", (1536, 1536), (1024, 1024), 1.5),
     ("sd-1", (768, 1152), (416, 624), 1.8462)])
 def test_the_high_resolution_fix_of_invokeai_is_taken_over(base, size, first, scale):
-    data = {**INVOKEAI, "width": size[0], "height": size[1], "model": {"name": "toy", "base": base}, "hrf_enabled": True,
-            "hrf_method": "bilinear", "hrf_strength": 0.45}
+    data = {**INVOKEAI, "width": size[0], "height": size[1], "model": {"name": "toy", "base": base},
+            "hrf_enabled": True, "hrf_method": "bilinear", "hrf_strength": 0.45}
     found = parse_any(json.dumps(data)).parsed
     fields = found.fields
     assert (fields["width"], fields["height"], fields["hires_scale"]) == (*first, scale)
@@ -83,7 +83,7 @@ def test_a_fix_that_changes_nothing_is_told_and_listed():
 
 
 def test_invokeais_style_prompts_are_appended_and_told():
-    found = parse_any(json.dumps({**INVOKEAI, "loras": [], "positive_style_prompt": "comic", "negative_style_prompt": "",
-                                  "positive_prompt": "a [b] <ink>", "vae": {"name": "soft"}, "clip_skip": "x"})).parsed
+    said = {"positive_style_prompt": "comic", "negative_style_prompt": "", "positive_prompt": "a [b] <ink>"}
+    found = parse_any(json.dumps({**INVOKEAI, **said, "loras": [], "vae": {"name": "soft"}, "clip_skip": "x"})).parsed
     assert found.fields["prompt"] == "a \\[b\\] ink, comic" and found.fields["vae"] == "soft"
     assert "'comic' was appended" in found.notes[0] and found.unknown["clip_skip"] == "x"
