@@ -196,7 +196,7 @@ def _paste(studio: Any, form: Form, panel: results.Panel) -> None:
         picked = {form.page.model: model} if model in {card.name for card in studio.cards()} else {}
         return {**update, **picked,
                 panel.status: f"Settings read{f' ({found.tool})' if found.tool else ''}.",
-                panel.notices: "\n".join([*parsed.notes, *unused])}
+                panel.notices: "\n".join([*found.parsed.notes, *unused, *parsed.notes[len(found.parsed.notes):]])}
 
     # Not `input`: Gradio's text box says it for keys only, not for what is pasted.
     form.fields["prompt"].change(read, form.fields["prompt"],

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..library.entry import LibraryEntry, named
+from ..library.entry import LibraryEntry, file_stamp, named
 from ..library.library import hashes_of
 from ..metadata import Parsed
 from ..metadata.texts import stem
@@ -28,12 +29,11 @@ _PROMPTS = ("prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt"
 
 @dataclass(frozen=True)
 class Shelf:
-    """What there is. names: of the checkpoints that can be chosen. loras: (names that are asked for) -> entries.
-    want_hashes: asks for hashes in the background."""
+    """What there is. names: of the checkpoints that can be chosen. want_hashes: asks for them in the background."""
 
     names: tuple[str, ...]
     checkpoints: Callable[[], tuple[LibraryEntry, ...]]
-    loras: Callable[[Sequence[str]], tuple[LibraryEntry, ...]]
+    loras: Callable[[], tuple[LibraryEntry, ...]]
     embeddings: Callable[[], tuple[LibraryEntry, ...]]
     want_hashes: Callable[[Iterable[LibraryEntry]], None]
 
@@ -83,7 +83,7 @@ def _loras(fields: Mapping[str, Any], told: Mapping[str, str], shelf: Shelf, not
                           if (name := tag[1].partition(":")[0].strip()))
     if not asked:
         return {}
-    entries = shelf.loras(tuple(asked))
+    entries = shelf.loras()
     names: dict[str, str] = {}
     for name in asked:
         entry = named(entries, name) or alike(entries, name)
@@ -135,14 +135,19 @@ def _by_hash(entries: Iterable[LibraryEntry], digits: str, kind: str, shelf: She
             later.append(entry)
             continue
         room -= entry.size_bytes
-        if any(_same(digits, found) for found in _computed(entry.path)):
+        if any(_same(digits, found) for found in _computed(entry.path, _stamp(entry))):
             return entry
-    if len(digits) == _DIGITS[0] and (entry := next((one for one in known if _old(one.path) == digits), None)):
-        return entry
+    for entry in known if len(digits) == _DIGITS[0] else ():
+        if _old(entry.path, _stamp(entry)) == digits:
+            return entry
     if later:
         shelf.want_hashes(later)
         notes.append(f"{kind}: the hashes of {len(later)} files are still being computed; read the text again later.")
     return None
+
+
+def _stamp(entry: LibraryEntry) -> str:
+    return file_stamp(entry.size_bytes, entry.modified_s)
 
 
 def _same(digits: str, known: str) -> bool:
@@ -150,14 +155,16 @@ def _same(digits: str, known: str) -> bool:
     return length >= _DIGITS[0] and digits[:length] == known[:length]
 
 
-def _computed(path: Path) -> tuple[str, ...]:
+@lru_cache(maxsize=1024)  # each text may ask, and a file is read once
+def _computed(path: Path, stamp: str) -> tuple[str, ...]:
     try:
         return hashes_of(path)
     except Exception:  # a file that went away, or is damaged, has no hash
         return ()
 
 
-def _old(path: Path) -> str:
+@lru_cache(maxsize=1024)
+def _old(path: Path, stamp: str) -> str:
     try:
         with open(path, "rb") as file:
             file.seek(_OLD_PLACE)

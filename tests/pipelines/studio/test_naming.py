@@ -48,6 +48,12 @@ def test_a_model_is_found_by_its_hash_and_that_is_told(here):
     assert nameless.fields["model"] == "toy"
 
 
+def test_a_model_is_found_by_the_short_hash_of_old_versions(here):
+    digits = hashlib.sha256((here[1] / "toy.safetensors").read_bytes()[0x100000:0x110000]).hexdigest()[:8]
+    parsed = settled(here, f"x\nSteps: 20, Seed: 1, Model: other, Model hash: {digits}, Size: 64x64")
+    assert parsed.fields["model"] in ("toy", "atelier-demo") and "by its hash" in parsed.notes[0]
+
+
 def test_a_model_that_is_not_here_keeps_its_name_and_is_told(here):
     parsed = settled(here, "x\nSteps: 20, Seed: 1, Model: a/strange.safetensors, Model hash: 0123456789")
     assert parsed.fields["model"] == "strange" and parsed.notes == ("Model: strange is not known here.",)
