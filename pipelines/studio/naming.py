@@ -168,6 +168,7 @@ def _old(path: Path, stamp: str) -> str:
     try:
         with open(path, "rb") as file:
             file.seek(_OLD_PLACE)
-            return hashlib.sha256(file.read(_OLD_BYTES)).hexdigest()[:_DIGITS[0]]
+            part = file.read(_OLD_BYTES)
     except OSError:
         return ""
+    return hashlib.sha256(part).hexdigest()[:_DIGITS[0]] if part else ""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from safetensors.numpy import load_file
 
 from pipelines.metadata import parse_any
 from pipelines.settings import Settings
 from pipelines.studio.assets import Collection
-from tests.pipelines.library.files import checkpoint, lora
+from tests.pipelines.library.files import UNET, checkpoint, lora, write
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +19,9 @@ def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("settling")
     checkpoint(folder / "models" / "toy.safetensors")
     lora(folder / "models" / "inky.safetensors")
+    large = checkpoint(folder / "models" / "large.safetensors")
+    shapes = {name: tensor.shape for name, tensor in load_file(large).items()}
+    write(large, {**shapes, f"{UNET}input_blocks.1.0.in_layers.2.weight": (1_000, 100, 3, 3)})
     collection = Collection(Settings(data_dir=folder / "data", model_dir=(folder / "models",)))
     yield collection, folder / "models"
     collection.close()
@@ -49,9 +53,12 @@ def test_a_model_is_found_by_its_hash_and_that_is_told(here):
 
 
 def test_a_model_is_found_by_the_short_hash_of_old_versions(here):
-    digits = hashlib.sha256((here[1] / "toy.safetensors").read_bytes()[0x100000:0x110000]).hexdigest()[:8]
-    parsed = settled(here, f"x\nSteps: 20, Seed: 1, Model: other, Model hash: {digits}, Size: 64x64")
-    assert parsed.fields["model"] in ("toy", "atelier-demo") and "by its hash" in parsed.notes[0]
+    part = (here[1] / "large.safetensors").read_bytes()[0x100000:0x110000]
+    text = "x\nSteps: 20, Seed: 1, Model: other, Model hash: {}, Size: 64x64"
+    parsed = settled(here, text.format(hashlib.sha256(part).hexdigest()[:8]))
+    assert parsed.fields["model"] == "large" and parsed.notes == ("Model: other is large here, by its hash.",)
+    too_small = settled(here, text.format(hashlib.sha256(b"").hexdigest()[:8]))
+    assert too_small.fields["model"] == "other"
 
 
 def test_a_model_that_is_not_here_keeps_its_name_and_is_told(here):
