@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
+from ..prompts.texts import each
 from ..requests import Request
 
 SMOOTHING = 0.3  # weight of the newest step in the shown speed
@@ -13,16 +14,19 @@ SMOOTHING = 0.3  # weight of the newest step in the shown speed
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures that are made at once: one prompt, one seed (and variation seed) each. first: counted from 1."""
+    """Pictures that are made at once: of one prompt, with one seed (and variation seed) each. first: counted from 1.
 
-    prompt: str
+    request: with the prompts of this batch.
+    """
+
+    request: Request
     seeds: tuple[int, ...]
     variations: tuple[int, ...]
     first: int
 
     def part(self, start: int, end: int | None = None) -> Batch:
         """Some of its pictures."""
-        return Batch(self.prompt, self.seeds[start:end], self.variations[start:end], self.first + start)
+        return Batch(self.request, self.seeds[start:end], self.variations[start:end], self.first + start)
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,10 @@ def batches(request: Request) -> Iterator[Batch]:
     Picture i has seed + i; when it is varied, seed and variation seed + i, as AUTOMATIC1111 counts.
     """
     varied, number = request.variation_strength > 0, 0
-    for prompt in request.prompts:
+    for one in each(request):
         for _ in range(request.batch_count):
             numbers = range(number, number + request.batch_size)
             seeds = tuple((request.seed + (0 if varied else i)) % 2**32 for i in numbers)
             variations = tuple((request.variation_seed + i) % 2**32 for i in numbers) if varied else ()
-            yield Batch(prompt, seeds, variations, number + 1)
+            yield Batch(one, seeds, variations, number + 1)
             number += request.batch_size

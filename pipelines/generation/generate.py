@@ -23,6 +23,7 @@ from ..models.offload import device_of
 from ..prompts import lora_tags
 from ..prompts.embed import Conditionings, Embedder, Vectors
 from ..prompts.schedule import plan
+from ..prompts.texts import each
 from ..queue.control import Control
 from ..requests import Request, Txt2Img, changed
 from . import decode, samplers
@@ -33,6 +34,7 @@ from .batches import Batch, Pace, Part, batches
 from .denoise import denoise
 from .init_latents import FromLatents, OpenImage, Source, late_steps, source_of
 from .noise import Draws
+from .notices import unlike_asked
 from .seamless import seamless
 from .upscalers import Enlarge, lanczos
 
@@ -55,10 +57,10 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
     """
     control = control or Control()
     source = source_of(request, open_image, enlarge, family.grain)
-    yield from map(Notice, source.notices)
+    yield from map(Notice, (*source.notices, *unlike_asked(request, family)))
     if not getattr(request, "redraw", True):
         if (yield from _prepared(source, device_of(getattr(pipe, family.core)), control)):
-            yield ImageReady(source.enlarged, changed(request, batch_size=1, batch_count=1), {})
+            yield ImageReady(source.enlarged, changed(each(request)[0], batch_size=1, batch_count=1), {})
         return
     pace = Pace(request.image_count)
     if family.stock:
@@ -116,8 +118,8 @@ class _Maker:
 
     def batch(self, batch: Batch) -> Iterator[Event]:
         """Denoise and decode one batch; twice for hires fix."""
-        request, pipe = self._request, self._pipe
-        prompt = batch.prompt
+        request, pipe = batch.request, self._pipe
+        prompt = request.prompt
         tiles = {axis: request.tiling in (axis, "both") for axis in "xy"}
         with seamless(pipe.unet, pipe.vae, **tiles):
             draws = Draws(*(tuple(torch.Generator("cpu").manual_seed(seed) for seed in seeds)
@@ -190,8 +192,7 @@ class _Maker:
                 return
             yield from map(Notice, notices)
             varied = {"variation_seed": batch.variations[i]} if batch.variations else {}
-            alone = changed(self._request, prompt=batch.prompt, seed=batch.seeds[i], batch_size=1, batch_count=1,
-                            prompt_lines=False, **varied)
+            alone = changed(batch.request, seed=batch.seeds[i], batch_size=1, batch_count=1, **varied)
             yield ImageReady(source.finish(image), alone, {})
 
 
@@ -222,7 +223,7 @@ def _parts(request: Request) -> tuple[Part, Part]:
 
 def _second_pass(request: Txt2Img, prompt: str) -> tuple[Txt2Img, str]:
     """The request and the prompt of hires fix's second pass: what is left empty is as in the first."""
-    second = changed(request, prompt=prompt, prompt_lines=False, steps=request.hires_steps or request.steps,
+    second = changed(request, prompt=prompt, steps=request.hires_steps or request.steps,
                      sampler=request.hires_sampler or request.sampler,
                      schedule=request.hires_schedule or request.schedule,
                      guidance_scale=request.hires_guidance_scale or request.guidance_scale,

@@ -1,4 +1,4 @@
-"""AUTOMATIC1111's prompt language as a tree: `(x)`, `(x:1.3)`, `[x]`, `[a:b:0.5]`, `[a|b]`, AND, BREAK, `#` comments.
+"""AUTOMATIC1111's prompt language as a tree: `(x)`, `(x:1.3)`, `[x]`, `[a:b:0.5]`, `[a|b]`, AND, BREAK.
 
 Any text parses. `arrange` first gives every bracket its partner, so that the grammar only ever sees balanced ones: a
 stray closing bracket is literal text and an opening one that is never closed holds to the end, as in AUTOMATIC1111.
@@ -24,7 +24,7 @@ NUMBER = r"[+-]?(?:\d{1,12}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][+-]?\d{1,4})?"
 GRAMMAR = rf"""
 start: part (_AND part)*
 part: _any* SHARE?
-_any: TEXT | ESCAPE | COMMENT | BREAK | COLON | BAR | round | square | unclosed
+_any: TEXT | ESCAPE | BREAK | COLON | BAR | round | square | unclosed
 round: _ROUND _any* WEIGHT? _ROUND_END
 square: _SQUARE _any* WHEN? _SQUARE_END
 unclosed: _ROUND _any* _NEVER    -> unclosed_round
@@ -32,12 +32,11 @@ unclosed: _ROUND _any* _NEVER    -> unclosed_round
 
 _AND: /\bAND\b/
 BREAK: /\bBREAK\b/
-COMMENT: /#[^\n]*\n?/
 ESCAPE: /\\[\s\S]?/
 WEIGHT.2: /:\s*(?:{NUMBER}|[+-]?(?:nan|inf))\s*(?=\))/i
 WHEN.2: /:\s*{NUMBER}\s*(?=\])/
 SHARE.2: /:\s*{NUMBER}\s*(?=AND\b|\Z)/
-TEXT: /(?:(?!\b(?:AND|BREAK)\b)[^\\()\[\]:|#])+/
+TEXT: /(?:(?!\b(?:AND|BREAK)\b)[^\\()\[\]:|])+/
 COLON: ":"
 BAR: "|"
 _ROUND: "("
@@ -246,9 +245,6 @@ class _Nodes(Transformer):
 
     def ESCAPE(self, token: Token) -> Text:
         return Text(token[1:], str(token))
-
-    def COMMENT(self, token: Token) -> Text:
-        return Text("\n", "\n")
 
     def BREAK(self, token: Token) -> Break:
         return Break()

@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .choices import NAME, name_of
+from .comments import blanked, unmeant
 from .grammar import TAGS, parse
 from .lora_tags import TAG
-from .wildcards import NAME
 
 MAX_MARKS = 20
 SHOWN = 40  # characters of a name that are repeated
@@ -25,13 +26,16 @@ class Mark:
 
 def marks(text: str, *, is_lora: Callable[[str], bool], is_wildcard: Callable[[str], bool]) -> tuple[Mark, ...]:
     """Find brackets without a partner and names that nothing here answers to. At most MAX_MARKS, in order."""
-    found = [Mark(at, at + 1, "This bracket has no partner.") for at in _alone(text)]
+    found = [Mark(at, at + 1, "From here to the end of the line is a comment. A # itself is written \\#.")
+             for at in unmeant(text)]
+    text = blanked(text)
+    found += [Mark(at, at + 1, "This bracket has no partner.") for at in _alone(text)]
     for tag in TAGS.finditer(text):
         why = _tag(tag[0], is_lora)
         if why:
             found.append(Mark(*tag.span(), why))
     for name in re.finditer(NAME, text):
-        if not is_wildcard(name[0][2:-2].strip()):
+        if not is_wildcard(name_of(name[0])):
             found.append(Mark(*name.span(), f"There is no wildcard file for {name[0][:SHOWN]}."))
     return tuple(sorted(found, key=lambda mark: mark.start)[:MAX_MARKS])
 

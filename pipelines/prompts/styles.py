@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import RequestError, StudioError
-from ..requests import Request, changed
+from .comments import without_comments
 
 COLUMNS = ("name", "prompt", "negative_prompt")
 MARK = "{prompt}"
@@ -77,23 +77,11 @@ class Styles:
 
 
 def apply(prompt: str, negative_prompt: str, styles: Iterable[Style]) -> tuple[str, str]:
-    """Put styles on both prompts, in order."""
+    """Put styles on both prompts, in order. A style's own comments are left out: what comes behind it is none."""
     for style in styles:
-        prompt, negative_prompt = _joined(prompt, style.prompt), _joined(negative_prompt, style.negative_prompt)
+        prompt = _joined(prompt, without_comments(style.prompt))
+        negative_prompt = _joined(negative_prompt, without_comments(style.negative_prompt))
     return prompt, negative_prompt
-
-
-def styled(request: Request, styles: Styles) -> Request:
-    """Put a request's styles on its prompts, so that the infotext carries them whole.
-
-    Raises RequestError for an unknown style, and for prompts that become too long.
-    """
-    if not request.styles:
-        return request
-    chosen = styles.named(request.styles)
-    prompts = [apply(prompt, request.negative_prompt, chosen) for prompt in request.prompts]
-    lines = [" ".join(prompt.split()) if request.prompt_lines else prompt for prompt, _ in prompts]
-    return changed(request, prompt="\n".join(lines), negative_prompt=prompts[0][1], styles=())
 
 
 def _joined(prompt: str, style: str) -> str:

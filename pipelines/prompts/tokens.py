@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from .chunks import CHUNK, COMMA, MAX_CHUNKS, Chunk, chunked
+from .comments import without_comments
 from .schedule import Sections, plan
 
 END = "<|endoftext|>"
@@ -56,7 +57,7 @@ def count(text: str, folder: Path, *, names: Mapping[str, int] | None = None) ->
     def encode(piece: str) -> list[int]:
         return tokenizer.encode(piece, add_special_tokens=False).ids
 
-    scenes = list(dict.fromkeys(plan(text, "", STEPS).scenes))[:MAX_SCENES]
+    scenes = list(dict.fromkeys(plan(without_comments(text), "", STEPS).scenes))[:MAX_SCENES]
     texts = dict.fromkeys(sections for scene in scenes for sections, _ in scene.prompts)
     comma = tokenizer.token_to_id(COMMA)
     found = [(sections, chunked(sections, encode, comma, names=names)) for sections in texts]

@@ -108,6 +108,7 @@ class Request(BaseModel):
     s_noise: float = param(1.0, "Noise factor", ge=0.9, le=1.1, step=0.005, infotext="Sigma noise", a1111="s_noise",
                            help="How strong the noise of Churn is. Just over 1 gives more detail, just under 1 less.")
     model: str | None = param(None, "Model", infotext="Model", help="The checkpoint that draws.")
+    texts: tuple[tuple[str, ...], ...] = param((), "Texts", help="Made by resolving: the prompts of each batch.")
     vae: str | None = param(None, "VAE", max_length=200, infotext="VAE",
                             help="Another autoencoder in place of the model's own: it turns what was drawn into "
                                  "colours, and changes contrast and fine detail.")
@@ -126,10 +127,10 @@ class Request(BaseModel):
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """The prompts to draw: one, or the non-empty lines when `prompt_lines` is on."""
-        if not self.prompt_lines:
-            return (self.prompt,)
-        return tuple(line.strip() for line in self.prompt.splitlines() if line.strip()) or ("",)
+        """The prompts to draw: one, or several that were made of it, or its non-empty lines with `prompt_lines`."""
+        lines = self.prompt.splitlines() if self.prompt_lines else []
+        several = [text[0] for text in self.texts] or [line.strip() for line in lines if line.strip()]
+        return tuple(several) or ("" if self.prompt_lines else self.prompt,)
 
 
 class Txt2Img(Request):
@@ -143,11 +144,10 @@ class Txt2Img(Request):
                                 help="How the first picture is enlarged: in latent space (needs a strength over 0.5) "
                                      "or as pixels (Lanczos and learned ones, which work at low strength).")
     hires_strength: float = param(0.7, "Hires strength", gt=0, le=1, step=0.01, infotext="Denoising strength",
-                                  a1111="denoising_strength",
-                                  help="How much the second pass may change.")
+                                  a1111="denoising_strength", help="How much the second pass may change.")
     hires_steps: int = param(0, "Hires steps", ge=0, le=150, step=1, infotext="Hires steps",
-                             a1111="hr_second_pass_steps", help="Steps of the second pass. 0 takes as many as the "
-                                                                "first.")
+                             a1111="hr_second_pass_steps",
+                             help="Steps of the second pass. 0 takes as many as the first.")
     hires_sampler: str | None = param(None, "Hires sampler", infotext="Hires sampler", a1111="hr_sampler_name",
                                       help="Sampler of the second pass. Empty takes that of the first.")
     hires_schedule: str | None = param(None, "Hires schedule", infotext="Hires schedule type", a1111="hr_scheduler",

@@ -18,13 +18,12 @@ from ..generation.upscalers import Upscalers
 from ..images import geometry
 from ..images.store import ImageStore, StoredImage
 from ..library.checkpoints import ModelCard
-from ..prompts.styles import Styles, styled
+from ..prompts.spell_out import MAX_IMAGES, spelled_out
+from ..prompts.styles import Styles
 from ..prompts.wildcards import Wildcards
 from ..requests import MAX_PIXELS, MAX_SIDE, MAX_UPSCALED_SIDE, Img2Img, Inpaint, Request, Txt2Img, Upscale, changed
 from . import limits
 from .assets import Collection
-
-MAX_IMAGES = 256  # of one job
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Resolver:
                 wanted[name] = secrets.randbelow(2**32)
         if request.vae:
             wanted["vae"] = self.collection.vae(request.vae).name
-        request = self._spelled_out(changed(request, model=card.name, **wanted))
+        request = spelled_out(changed(request, model=card.name, **wanted), self.styles, self.wildcards)
         self._check(request, card)
         return request
 
@@ -88,27 +87,6 @@ class Resolver:
         if request.image_count > MAX_IMAGES:
             raise RequestError(f"Batch count: {request.image_count} pictures are too many for one job. "
                                f"At most {MAX_IMAGES}.", "batch_count")
-
-    def _spelled_out(self, request: Request) -> Request:
-        """Put styles on, and replace wildcards by what the seed draws: one prompt a batch, so that infotext says it."""
-        request = styled(request, self.styles)
-        if request.dynamic == "off":
-            return request
-        wildcards = self.wildcards
-        if request.dynamic == "random":
-            prompts = [wildcards.expand(prompt, request.seed + number)
-                       for number, prompt in enumerate(request.prompts * request.batch_count)]
-        else:
-            prompts = [one for prompt in request.prompts
-                       for one in wildcards.combinations(prompt, MAX_IMAGES + 1) * request.batch_count]
-            if len(prompts) > MAX_IMAGES:
-                raise RequestError(f"Wildcards and choices: more than {MAX_IMAGES} pictures are too many for one job.",
-                                   "dynamic")
-        lines = [" ".join(prompt.split()) for prompt in prompts]
-        prompt = "\n".join(lines) if len(lines) > 1 else prompts[0]
-        # Unchecked: each of the prompts is within the limit of one, and all of them together need not be.
-        return request.model_copy(update={"dynamic": "off", "prompt": prompt, "prompt_lines": len(lines) > 1,
-                                          "batch_count": 1})
 
     def scale_of(self, request: Upscale) -> float:
         """The scale of an upscaled picture; it keeps its shape, and fits into the width and height asked for."""

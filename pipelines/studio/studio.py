@@ -26,6 +26,7 @@ from ..machine import device
 from ..models import estimate
 from ..prompts.marks import Mark, marks
 from ..prompts.styles import Style, Styles
+from ..prompts.texts import each
 from ..prompts.tokens import Tokens, count
 from ..queue.jobs import LOAD, Job, JobQueue
 from ..requests import Request, Upscale, changed, make, task_of
@@ -174,12 +175,11 @@ class Studio:
 
         say: puts the labels into the language of who asked; here and for the lab.
         """
-        def build(base: Request) -> Matrix:
-            made = replace(matrix, base=self.resolve(base))
+        def build(base: Request, earlier: Matrix | Series | None) -> Matrix:
+            made = replace(matrix, base=self._single(base)).seeded(earlier if isinstance(earlier, Matrix) else None)
             check(made)
-            for _, cell in made.cells():
-                self.resolve(cell)
-            return made
+            varied = {} if "dynamic" in (axis.field for axis in made.axes) else {"dynamic": base.dynamic}
+            return replace(made, requests=tuple(self._single(changed(cell, **varied)) for _, cell in made.cells()))
 
         return self._submit_many(matrix.base, build, page, owner, say)
 
@@ -189,24 +189,31 @@ class Studio:
 
         Submitted again after a stop, it goes on.
         """
-        def build(base: Request) -> Series:
+        def build(base: Request, earlier: Matrix | Series | None) -> Series:
             asked = [self.resolve(one) for one in vary(base, prompts, pictures)]
-            return Series(base, tuple(changed(one, prompt=prompt, prompt_lines=False)
-                                      for one in asked for prompt in one.prompts))
+            return Series(base, tuple(single for one in asked for single in each(one)))
 
         return self._submit_many(base, build, page, owner)
 
-    def _submit_many(self, base: Request, build: Callable[[Request], Matrix | Series], page: str | None,
-                     owner: str, say: Callable[[str], str] = str) -> Job:
+    def _single(self, request: Request) -> Request:
+        """Resolve a request of one prompt. Raises RequestError for one that stands for several."""
+        resolved = self.resolve(request)
+        if resolved.texts:
+            raise RequestError(f"Grid: the prompt stands for {len(resolved.texts)} prompts. A grid is made of one; "
+                               "others can be the values of an axis.", "prompt")
+        return resolved
+
+    def _submit_many(self, base: Request, build: Callable[[Request, Matrix | Series | None], Matrix | Series],
+                     page: str | None, owner: str, say: Callable[[str], str] = str) -> Job:
         """Put a grid or a series into the queue; one with random seeds takes those of the same one that was stopped."""
         seeds = ("seed", "variation_seed") if base.variation_strength else ("seed",)
         drawn = {name: secrets.randbelow(2**32) for name in seeds if getattr(base, name) == -1}
         last = self.current(page, task_of(base)) if page else None
-        if drawn and last is not None and last.stopped and isinstance(last.request, Matrix | Series):
-            again = build(changed(base, **{name: getattr(last.request.base, name) for name in drawn}))
+        if last is not None and last.stopped and isinstance(last.request, Matrix | Series):
+            again = build(changed(base, **{name: getattr(last.request.base, name) for name in drawn}), last.request)
             if again == last.request:
                 return self._queue.submit(again, task_of(base), page, owner, say)
-        return self._queue.submit(build(changed(base, **drawn)), task_of(base), page, owner, say)
+        return self._queue.submit(build(changed(base, **drawn), None), task_of(base), page, owner, say)
 
     def forecast(self, requests: Iterable[Request], owner: str | None = None) -> float | None:
         """Seconds that concrete requests will take, or None when there is nothing to go by."""

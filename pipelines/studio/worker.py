@@ -29,6 +29,7 @@ from ..library.checkpoints import ModelCard
 from ..machine import device
 from ..models import estimate
 from ..prompts import lora_tags
+from ..prompts.texts import each, prompt_fields
 from ..queue.jobs import Job
 from ..requests import Request, pipeline_of
 from ..settings import Settings
@@ -109,7 +110,7 @@ class Worker:
         sheet: list[tuple[Image.Image, str]] = []
         yield from self._pictures(job, request, lambda image, one: sheet.append((_small(image), one.prompt)))
         if len(sheet) > 1:
-            labels = [prompt for _, prompt in sheet] if request.prompt_lines else None
+            labels = [prompt for _, prompt in sheet] if len(request.prompts) > 1 else None
             yield from self._save_sheet(job, request, grid([image for image, _ in sheet], labels=labels))
 
     def _cells(self, job: Job, made: dict[tuple[int, int, int], Image.Image]) -> Iterator[Event]:
@@ -225,7 +226,7 @@ class Worker:
         """The embeddings that the request names, and a sentence about each that cannot be used."""
         from ..library.embeddings import named, vectors
 
-        texts = [value for name, value in request if name.endswith("prompt")]
+        texts = [getattr(one, name) for one in each(request) for name in prompt_fields(type(one))]
         entries = named(self._collection.embeddings(), texts)
         if not entries:
             return {}, ()

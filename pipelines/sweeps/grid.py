@@ -8,13 +8,15 @@ from __future__ import annotations
 import csv
 import math
 import re
+import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, get_args
 
 from ..errors import RequestError
 from ..prompts.lora_tags import TAG
+from ..prompts.texts import prompt_fields
 from ..requests import TASKS, Request, changed
 
 MAX_VALUES = 100
@@ -27,7 +29,9 @@ TITLES = {PROMPT: "Prompt text", SIZE: "Size", LORA: "LoRA weight"}  # axes that
 TYPED = ("prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt", "model", "vae")  # names and words
 # What a change of the field costs, so that the dearest axis changes least often; fields not named cost nothing.
 COST = {"model": 4, "vae": 3, LORA: 2, "clip_skip": 1, "prompt": 1, "negative_prompt": 1, PROMPT: 1}
-NOT_AN_AXIS = ("styles", "prompt_lines", "batch_size", "batch_count", "image", "mask")
+NOT_AN_AXIS = ("styles", "prompt_lines", "texts", "batch_size", "batch_count", "image", "mask")
+SEEDS = ("seed", "variation_seed")  # -1 is another one at each of its places
+EMPTY = "(empty)"  # the label of a value without text
 
 _RANGE = re.compile(r"\s*(-?[\d.]+)\s*-\s*(-?[\d.]+)\s*(?:\(\s*([+-]?[\d.]+)\s*\)|\[\s*(\d+)\s*\])?\s*")
 
@@ -37,7 +41,7 @@ class Axis:
     """What changes along one side of a grid.
 
     field: a field of the request, "prompt text" (the first value is searched for and replaced), "size" (as 512x768),
-    or "lora weight" (of every LoRA tag in the prompt).
+    or "lora weight" (of every LoRA tag in the prompt). values: some may be equal, or empty.
     """
 
     field: str
@@ -52,19 +56,36 @@ class Axis:
     def label(self, value: Any, say: Callable[[str], str] = str) -> str:
         """One value as it stands beside its row or above its column. say: puts words into another language."""
         if self.field == PROMPT:
-            return str(value)
+            return str(value) or say(EMPTY)
+        if value == "":
+            return f"{say(self.title)}: {say(EMPTY)}"
         shown = f"{value:g}" if isinstance(value, float) else str(value)
         return f"{say(self.title)}: {shown if self.field in TYPED else say(shown)}"
 
 
+    def seeded(self, earlier: Axis | None = None) -> Axis:
+        """Draw a seed in the place of each -1. earlier: the same axis of a grid that was stopped, which has them."""
+        if self.field not in SEEDS or -1 not in self.values:
+            return self
+        again = earlier.values if earlier and earlier.fits(self) else None
+        drawn = again or tuple(secrets.randbelow(2**32) if value == -1 else value for value in self.values)
+        return replace(self, values=drawn)
+
+    def fits(self, typed: Axis) -> bool:
+        """Whether this is an axis of typed values with its seeds drawn."""
+        return (self.field, len(self.values)) == (typed.field, len(typed.values)) and all(
+            asked in (-1, value) for asked, value in zip(typed.values, self.values, strict=True))
+
+
 @dataclass(frozen=True)
 class Matrix:
-    """A grid to be made. x: columns, y: rows, z: sheets."""
+    """A grid to be made. x: columns, y: rows, z: sheets. requests: those of the cells, once they are concrete."""
 
     base: Request
     x: Axis
     y: Axis | None = None
     z: Axis | None = None
+    requests: tuple[Request, ...] = ()
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -84,13 +105,27 @@ class Matrix:
 
         Raises RequestError for a value that the request does not take.
         """
+        for number, place in enumerate(self._places()):
+            yield place, self.requests[number] if self.requests else self._cell(place)
+
+    def _places(self) -> Iterator[tuple[int, int, int]]:
         order = sorted(range(3), key=lambda i: -COST.get(self.axes[i].field, 0))
         for places in product(*(range(self.shape[i]) for i in order)):
-            place = tuple(places[order.index(i)] for i in range(3))
-            request = changed(self.base, batch_size=1, batch_count=1, prompt_lines=False)
-            for axis, index in zip(self.axes, place, strict=True):
-                request = _with(request, axis, axis.values[index])
-            yield place, request
+            yield tuple(places[order.index(i)] for i in range(3))
+
+    def _cell(self, place: tuple[int, int, int]) -> Request:
+        request = changed(self.base, batch_size=1, batch_count=1, prompt_lines=False)
+        chosen = [(axis, axis.values[index]) for axis, index in zip(self.axes, place, strict=True) if axis.field]
+        for axis, value in sorted(chosen, key=lambda pair: pair[0].field in (PROMPT, LORA)):  # of what is set by then
+            if axis.field != PROMPT:
+                request = _with(request, axis, value)
+        return _replaced(request, [(axis.values[0], value) for axis, value in chosen if axis.field == PROMPT])
+
+    def seeded(self, earlier: Matrix | None = None) -> Matrix:
+        """Draw the seeds of its axes; those of a grid that was stopped, where that is the same one."""
+        before = [earlier.x, earlier.y, earlier.z] if earlier else [None] * 3
+        axes = (axis and axis.seeded(old) for axis, old in zip((self.x, self.y, self.z), before, strict=True))
+        return replace(self, **dict(zip("xyz", axes, strict=True)))
 
 
 _NO_AXIS = Axis("", (None,))
@@ -105,7 +140,8 @@ def axis(field: str, text: str, cls: type[Request]) -> Axis | None:
     if len(text) > MAX_TEXT:
         raise RequestError(f"Axis {field}: the text has {len(text):,} characters; the limit is {MAX_TEXT:,}.", field)
     kinds = {LORA: {float}}.get(field, set()) if field in TITLES else _kinds(cls, field)
-    values = _numbers(text, field, int in kinds and float not in kinds) if kinds & {int, float} else _texts(text)
+    values = (_numbers(text, field, int in kinds and float not in kinds) if kinds & {int, float}
+              else _texts(text, may_be_empty=field == PROMPT or _may_be_empty(cls, field)))
     if kinds == {bool}:
         values = [{"true": True, "false": False, "yes": True, "no": False}.get(value.casefold(), value)
                   for value in values]
@@ -113,14 +149,16 @@ def axis(field: str, text: str, cls: type[Request]) -> Axis | None:
         raise RequestError(f"Axis {field}: there are no values. Write them with commas between.", field)
     if len(values) > MAX_VALUES:
         raise RequestError(f"Axis {field}: more than {MAX_VALUES} values are too many.", field)
-    return Axis(field, tuple(dict.fromkeys(values)))
+    if field == PROMPT and not values[0]:
+        raise RequestError("Axis prompt text: the first value is what is searched for, so it cannot be empty.", field)
+    return Axis(field, tuple(values))
 
 
 def check(matrix: Matrix) -> None:
-    """Refuse a grid with too many cells, one field on two axes, or a value that cannot be."""
+    """Refuse a grid with too many cells, one thing on two axes, or a value that cannot be."""
     if len(matrix) > MAX_CELLS:
         raise RequestError(f"Grid: {len(matrix):,} pictures are too many. At most {MAX_CELLS}.", "grid")
-    fields = [axis.field for axis in matrix.axes if axis.field]
+    fields = [(axis.field, axis.values[0] if axis.field == PROMPT else "") for axis in matrix.axes if axis.field]
     if len(set(fields)) < len(fields):
         raise RequestError("Grid: two axes change the same thing.", "grid")
     for _ in matrix.cells():
@@ -133,23 +171,35 @@ def _kinds(cls: type[Request], field: str) -> set[type]:
     return {str} if any(isinstance(kind, str) for kind in kinds) else kinds
 
 
-def _texts(text: str) -> list[str]:
-    rows = csv.reader([text.replace("\n", ",")], skipinitialspace=True)
-    return [value.strip() for row in rows for value in row if value.strip()]
+def _may_be_empty(cls: type[Request], field: str) -> bool:
+    """Whether nothing is a value of a field of text: no prompt, the model's own autoencoder."""
+    return field in cls.model_fields and (field in prompt_fields(cls) or field == "vae")
+
+
+def _texts(text: str, may_be_empty: bool = False) -> list[str]:
+    """Read values with commas between, as AUTOMATIC1111 does."""
+    lines = [line.strip().removesuffix(",") for line in text.strip().splitlines() if line.strip()]
+    ending = "," if text.strip().endswith(",") else ""  # only behind the last value a comma is followed by another one
+    rows = csv.reader([",".join(lines) + ending], skipinitialspace=True)
+    values = [value.strip() for row in rows for value in row]
+    return [value for value in values if value or may_be_empty]
 
 
 def _numbers(text: str, field: str, whole: bool) -> list[float | int]:
     values: list[float | int] = []
     for part in _texts(text):
         try:
-            values += _range(part) if _RANGE.fullmatch(part) else [float(part)]
-            if not all(map(math.isfinite, values)):
+            read = _range(part) if _RANGE.fullmatch(part) else [float(part)]
+            if not all(map(math.isfinite, read)):
                 raise ValueError(part)
+            if whole and len(read) <= MAX_VALUES:  # steps of a range that round to the same number are one
+                read = list(dict.fromkeys(map(round, read)))
+            values += read
         except (ValueError, OverflowError):
             raise RequestError(f"Axis {field}: {part[:40]!r} is no number.", field) from None
         if len(values) > MAX_VALUES:
             break
-    return [round(value) for value in values] if whole else values
+    return values
 
 
 def _range(part: str) -> list[float]:
@@ -166,8 +216,6 @@ def _range(part: str) -> list[float]:
 
 
 def _with(request: Request, axis: Axis, value: Any) -> Request:
-    if not axis.field or (axis.field, value) == ("seed", -1):  # the form's own seed, which is random or stands there
-        return request
     if axis.field == SIZE:
         sides = re.fullmatch(r"(\d{1,5})\s*[x×]\s*(\d{1,5})", str(value))
         if not sides:
@@ -178,10 +226,28 @@ def _with(request: Request, axis: Axis, value: Any) -> Request:
             raise RequestError("Axis LoRA weight: the prompt has no LoRA. Write one as <lora:name:1>.", "prompt")
         return changed(request, prompt=TAG.sub(lambda tag: f"<lora:{tag[1].split(':')[0]}:{value:g}>",
                                                request.prompt))
-    if axis.field == PROMPT:
-        searched = axis.values[0]
-        if searched not in request.prompt and searched not in request.negative_prompt:
-            raise RequestError(f"Axis prompt text: {searched[:40]!r} does not stand in the prompt.", "prompt")
-        return changed(request, prompt=request.prompt.replace(searched, value),
-                       negative_prompt=request.negative_prompt.replace(searched, value))
     return changed(request, **{axis.field: value})
+
+
+def _replaced(request: Request, pairs: list[tuple[str, str]]) -> Request:
+    """Replace (searched, put) in every prompt of a request."""
+    if not pairs:
+        return request
+    texts = {name: getattr(request, name) for name in prompt_fields(type(request))}
+    for searched, _ in pairs:
+        if not any(searched in text for text in texts.values()):
+            raise RequestError(f"Axis prompt text: {searched[:40]!r} does not stand in the prompt.", "prompt")
+    return changed(request, **{name: _all_replaced(text, pairs) for name, text in texts.items()})
+
+
+def _all_replaced(text: str, pairs: list[tuple[str, str]]) -> str:
+    """Replace at once, so that what one axis puts is not what the next one finds; within a longer text, the shorter."""
+    pairs = sorted(pairs, key=lambda pair: -len(pair[0]))
+    found = re.compile("|".join(re.escape(searched) for searched, _ in pairs))
+
+    def put(match: re.Match) -> str:
+        value = dict(pairs)[match[0]]
+        inner = [pair for pair in pairs if len(pair[0]) < len(match[0]) and pair[0] in match[0]]
+        return _all_replaced(value, inner) if inner else value
+
+    return found.sub(put, text)

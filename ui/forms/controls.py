@@ -209,5 +209,5 @@ def _pairs(form: Form, names: list[str]) -> None:
 
 
 PLACEHOLDERS = {"prompt": "What should the picture show?", "negative_prompt": "What should it keep away from?"}
-ELSEWHERE = ("model", "image", "mask")  # the header's picker and the source picture
+ELSEWHERE = ("model", "image", "mask", "texts")  # the header's picker, the source picture, and what resolving makes
 PRESETS = {"Square": 1.0, "Portrait": 3 / 4, "Landscape": 4 / 3}

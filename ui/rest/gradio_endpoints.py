@@ -22,6 +22,7 @@ from pipelines.requests import TASKS, Request, make
 from ..wiring import problem
 
 FILES = ("image", "mask")
+MADE = ("texts",)  # fields that only a concrete request has
 
 
 def publish(studio: Any) -> None:
@@ -51,7 +52,8 @@ def _endpoint(studio: Any, task: str, cls: type[Request], asked: dict[Job, str])
         return [{"image": _served(record), "infotext": record.infotext, "seed": record.seed} for record in records]
 
     told_by_gradio = inspect.Parameter("caller", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)
-    signature = inspect.Signature([told_by_gradio, *(_parameter(*each) for each in cls.model_fields.items())],
+    signature = inspect.Signature([told_by_gradio, *(_parameter(*each) for each in cls.model_fields.items()
+                                                      if each[0] not in MADE)],
                                   return_annotation=list[dict])
     call.__signature__ = signature
     call.__name__ = task

@@ -49,23 +49,22 @@ class Maker:
 
     def batch(self, batch: Batch) -> Iterator[Event]:
         """Draw the pictures of a batch, each by a call of its own."""
-        plain, uses = lora_tags.extract(batch.prompt)
-        prompt, negative, notices = self._texts(plain)
+        plain, uses = lora_tags.extract(batch.request.prompt)
+        prompt, negative, notices = self._texts(plain, batch.request)
         with ExitStack() as undone:
             lines = undone.enter_context(self._adapters(self._pipe, self._family, uses)) if uses else ()
-            if batch.prompt not in self._told:
-                self._told.add(batch.prompt)
+            if batch.request.prompt not in self._told:
+                self._told.add(batch.request.prompt)
                 yield from map(Notice, (*lines, *notices))
             for i, seed in enumerate(batch.seeds):
                 image = yield from self._drawn(batch.first + i, self._arguments(seed, prompt, negative))
                 if image is not None:
-                    alone = changed(self._request, prompt=batch.prompt, seed=seed, batch_size=1, batch_count=1,
-                                    prompt_lines=False)
+                    alone = changed(batch.request, seed=seed, batch_size=1, batch_count=1)
                     yield ImageReady(self._source.finish(image), alone, {})
 
-    def _texts(self, prompt: str) -> tuple[str, str, tuple[str, ...]]:
+    def _texts(self, prompt: str, request: Request) -> tuple[str, str, tuple[str, ...]]:
         """The plain prompt and negative prompt, and what of them has no effect with this family."""
-        request, label, notices = self._request, self._family.label, []
+        label, notices = self._family.label, []
         read = plan(prompt, request.negative_prompt, request.steps, emphasis=request.emphasis)
         scene = read.scenes[0]
         text, negative = scene.prompts[0][0], scene.negative

@@ -22,6 +22,7 @@ from ...errors import RequestError, StudioError
 from ...library import checkpoints as catalogue
 from ...library.read.card import ModelCard
 from ...machine import device, memory
+from ...prompts.comments import prompts_without_comments
 from ...prompts.tokens import count
 from ...requests import make
 from .. import presets
@@ -126,7 +127,7 @@ class _Run:
             return
         base.park(text_too=config.text_encoder == "off")
         trainee = trainees.make(base, config)
-        prompts = config.sample_prompts or _prompts(examples)
+        prompts = prompts_without_comments(config.sample_prompts) or _prompts(examples)
         samples = Samples(base, config, self._folder, prompts)
         export = Export(base, trainee, config, examples.trained)
         loop = Loop(base, config, examples, trainee, checkpoints,

@@ -51,7 +51,7 @@ def weights(text, **kwargs):
     ("a BREAK b", [("a ", 1.0), None, (" b", 1.0)]),
     ("(a BREAK b:2)", [("a ", 2.0), None, (" b", 2.0)]),
     ("a BREAKfast", [("a BREAKfast", 1.0)]),
-    ("cat # not (this\ndog", [("cat \ndog", 1.0)]),
+    (r"a \#1 (cat)", [("a #1 ", 1.0), ("cat", 1.1)]),
     ("", []),
 ])
 def test_weights_are_those_of_the_published_rules(text, expected):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from pipelines.errors import RequestError
 from pipelines.events import Notice, Saved, StepDone
-from pipelines.requests import TASKS, Img2Img, Txt2Img, make
+from pipelines.requests import TASKS, Img2Img, Txt2Img, changed, make
 from pipelines.studio.worker import _of_all
 from pipelines.sweeps.grid import LORA, NOT_AN_AXIS, PROMPT, Axis, Matrix, axis, check
 
@@ -19,8 +19,12 @@ BASE = make(Txt2Img, prompt="a red cat", steps=2, width=64, height=64, seed=5, s
     ("steps", "1, 2, 5", (1, 2, 5)), ("steps", "1-5", (1, 2, 3, 4, 5)), ("steps", "10-1 (+3)", (10, 7, 4, 1)),
     ("guidance_scale", "0-1 [5]", (0.0, 0.25, 0.5, 0.75, 1.0)),
     ("guidance_scale", "1-2 (0.5), 9", (1.0, 1.5, 2.0, 9.0)),
-    ("seed", "3,3,4", (3, 4)), ("sampler", 'Euler, "DPM++ 2M"', ("Euler", "DPM++ 2M")),
+    ("seed", "3,3,4", (3, 3, 4)), ("seed", "-1, -1, -1", (-1, -1, -1)), ("steps", "1-2 [4], 7", (1, 2, 7)),
+    ("sampler", 'Euler, "DPM++ 2M"', ("Euler", "DPM++ 2M")),
     (PROMPT, 'red, "blue, deep", green', ("red", "blue, deep", "green")), ("prompt", "a\nb", ("a", "b")),
+    (PROMPT, 'red, ""', ("red", "")), (PROMPT, "red,", ("red", "")), (PROMPT, "red,\n\nblue", ("red", "blue")),
+    ("negative_prompt", '"", blur', ("", "blur")), ("vae", ", my.vae", ("", "my.vae")),
+    ("sampler", "Euler, ", ("Euler",)),
     ("tiling", "off, x", ("off", "x"))])
 def test_axis_texts_are_read_as_people_write_them(field, text, values):
     assert axis(field, text, Txt2Img).values == values
@@ -30,7 +34,8 @@ def test_axis_texts_are_read_as_people_write_them(field, text, values):
     ("steps", "", "there are no values"), ("steps", "one", "'one' is no number"), ("steps", "1-10000", "too many"),
     ("steps", "0-1 [99999]", "too many"), ("nonsense", "1", "cannot be one"), ("batch_size", "1,2", "cannot be one"),
     ("strength", "0.1", "cannot be one"), ("prompt", "x" * 9000, "the limit is 8,000"),
-    ("steps", "1-2 (0)", "no number"), ("steps", "nan", "no number"), ("guidance_scale", "1, inf", "no number"),
+    ("steps", "1-2 (0)", "no number"), (PROMPT, '"", red', "cannot be empty"), ("prompt", " ", "no values"),
+    ("steps", "nan", "no number"), ("guidance_scale", "1, inf", "no number"),
     ("seed", "9" * 5000, "no number")])
 def test_bad_axes_are_refused_in_words(field, text, message):
     with pytest.raises(RequestError, match=message):
@@ -48,8 +53,13 @@ def test_every_combination_is_a_cell_and_each_is_a_single_picture():
     assert (cells[2, 1, 0].steps, cells[2, 1, 0].seed, cells[2, 1, 0].image_count) == (3, 8, 1)
 
 
-def test_minus_one_on_the_axis_of_seeds_is_the_forms_own_seed():
-    assert [request.seed for _, request in Matrix(BASE, axis("seed", "-1, 9", Txt2Img)).cells()] == [5, 9]
+def test_minus_one_on_an_axis_of_seeds_is_another_seed_at_each_place_and_the_same_when_it_goes_on():
+    typed = Matrix(BASE, axis("steps", "1, 1", Txt2Img), axis("seed", "-1, 9, -1", Txt2Img))
+    drawn = typed.seeded()
+    first, second, third = drawn.y.values
+    assert second == 9 and min(first, third) >= 0 and first != third
+    assert typed.seeded(drawn) == drawn and drawn.seeded() == drawn and typed.seeded() != drawn
+    assert Matrix(BASE, typed.x, axis("seed", "-1, 8, -1", Txt2Img)).seeded(drawn).y.values[0] != first
 
 
 def test_the_dearest_axis_changes_least_often():
@@ -65,7 +75,33 @@ def test_size_and_prompt_text_replace_what_they_name():
     assert [(one.width, one.height, one.prompt) for one in cells] == [(64, 72, "a red cat"), (64, 72, "a red dog")]
 
 
+@pytest.mark.parametrize(("prompt", "x", "y", "prompts"), [
+    ("a red cat on a blue mat", ("red", "blue"), ("blue", "green"),
+     ["a red cat on a blue mat", "a blue cat on a blue mat", "a red cat on a green mat", "a blue cat on a green mat"]),
+    ("a red cat", ("red cat", "old cat"), ("cat", "dog"), ["a red cat", "a old cat", "a red dog", "a old dog"]),
+    ("a red cat", ("red ", ""), ("cat", "dog"), ["a red cat", "a cat", "a red dog", "a dog"])])
+def test_two_axes_of_prompt_text_do_not_find_what_the_other_put(prompt, x, y, prompts):
+    matrix = Matrix(changed(BASE, prompt=prompt), Axis(PROMPT, x), Axis(PROMPT, y))
+    check(matrix)
+    cells = dict(matrix.cells())
+    assert [cells[column, row, 0].prompt for row in (0, 1) for column in (0, 1)] == prompts
+
+
+def test_prompt_text_is_replaced_in_every_prompt_and_after_what_other_axes_set():
+    base = changed(BASE, prompt="a dog", negative_prompt="red", hires_scale=2.0, hires_prompt="a red dog, sharp")
+    matrix = Matrix(base, Axis(PROMPT, ("red", "blue")), Axis("prompt", ("red", "a red cat")))
+    cells = [cell for _, cell in matrix.cells()]
+    assert [cell.prompt for cell in cells] == ["red", "a red cat", "blue", "a blue cat"]
+    assert [(cell.negative_prompt, cell.hires_prompt) for cell in cells[2:]] == [("blue", "a blue dog, sharp")] * 2
+
+
+def test_an_empty_value_has_a_label():
+    assert Axis(PROMPT, ("red", "")).label("") == "(empty)"
+    assert Axis("vae", ("",)).label("", {"VAE": "V", "(empty)": "leer"}.get) == "V: leer"
+
+
 @pytest.mark.parametrize(("axes", "message"), [
+    ((Axis(PROMPT, ("red", "a")), Axis(PROMPT, ("red", "b"))), "two axes change the same"),
     ((Axis("steps", tuple(range(1, 30))), Axis("seed", tuple(range(20)))), "580 pictures are too many"),
     ((Axis("steps", (1,)), Axis("steps", (2,))), "two axes change the same"),
     ((Axis("steps", (500,)),), "Steps: 500 is not possible"),
@@ -165,6 +201,26 @@ def test_the_third_axis_makes_a_sheet_for_each_of_its_values(studio):
     sheets = [record for record in studio.submit_matrix(matrix).wait(60).records if record.is_grid]
     assert matrix.shape == (2, 1, 3) and len(sheets) == 3
     assert len({Image.open(sheet.path).tobytes() for sheet in sheets}) == 3
+
+
+def test_equal_and_random_seeds_are_pictures_of_their_own(studio):
+    job = studio.submit_matrix(Matrix(BASE, axis("seed", "5, 5, -1, -1", Txt2Img)))
+    records = job.wait(60).records
+    assert [record.is_grid for record in records] == [False] * 4 + [True]
+    seeds = [record.seed for record in records[:4]]
+    assert len({record.path for record in records}) == 5 and seeds[:2] == [5, 5] and len({*seeds}) == 3
+
+
+def test_what_an_axis_puts_is_read_like_the_prompt(studio):
+    base = changed(BASE, prompt="a {red} cat # a note", dynamic="random")
+    texts = Axis("prompt", ("a {dog|dog}", "a cat # red", "a fish"))
+    cells = studio.submit_matrix(Matrix(base, texts)).request.requests
+    assert [cell.prompt for cell in cells] == ["a dog", "a cat", "a fish"]
+    with pytest.raises(RequestError, match="'note' does not stand in the prompt"):
+        studio.submit_matrix(Matrix(base, Axis(PROMPT, ("note", "x"))))
+    for several in ({"prompt": "a\nb", "prompt_lines": True}, {"prompt": "{a|b}", "dynamic": "all combinations"}):
+        with pytest.raises(RequestError, match="Grid: the prompt stands for 2 prompts"):
+            studio.submit_matrix(Matrix(changed(BASE, **several), Axis("steps", (1, 2))))
 
 
 def test_another_source_picture_makes_another_grid(studio):

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.errors import RequestError, StudioError
+from pipelines.prompts.comments import without_comments
 from pipelines.training import presets
 from pipelines.training.dataset.survey import held_out
 from pipelines.training.request import TrainLora
@@ -107,7 +108,7 @@ def given(fields: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
         if TrainLora.model_fields[name].default is None:
             chosen[name] = number(name, chosen[name])
     if "sample_prompts" in chosen:
-        lines = (line.strip() for line in chosen["sample_prompts"].splitlines())
+        lines = (line.strip() for line in without_comments(chosen["sample_prompts"]).splitlines())
         chosen["sample_prompts"] = tuple(line for line in lines if line)
     return {name: value for name, value in chosen.items() if value is not None}
 
