@@ -13,7 +13,7 @@ from .choices import Assign, Choice, Name, Node, Nodes, Options, Use, parse
 
 MAX_DEPTH = 16  # names and variables inside names and variables
 MAX_CHOICES = 1_000  # made for one prompt
-MAX_VISITS = 200_000  # of parts of a text, while its combinations are counted up
+MAX_VISITS = 60_000  # of parts of a text, while its combinations are counted up
 MAX_VARIABLES = 50  # set by one text
 CUT = "\0"  # between the texts of a request, which share their variables
 

@@ -55,7 +55,8 @@ class Request(BaseModel):
                                help="Makes the pictures once for each line of the prompt, and one labelled grid.")
     dynamic: Dynamic = param("off", "Wildcards and choices",
                              help="Reads `__name__` as a random line of the file name.txt in the wildcards folder, and "
-                                  "{a|b|2::c} as one of its parts. Random draws by the seed, anew for each batch.")
+                                  "{a|b|2::c} as one of its parts, in every prompt; several parts and variables as "
+                                  "Dynamic Prompts writes them. Random draws by the seed, anew for each batch.")
     emphasis: Emphasis = param("Original", "Emphasis", infotext="Emphasis",
                                help="How (words:1.2) are weighted: as AUTOMATIC1111 does, without restoring the mean, "
                                     "ignored, or read as plain text.")

@@ -12,12 +12,15 @@ from typing import Any
 
 from .. import metadata
 from ..errors import RequestError
-from ..requests import MAX_SEED, Request, changed
+from ..requests import MAX_SEED, TASKS, Request, changed
 
 MAX_TEXT = 400_000  # characters of a file of prompts
 MAX_PICTURES = 400
+TITLES = {name: info.title for cls in TASKS.values() for name, info in cls.model_fields.items()}
 
-_BLOCKS = re.compile(r"\n[ \t]*\n|^Negative prompt:|^Steps: \d+, ", re.MULTILINE)
+_SETTINGS = re.compile(r"^[ \t]*Steps: \d+,", re.MULTILINE)  # the line of settings in a picture's text
+_NEGATIVE = re.compile(r"^[ \t]*Negative prompt:", re.MULTILINE)
+_BLANK = re.compile(r"\n[ \t]*\n")
 
 
 @dataclass(frozen=True)
@@ -38,22 +41,41 @@ class Series:
 def prompts_in(text: str, cls: type[Request]) -> list[dict[str, Any]]:
     """Read a file of prompts: one a line, or, where blank lines part them, one a block.
 
-    A block may have a part `Negative prompt:` and a line of settings, as a picture's own text has. Lines that begin
-    with # are left out. Returns values of a request's fields; what a prompt does not say is not in them.
+    A block may have a part `Negative prompt:`, and a line of settings, as a picture's own text has: it begins with
+    `Steps: <number>,`. Lines that begin with # are left out. Returns values of a request's fields; what a prompt does
+    not say is not in them.
     """
+    return [values for values, _ in blocks_in(text, cls)]
+
+
+def unused_in(text: str, cls: type[Request]) -> tuple[str, ...]:
+    """Say what the settings in a file of prompts hold that its pictures do not take."""
+    return tuple(dict.fromkeys(line for _, unused in blocks_in(text, cls) for line in unused))
+
+
+def blocks_in(text: str, cls: type[Request]) -> list[tuple[dict[str, Any], list[str]]]:
+    """The prompts of a file as `prompts_in` reads them, each with sentences about what is not used."""
     if len(text) > MAX_TEXT:
         raise RequestError(f"Prompts: the text has {len(text):,} characters; the limit is {MAX_TEXT:,}.", "prompts")
     lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n") if not line.lstrip().startswith("#")]
     text = "\n".join(lines)
-    if not _BLOCKS.search(text.strip()):
-        return [{"prompt": line.strip()} for line in lines if line.strip()]
-    found = []
-    for block in re.split(r"\n\s*\n", text):
-        if block.strip():
-            said = metadata.parse(block.strip()).fields
-            found.append({name: value for name, value in said.items()
-                          if name in cls.model_fields and name != "model" and value != ""})
-    return found
+    if not any(mark.search(text.strip()) for mark in (_BLANK, _NEGATIVE, _SETTINGS)):
+        return [({"prompt": line.strip()}, []) for line in lines if line.strip()]
+    return [_read(block.strip(), cls) for block in re.split(r"\n\s*\n", text) if block.strip()]
+
+
+def _read(block: str, cls: type[Request]) -> tuple[dict[str, Any], list[str]]:
+    if not _SETTINGS.search(block):
+        negative = _NEGATIVE.search(block)
+        texts = {"prompt": block[:negative.start()] if negative else block,
+                 "negative_prompt": block[negative.end():] if negative else ""}
+        return {name: value.strip() for name, value in texts.items() if value.strip()}, []
+    parsed = metadata.parse(block)
+    kept = {name: value for name, value in parsed.fields.items() if value != ""}
+    left_out = {TITLES[name]: str(kept.pop(name)) for name in tuple(kept)
+                if name not in cls.model_fields or name == "model"}
+    unused = [f"Not used: {name} {value[:80]}" for name, value in {**left_out, **parsed.unknown}.items()]
+    return kept, [*parsed.notes, *unused]
 
 
 def vary(base: Request, prompts: Sequence[dict[str, Any]], pictures: Sequence[str]) -> Iterator[Request]:

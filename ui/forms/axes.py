@@ -47,7 +47,7 @@ def axes(form: Form, studio: Any) -> Axes:
                 made.boxes[f"{name} values"] = form.keep(f"grid-{name}-values", gr.Textbox(
                     "", label="Values", max_lines=2, min_width=120, scale=3, elem_id=f"{form.task}-grid-{name}-values",
                     info="With commas: 10, 20, 30. Ranges: 1-5, 10-50 (+10), 0-1 [5]. For prompt text the first word "
-                         "is replaced by the others."))
+                         "is replaced by the others, \"\" by nothing. A seed of -1 is a new one each time."))
         line = gr.Textbox("", label="What this makes", show_label=False, container=False, interactive=False,
                           max_lines=2, elem_classes="line", elem_id=f"{form.task}-grid-line")
 

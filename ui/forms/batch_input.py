@@ -10,7 +10,7 @@ import gradio as gr
 
 from pipelines.errors import RequestError
 from pipelines.requests import Request
-from pipelines.sweeps.series import MAX_PICTURES, MAX_TEXT, prompts_in
+from pipelines.sweeps.series import MAX_PICTURES, MAX_TEXT, prompts_in, unused_in
 
 from ..tab import Form
 from ..wiring import QUEUED, QUIET, guarded
@@ -49,7 +49,8 @@ def many(form: Form, with_pictures: bool = False) -> Many:
         prompts = gr.Textbox("", label="Prompts", lines=3, max_lines=10, elem_id=f"{task}-many-prompts",
                              placeholder="One prompt a line",
                              info="Each becomes a picture, with the settings of this page. Longer ones are parted by "
-                                  "empty lines, and may have a line 'Negative prompt:' or a picture's own settings. "
+                                  "empty lines, and may have a line 'Negative prompt:' or a picture's own settings, "
+                                  "which begin with 'Steps:'. "
                                   "The prompt above is not used then.")
         form.keep("many-prompts", prompts)
         upload = gr.UploadButton("Read prompts from a file", size="sm", file_types=[".txt"], type="filepath",
@@ -60,7 +61,7 @@ def many(form: Form, with_pictures: bool = False) -> Many:
                                         file_types=PICTURES, type="filepath", height=140,
                                         elem_id=f"{task}-many-pictures")
         line = gr.Textbox("", label="What this makes at once", show_label=False, container=False, interactive=False,
-                          max_lines=2, elem_classes="line", elem_id=f"{task}-many-line")
+                          max_lines=4, elem_classes="line", elem_id=f"{task}-many-line")
 
     def read(file: str) -> str:
         if Path(file).stat().st_size > 4 * MAX_TEXT:
@@ -71,13 +72,13 @@ def many(form: Form, with_pictures: bool = False) -> Many:
 
     def tell(batch_size: int | None, batch_count: int | None, text: str, files: list | None = None) -> str:
         try:
-            asked = len(prompts_in(text or "", form.request))
+            asked, unused = len(prompts_in(text or "", form.request)), unused_in(text or "", form.request)
         except RequestError as error:
             return str(error)
         if not asked and not files:
             return ""
         count = max(1, asked) * max(1, len(files or [])) * (batch_size or 1) * (batch_count or 1)
-        return f"Generate makes {count:g} {'picture' if count == 1 else 'pictures'}."
+        return "\n".join([f"Generate makes {count:g} {'picture' if count == 1 else 'pictures'}.", *unused])
 
     upload.upload(guarded(read), upload, prompts, **QUEUED)
     counted = [form.fields["batch_size"], form.fields["batch_count"], *boxes.values()]

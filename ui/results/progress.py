@@ -72,7 +72,8 @@ def relay(panel: Panel, job: Any, earlier: list[Shown], raise_failure: bool = Tr
                 else:
                     update |= panel.show(joined(made, earlier), len(made) - 1)
             case events.Notice(text):
-                told.append(text)
+                if text not in told:  # the pictures of a grid have much in common
+                    told.append(text)
                 update[panel.notices] = "\n".join(told)
             case events.Queued(position, loads):
                 update[panel.status] = waiting_line(position, loads)

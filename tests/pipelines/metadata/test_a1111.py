@@ -86,7 +86,7 @@ def test_the_number_of_pictures_is_not_written():
 
 def test_every_field_that_shapes_one_picture_is_carried():
     kept_elsewhere = {"prompt", "image", "mask"}  # the text itself, and the files
-    spelled_out_before = {"styles", "prompt_lines", "dynamic", "batch_size", "batch_count"}
+    spelled_out_before = {"styles", "prompt_lines", "texts", "dynamic", "batch_size", "batch_count"}
     for cls in TASKS.values():
         left_out = {name for name, info in cls.model_fields.items() if not extra_of(info)["infotext"]}
         said_by_the_scale = {"width", "height"} if cls is Upscale else set()

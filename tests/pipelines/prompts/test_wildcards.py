@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from pipelines.errors import RequestError
+from pipelines.prompts.choices import unread
 from pipelines.prompts.wildcards import MAX_COMBINATIONS, Wildcards
 
 
@@ -20,6 +21,8 @@ def wildcards(tmp_path):
     write("colour", "red\n# a comment\n\n3::blue\n")
     write("animals/cat", "a __colour__ cat\n")
     write("animals/dog", "{big|small} dog")
+    write("clothes", "${season:summer} hat\n")
+    write("weather", "sun\nrain\n\\#1 fog # rare\n")
     write("accents", "\ufeffé\r\nö\r\n")
     write("broken", "caf\xe9", "latin-1")
     write("self", "x __self__")
@@ -57,7 +60,7 @@ def test_weights_are_shares(wildcards):
 def test_folders_nest_and_options_hold_further_choices(wildcards):
     found = {wildcards.expand("__animals/*__", seed) for seed in range(60)}
     assert found == {"a red cat", "a blue cat", "big dog", "small dog"}
-    assert wildcards.names()[:3] == ("accents", "animals/cat", "animals/dog")
+    assert wildcards.names()[:3] == ("accents", "animals/cat", "animals/dog") and wildcards.has("animals/*")
 
 
 def test_a_name_that_would_search_the_folders_again_and_again_is_left_as_it_is(wildcards):
@@ -126,3 +129,60 @@ def test_hostile_braces_never_raise(wildcards, text):
 def test_no_folder_is_no_wildcards(tmp_path):
     assert Wildcards(tmp_path / "none").names() == ()
     assert Wildcards(tmp_path / "none").expand("__x__ {a}", 1) == "__x__ a"
+
+
+@pytest.mark.parametrize(("text", "drawn"), [
+    ("{2$$a|b|c}", {"a, b", "a, c", "b, a", "b, c", "c, a", "c, b"}), ("{1-2$$a|b}", {"a", "b", "a, b", "b, a"}),
+    ("{2$$ and $$a|b}", {"a and b", "b and a"}), ("{-2$$a|b}", {"a", "b", "a, b", "b, a"}),
+    ("{1-$$ $$a|b}", {"a", "b", "a b", "b a"}), ("{9$$a|b}", {"a, b", "b, a"}), ("{0-1$$a}", {"", "a"}),
+    ("{2-1$$|$$a|b}", {"a", "b", "a|b", "b|a"}), ("{2$$__colour__}", {"red, blue", "blue, red"}),
+    ("{2$$;$$__colour__|__nothing__}", {f"{one};__nothing__" for one in ("red", "blue")}
+     | {f"__nothing__;{one}" for one in ("red", "blue")}),
+    ("{ 2 $$a|{b|c}}", {"a, b", "a, c", "b, a", "c, a"}),
+    ("${x=red} a ${x} cat, ${x}", {"a red cat, red"}), ("${x=!{a|b}}${x}${x}", {"aa", "bb"}),
+    ("${x={a|b}}${x}${x}", {"aa", "ab", "ba", "bb"}), ("${x} ${x=a}", {"a"}), ("${x=a}{${x}|b}", {"a", "b"}),
+    ("${x:none} ${y:{1|2}}", {"none 1", "none 2"}), ("${x=a}${x?=b}${y?=c}${x}${y}", {"ac"}),
+    ("${x=!__colour__}${y=${x}s}${y}", {"reds", "blues"}), ("${x=a, b|c}${x}", {"a, b|c"}),
+    ("__clothes__", {"summer hat"}), ("__clothes(season=old)__", {"old hat"}),
+    ("${season=new}__clothes__", {"new hat"}),
+    ("__weather__", {"sun", "rain", "\\#1 fog"}), ("${ x = a }${x}", {"a"})])
+def test_several_options_separators_and_variables(wildcards, text, drawn):
+    assert {wildcards.expand(text, seed) for seed in range(200)} == drawn == set(wildcards.combinations(text))
+
+
+def test_options_are_drawn_without_repeating_any_and_by_their_weights(wildcards):
+    first = Counter(wildcards.expand("{2$$a|8::b|c}", seed)[0] for seed in range(1_000))
+    assert first["b"] > 700
+    assert all(len(set(wildcards.expand("{3$$ $$a|b|c|d}", seed).split())) == 3 for seed in range(50))
+
+
+@pytest.mark.parametrize(("text", "pieces"), [
+    ("a {red|green} cat", [("choice", "{red|green}")]), ("{2$$a}", [("choice", "{2$$a}")]),
+    ("__bad__, {dark|{a|b}}", [("name", "__bad__"), ("choice", "{dark|{a|b}}")]), ("${x}", [("variable", "${x}")]),
+    ("${x=a|b}, ${x}", [("variable", "${x=a|b}"), ("variable", "${x}")]), ("{@a|b} {!c|d}", [("choice", "{@a|b}"),
+                                                                                     ("choice", "{!c|d}")]),
+    ("{{masterpiece}}, [a|b] {x} $5 ${} ${a b} snake_case } {", [])])
+def test_what_is_not_read_is_found(wildcards, text, pieces):
+    assert list(unread(text)) == pieces
+    left = wildcards.expand("__bad__ {@a|b} ${x} {!c|d} {a|a}", 1)
+    assert left == "__bad__ {@a|b} ${x} {!c|d} a"
+
+
+@pytest.mark.parametrize("text", ["${x=${x}}${x}", "${a=${b}}${b=${a}}${a}"])
+def test_a_variable_that_holds_itself_is_refused(wildcards, text):
+    for read in (lambda: wildcards.expand(text, 1), lambda: wildcards.combinations(text)):
+        with pytest.raises(RequestError, match="names itself"):
+            read()
+
+
+@pytest.mark.parametrize("text", [
+    "${a=}" + "".join(f"${{{name}={f'${{{before}}}' * 60}}}" for before, name in zip("abcdefg", "bcdefgh", strict=True))
+    + "${h}", "".join(f"${{v{n}=!{{a|b}}}}" for n in range(60)), "${x={" * 400, "{2$$" * 900,
+    "{1-9$$a|b" + "|c" * 1_500 + "}", "${" * 1_900, "{1$$ and $$" * 300 + "}" * 300])
+def test_hostile_variables_and_counts_end(wildcards, text):
+    for read in (lambda: wildcards.expand(text, 1), lambda: wildcards.combinations(text, 257)):
+        try:
+            read()
+        except RequestError as error:
+            assert error.field == "prompt"
+    assert isinstance(unread(text), tuple)

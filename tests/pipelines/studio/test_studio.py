@@ -66,6 +66,22 @@ def test_choices_are_drawn_by_the_seed_and_stand_in_the_infotext(studio):
     assert "{" not in single.infotext
 
 
+def test_each_picture_says_its_own_prompts_and_what_was_not_read_of_them(studio):
+    asked = make(Txt2Img, **{**QUICK, "prompt": "a {red|green} cat # off: <lora:loud:1>\n# and this", "hires_scale": 1.25,
+                             "negative_prompt": "__none__ {dark|grey}", "hires_prompt": "a {dog|house}",
+                             "hires_strength": 0.2, "dynamic": "random", "batch_count": 3, "guidance_scale": 2.0})
+    resolved = studio.resolve(asked)
+    job = studio.submit(asked)
+    records = job.wait(60).records
+    said = [metadata.parse(record.infotext).fields for record in records[:3]]
+    assert tuple((one["prompt"], one["negative_prompt"], one["hires_prompt"]) for one in said) == tuple(
+        text[:3] for text in resolved.texts)
+    assert not any("loud" in record.infotext or "#" in record.infotext for record in records) and records[3].is_grid
+    assert [event.text for event in job.events if isinstance(event, Notice)] == [
+        "Hires strength: 0.2 of 2 steps is less than one step, so one step was made.",
+        "__none__ was drawn as typed: Wildcards and choices is off, or there is no file of that name."]
+
+
 def test_choices_of_a_long_prompt_are_limited_one_by_one_and_not_together(studio):
     asked = make(Txt2Img, **{**QUICK, "prompt": "a {red|blue} cat" + ", on a mat" * 220, "dynamic": "random",
                              "batch_count": 2, "hires_scale": 1.25, "hires_steps": 1})

@@ -9,7 +9,7 @@ from pipelines import metadata
 from pipelines.errors import RequestError
 from pipelines.events import Notice, Saved
 from pipelines.requests import Img2Img, Txt2Img, changed, make
-from pipelines.sweeps.series import prompts_in, vary
+from pipelines.sweeps.series import prompts_in, unused_in, vary
 
 VALUES = dict(prompt="form", steps=2, width=64, height=64, seed=5, sampler="Euler", schedule="Automatic",
               guidance_scale=4.0)
@@ -29,6 +29,21 @@ def test_a_block_may_be_the_text_of_a_picture():
     values, = prompts_in("a cat\nNegative prompt: blue\nSteps: 3, Sampler: Euler, CFG scale: 2, Seed: 9, Size: 64x72, "
                          "Model: other", Txt2Img)
     assert values["steps"] == 3 and values["seed"] == 9 and values["height"] == 72 and "model" not in values
+
+
+@pytest.mark.parametrize("words", [
+    "Subject: a red apple, Style: noto, Size: huge", "a cat\nSteps: many, Size: 64x64, Seed: 5",
+    "Model: a toy, Sampler: a cook, Steps: 12 of them"])
+def test_words_with_colons_are_a_prompt_unless_their_line_begins_with_a_number_of_steps(words):
+    assert prompts_in(words.replace("\n", " "), Txt2Img) == [{"prompt": words.replace("\n", " ")}]
+    assert prompts_in(f"{words}\n\na dog\nNegative prompt: blur, Size: 3x4", Txt2Img) == [
+        {"prompt": words}, {"prompt": "a dog", "negative_prompt": "blur, Size: 3x4"}]
+
+
+def test_settings_of_a_block_that_are_not_used_are_told():
+    text = "a cat\nSteps: 3, Sampler: Euler, Size: 64x72, Model: other, Lights: on, Mask blur: 7\n\na dog"
+    assert unused_in(text, Txt2Img) == ("Not used: Model other", "Not used: Mask blur (px) 7", "Not used: Lights on")
+    assert prompts_in(text, Txt2Img)[1] == {"prompt": "a dog"} and not unused_in("a\n\nb", Txt2Img)
 
 
 def test_ten_megabytes_of_prompts_are_refused_in_words():
