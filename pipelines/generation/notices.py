@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..families import Family
 from ..prompts.choices import unread
+from ..prompts.grammar import without_tags
 from ..prompts.texts import each, prompt_fields
 from ..requests import Request, Txt2Img, task_of
 
@@ -39,7 +40,8 @@ def _share(title: str, strength: float, steps: int) -> Iterator[str]:
 def _unread(request: Request) -> Iterator[str]:
     names = [name for name in prompt_fields(type(request))
              if not name.startswith("hires_") or request.hires_scale > 1]
-    pieces = (piece for one in each(request) for name in names for piece in unread(getattr(one, name)))
+    pieces = (piece for one in each(request) for name in names
+              for piece in unread(without_tags(getattr(one, name))[0]))
     for kind, piece in tuple(dict.fromkeys(pieces))[:MAX_PIECES]:
         shown = piece if len(piece) <= SHOWN else f"{piece[:SHOWN]}..."
         yield UNREAD[kind].format(shown)

@@ -34,15 +34,19 @@ def marks(text: str, *, is_lora: Callable[[str], bool], is_wildcard: Callable[[s
         why = _tag(tag[0], is_lora)
         if why:
             found.append(Mark(*tag.span(), why))
-    for name in re.finditer(NAME, text):
+    for name in re.finditer(NAME, _without_tags(text)):
         if not is_wildcard(name_of(name[0])):
             found.append(Mark(*name.span(), f"There is no wildcard file for {name[0][:SHOWN]}."))
     return tuple(sorted(found, key=lambda mark: mark.start)[:MAX_MARKS])
 
 
 def _alone(text: str) -> tuple[int, ...]:
-    # Brackets inside tags are parts of names. The text keeps its length, so places stay what they are.
-    return parse(TAGS.sub(lambda tag: "x" * len(tag[0]), text)).unbalanced
+    return parse(_without_tags(text)).unbalanced
+
+
+def _without_tags(text: str) -> str:
+    # Brackets and underscores inside tags are parts of names. The text keeps its length, so places stay what they are.
+    return TAGS.sub(lambda tag: "x" * len(tag[0]), text)
 
 
 def _tag(text: str, is_lora: Callable[[str], bool]) -> str:

@@ -88,11 +88,12 @@ def vary(base: Request, prompts: Sequence[dict[str, Any]], pictures: Sequence[st
     if (total := max(1, len(prompts)) * max(1, len(pictures)) * count) > MAX_PICTURES:
         raise RequestError(f"Many at once: {total:,} pictures are too many. At most {MAX_PICTURES}.", "prompts")
     own_shape = {"width": None, "height": None} if pictures else {}
+    whole = {"prompt_lines": False} if prompts else {}  # a block of several lines is one prompt
     for picture in pictures or [None]:
         given = {} if picture is None else {"image": picture, **own_shape}
         for place, said in enumerate(prompts or [{}]):
             seed = said.get("seed", -1)
             seed = base.seed + place * count if seed == -1 else seed
             for number in range(count):
-                yield changed(base, **{**given, **said, "seed": (seed + number) % (MAX_SEED + 1), "batch_size": 1,
-                                       "batch_count": 1})
+                single = {"seed": (seed + number) % (MAX_SEED + 1), "batch_size": 1, "batch_count": 1}
+                yield changed(base, **{**given, **whole, **said, **single})

@@ -34,7 +34,7 @@ def test_wildcards_and_choices_that_were_not_read_are_told_in_every_prompt_that_
     told = unlike_asked(make(Txt2Img, **values), FAMILIES["sd15"])
     assert [line.partition(" was drawn as typed: ")[0] for line in told] == ["__none__", "{a|b}", "${x}"]
     assert len(unlike_asked(make(Txt2Img, **values, hires_scale=2.0, steps=20), FAMILIES["sd15"])) == 4
-    assert not unlike_asked(make(Txt2Img, prompt="{{a}} [b|c] (d:1.2)"), FAMILIES["sd15"])
+    assert not unlike_asked(make(Txt2Img, prompt="{{a}} [b|c] (d:1.2) <lora:my__ink__v1:1>"), FAMILIES["sd15"])
     many = make(Txt2Img, prompt=" ".join(f"{{a|{'b' * n}}}" for n in range(1, 60)))
     assert len(unlike_asked(many, FAMILIES["sd15"])) == MAX_PIECES
     assert max(map(len, unlike_asked(many, FAMILIES["sd15"]))) < 200

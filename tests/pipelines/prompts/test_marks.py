@@ -13,7 +13,8 @@ def marked(text):
 
 
 @pytest.mark.parametrize("text", [
-    "a (red:1.3) [cat]", r"an \( escaped one", "<lora:fox:0.8> a fox", "__animals/cats__", "# (a comment", "a <b> c"])
+    "a (red:1.3) [cat]", r"an \( escaped one", "<lora:fox:0.8> a fox", "__animals/cats__", "# (a comment", "a <b> c",
+    "# <lora:x:1> __rooms__", "<lora:fox:1:__b__>", "__animals/cats(name=tom)__"])
 def test_what_is_well_formed_has_no_mark(text):
     assert marked(text) == []
 

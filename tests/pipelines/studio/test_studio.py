@@ -68,8 +68,9 @@ def test_choices_are_drawn_by_the_seed_and_stand_in_the_infotext(studio):
 
 def test_each_picture_says_its_own_prompts_and_what_was_not_read_of_them(studio):
     asked = make(Txt2Img, **{**QUICK, "prompt": "a {red|green} cat # off: <lora:loud:1>\n# and this",
-                             "negative_prompt": "__none__ {dark|grey}", "hires_scale": 1.25, "hires_prompt": "a {dog|house}",
-                             "hires_strength": 0.2, "dynamic": "random", "batch_count": 3, "guidance_scale": 2.0})
+                             "negative_prompt": "__none__ {dark|grey}", "hires_scale": 1.25,
+                             "hires_prompt": "a {dog|house}", "hires_strength": 0.2,
+                             "dynamic": "random", "batch_count": 3, "guidance_scale": 2.0})
     resolved = studio.resolve(asked)
     job = studio.submit(asked)
     records = job.wait(60).records

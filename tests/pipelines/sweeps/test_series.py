@@ -59,6 +59,11 @@ def test_seeds_count_up_over_prompts_and_pictures_of_an_upload_share_theirs():
     assert {(one.width, one.image_count) for one in made} == {(None, 1)}
 
 
+def test_a_block_of_several_lines_is_one_prompt_whatever_the_form_says_of_lines():
+    made, = vary(changed(BASE, prompt_lines=True), [{"prompt": "a cat\non a mat"}], [])
+    assert made.prompts == ("a cat\non a mat",)
+
+
 def test_each_prompt_of_a_file_becomes_a_saved_picture_with_its_own_choices(studio):
     base = make(Txt2Img, **VALUES, dynamic="random")
     records = studio.submit_series(base, [{"prompt": "a {red|blue} cat"}, {"prompt": "a house"}]).wait(60).records
