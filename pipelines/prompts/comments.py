@@ -35,6 +35,15 @@ def prompts_without_comments(prompts: Iterable[str]) -> tuple[str, ...]:
     return tuple(kept for prompt, kept in read if kept or not prompt)
 
 
+def behind(prompt: str, added: str, separator: str) -> str:
+    """Put text behind a prompt: on a line of its own where the last one ends in a comment."""
+    prompt = prompt.strip()
+    if not prompt or not added:
+        return prompt or added
+    between = separator if _begin(_ENDS.split(prompt)[-1]) is None else "\n"
+    return f"{prompt}{between}{added}"
+
+
 def blanked(text: str) -> str:
     """Put blanks in the place of comments, so that places in the text stay what they are."""
     lines = _ENDS.split(text)

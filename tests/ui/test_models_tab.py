@@ -40,6 +40,7 @@ def test_a_lora_and_an_embedding_are_written_into_a_prompt_once(entries):
     assert prompt == "a cat, ink drawing <lora:ink:0.7>"
     assert with_entry(prompt, ink) == prompt
     assert with_entry("", ink) == "ink drawing <lora:ink:0.7>"
+    assert with_entry("a cat # <lora:ink:1>", ink) == "a cat # <lora:ink:1>\nink drawing <lora:ink:0.7>"
     assert with_entry("a cat", negative) == "a cat, EasyNegative" == with_entry("a cat, EasyNegative", negative)
 
 

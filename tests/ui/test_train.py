@@ -62,6 +62,11 @@ def test_what_is_typed_becomes_a_config_and_comes_back_as_it_was(tmp_path):
         knobs.given(("rank",), ("high",))
 
 
+def test_comments_among_the_sample_prompts_make_no_sample():
+    chosen = knobs.given(("sample_prompts",), ("a cat # mine\n# a dog\n\n a house",))
+    assert chosen["sample_prompts"] == ("a cat", "a house")
+
+
 def test_whatever_a_run_can_be_told_is_in_the_form():
     elsewhere = {"model", "data", "trigger", "sample_prompts", "output", "device"}  # the last two are the app's
     named = [name for names in (*knobs.GROUPS.values(), *knobs.FRONT) for name in names]

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.prompts.comments import behind, without_comments
 from pipelines.requests import HIRES_UPSCALERS
 
 from ..language import said
@@ -143,12 +144,13 @@ def loras(form: Form, studio: Any) -> None:
 def with_entry(prompt: str, entry: Any) -> str:
     """A prompt with what makes a LoRA or an embedding work: its trigger words, and its tag or its bare name."""
     names = [entry.name] if entry.kind == "embedding" else []
-    parts = [prompt.strip(), *(words for words in (*entry.trigger_words, *names) if words not in prompt)]
-    text = ", ".join(part for part in parts if part)
-    if entry.kind != "lora" or f"<lora:{entry.name}:" in prompt:
+    read = without_comments(prompt)
+    text = behind(prompt, ", ".join(words for words in (*entry.trigger_words, *names) if words and words not in read),
+                  ", ")
+    if entry.kind != "lora" or f"<lora:{entry.name}:" in read:
         return text
     weight = 1 if entry.preferred_weight is None else entry.preferred_weight
-    return f"{text} <lora:{entry.name}:{weight:g}>".strip()
+    return behind(text, f"<lora:{entry.name}:{weight:g}>", " ")
 
 
 def _lora_choices(studio: Any) -> list[tuple[str, str]]:

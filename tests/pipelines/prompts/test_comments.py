@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.prompts.comments import blanked, prompts_without_comments, without_comments
+from pipelines.prompts.comments import behind, blanked, prompts_without_comments, without_comments
 from pipelines.prompts.marks import marks
 
 
@@ -29,6 +29,12 @@ def test_a_prompt_of_nothing_but_a_comment_is_none_and_an_empty_one_stays():
 def test_a_comment_that_looks_like_a_word_is_marked_and_nothing_in_a_comment_is(text, places):
     found = marks(text, is_lora=lambda name: True, is_wildcard=lambda name: False)
     assert [text[mark.start:mark.end] for mark in found] == places
+
+
+@pytest.mark.parametrize(("prompt", "whole"), [
+    ("a cat", "a cat, x"), ("a cat # mine ", "a cat # mine\nx"), ("# mine\na cat", "# mine\na cat, x"), (" ", "x")])
+def test_what_is_put_behind_a_comment_is_none(prompt, whole):
+    assert behind(prompt, "x", ", ") == whole and behind(prompt, "", ", ") == prompt.strip()
 
 
 def test_long_texts_are_read_in_time():

@@ -10,6 +10,7 @@ import gradio as gr
 from pipelines import events
 from pipelines.adapters.merge_request import MergeLora
 from pipelines.errors import RequestError
+from pipelines.prompts.comments import behind, without_comments
 
 from ...forms.fields import make_control
 from ...tab import Page
@@ -47,9 +48,10 @@ def wire(studio: Any, page: Page, data: dict, run: dict, made: dict) -> None:
         if studio.runs.card(run).config.method == "full":
             return gr.Tabs(selected="txt2img"), gr.Dropdown(_models(studio), value=studio.card(name).name), prompt
         tag = f"<lora:{name}:1>"
-        said = trigger.strip() in prompt
+        read = without_comments(prompt)
+        said = trigger.strip() in read
         text = prompt.strip() if said else ", ".join(filter(None, (trigger.strip(), prompt.strip())))
-        return gr.Tabs(selected="txt2img"), gr.skip(), text if tag in text else f"{text} {tag}".strip()
+        return gr.Tabs(selected="txt2img"), gr.skip(), text if tag in read else behind(text, tag, " ")
 
     def merge(lora: str | None, name: str, strength: float, model: str) -> Iterator[tuple[Any, str]]:
         try:
