@@ -53,6 +53,7 @@ def config_of(shape: Shape, model: str, folder: Path) -> Any:
 
 def our_loop(shape: Shape, model: str, folder: Path) -> tuple[Iterator[Any], float]:
     """Our loop as a run makes it, without its process. Pictures and captions are encoded here, once."""
+    from pipelines.settings import load
     from pipelines.training.dataset.survey import survey
     from pipelines.training.events import StepDone
     from pipelines.training.numbers import base_model as bases
@@ -65,12 +66,13 @@ def our_loop(shape: Shape, model: str, folder: Path) -> tuple[Iterator[Any], flo
     from pipelines.training.run.state import Checkpoints
 
     config = config_of(shape, model, folder)
-    card = bases.find_card(config.model)
+    settings = load(["--data-dir", str(folder)], {})
+    card = bases.find_card(config, settings)
     pictures = survey(Path(config.data), resolution=shape.resolution)
     pictures = pictures[:ENCODED] if shape.family else pictures
     config = resolve(config, pictures=len(pictures), native_size=card.native_size,
                      unet_parameters=card.unet_parameters)
-    base = bases.load(card, config)
+    base = bases.load(card, config, settings)
     examples = Examples(plan(pictures, config, base.size_step), [], base, config, TensorCache())
     begin = cpu_s()
     list(examples.prepare())
@@ -86,10 +88,12 @@ def example_loop(shape: Shape, model: str, folder: Path) -> tuple[Iterator[None]
     from diffusers import DDPMScheduler
     from peft import LoraConfig
 
+    from pipelines.settings import load
     from pipelines.training.numbers import base_model as bases
 
     config = config_of(shape, model, folder)
-    base = bases.load(bases.find_card(config.model), config)
+    settings = load(["--data-dir", str(folder)], {})
+    base = bases.load(bases.find_card(config, settings), config, settings)
     base.vae.to(base.unet.dtype)  # the example's half precision is that of all frozen parts
     base.unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, init_lora_weights="gaussian",
                                      target_modules=["to_q", "to_k", "to_v", "to_out.0"]))

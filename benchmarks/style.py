@@ -103,11 +103,13 @@ def embedded(lora: Path, weight: float = 1.0) -> Iterator[tuple[Draw, object]]:
     from pipelines.generation import generate
     from pipelines.models.cache import build
     from pipelines.requests import Txt2Img, make
+    from pipelines.settings import load
     from pipelines.training.numbers import base_model as bases
     from pipelines.training.request import TrainLora
 
-    card = bases.find_card("demo")
-    base = bases.load(card, TrainLora(model="demo", data=".", output=".", name="x"))
+    config, settings = TrainLora(model="demo", data=".", output=".", name="x"), load([], os.environ)
+    card = bases.find_card(config, settings)
+    base = bases.load(card, config, settings)
     pipe = build(base.family.name, "txt2img", base.components)
 
     def draw(prompt: str, seed: int) -> Image.Image:

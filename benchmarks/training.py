@@ -87,7 +87,6 @@ class Child:
 def serve(loop: str, shape: str, model: str) -> None:
     """Be such a process: a line with a number asks for steps, an empty one ends."""
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["ATELIER_DATA_DIR"] = folder
         steps, encoding_s = LOOPS[loop](SHAPES[shape], model, Path(folder))
         next(steps)  # the first is slower than the rest
         forget_peak()

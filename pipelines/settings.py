@@ -24,6 +24,7 @@ VERSION = "0.1.0"
 PREFIX = "ATELIER_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHOWN_INPUT = 40
+SECRETS = ("auth", "hf_token", "civitai_token")
 # Settings that may be given several times, and what parts their values in a variable.
 SEPARATORS = {"model_dir": os.pathsep, "download_hosts": ","}
 
@@ -126,6 +127,20 @@ class Settings(BaseModel):
             return None
         paths = [path.expanduser().absolute() for path in (value if isinstance(value, tuple) else (value,))]
         return tuple(paths) if isinstance(value, tuple) else paths[0]
+
+
+def to_table(settings: Settings) -> dict[str, Any]:
+    """Write settings down for a process that is started, as JSON values. Secrets are left out: no such process asks
+    for them, and the file can be read."""
+    return settings.model_dump(mode="json", exclude=set(SECRETS))
+
+
+def from_table(table: dict[str, Any]) -> Settings:
+    """Read what `to_table` wrote. Keys of another version are passed over. Raises SettingsError for other values."""
+    try:
+        return Settings(**{name: value for name, value in table.items() if name in Settings.model_fields})
+    except ValidationError as error:
+        raise _readable(error, {name: name for name in Settings.model_fields}) from None
 
 
 def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:

@@ -65,7 +65,7 @@ class Studio:
         self.upscalers = Upscalers(settings)
         self.collection = Collection(settings)
         self.datasets = Datasets(settings.data_dir / "datasets", settings.dataset_dir)
-        self.runs = Runs(settings.data_dir / "runs", settings.data_dir / "loras")
+        self.runs = Runs(settings)
         self.lab_shelf = Shelf(settings, self.datasets, self.collection)
         self.resolver = Resolver(self.collection, self.images, self.styles, self.upscalers,
                                  settings.data_dir / "wildcards")
@@ -248,6 +248,8 @@ class Studio:
                                "model")
         if values.get("prior_data"):
             values["prior_data"] = str(self.datasets.folder(values["prior_data"]))
+        if card.predicts_by in ("person", "trial"):  # a run keeps it, whatever is chosen for the model later
+            values["prediction_type"] = card.scheduler["prediction_type"]
         config = make(TrainLora, **{"output": "loras", **values, "model": str(card.path),
                                     "data": str(self.datasets.folder(dataset))})
         self._must_not_wait(config.name)

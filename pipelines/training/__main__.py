@@ -1,4 +1,8 @@
-"""python -m pipelines.training CONFIG.toml | RUN_FOLDER [--resume | --probe]"""
+"""python -m pipelines.training CONFIG.toml | RUN_FOLDER [--resume | --probe]
+
+A run folder says how the app is set up that started the run. Where it does not, and for a config, this command line is
+what starts the run: the settings are read here, once, and written into the folder.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from .. import settings as settings_of
 from ..errors import RequestError, StudioError
 from ..machine.device import prepare_environment
+from ..settings import Settings
 from .request import REQUIRED, TrainLora, changed_since, from_toml
 from .run.folder import RunFolder
 from .run.follow import state
@@ -22,17 +28,17 @@ from .run.follow import state
 def main(argv: list[str]) -> int:
     """Run, and return the exit code: 0 for an end in order, 1 for failed, 2 for a config that is wrong."""
     said = parser().parse_args(argv)
-    prepare_environment(os.environ)
     try:
-        config, folder = chosen(said.what, resume=said.resume, only_probe=said.probe)
+        config, folder, settings = chosen(said.what, resume=said.resume, only_probe=said.probe)
     except StudioError as error:
         print(error, file=sys.stderr)
         return 2
+    prepare_environment(os.environ, offline=settings.offline)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         from .run.execute import run  # torch comes with it
 
-        ended = run(config, folder, only_probe=said.probe)
+        ended = run(config, folder, settings, only_probe=said.probe)
     except StudioError as error:
         print(error, file=sys.stderr)
         return 2
@@ -45,19 +51,22 @@ def main(argv: list[str]) -> int:
     return 1 if ended.how == "failed" else 0
 
 
-def chosen(what: Path, *, resume: bool, only_probe: bool) -> tuple[TrainLora, RunFolder]:
-    """The config and the run folder that the command line means; a folder for once to probe. Raises StudioError."""
+def chosen(what: Path, *, resume: bool, only_probe: bool) -> tuple[TrainLora, RunFolder, Settings]:
+    """The config, the run folder and the settings that the command line means; a folder for once to probe.
+
+    Raises StudioError.
+    """
     if what.is_dir():
         folder = RunFolder(what.absolute())
         config = folder.config()
         if not (resume or only_probe) and folder.has_begun:
             raise StudioError(f"{what.name}: this run has begun already. --resume goes on.")
-        return config, folder
-    config = from_toml(what)
+        return config, folder, folder.settings() or settings_of.load([], os.environ)
+    config, settings = from_toml(what), settings_of.load([], os.environ)
     if only_probe:
         place = tempfile.mkdtemp(prefix="probe-")
         atexit.register(shutil.rmtree, place, ignore_errors=True)
-        return config, RunFolder(Path(place))
+        return config, RunFolder(Path(place)), settings
     folder = RunFolder(Path(config.output) / f"{config.name}-run")
     leads = os.environ.get("RANK", "0") == "0"  # of several processes one alone moves folders
     if folder.path.is_dir() and leads:
@@ -73,7 +82,8 @@ def chosen(what: Path, *, resume: bool, only_probe: bool) -> tuple[TrainLora, Ru
             folder.step_aside()
     if leads:
         folder.write_config(config)
-    return config, folder
+        folder.write_settings(settings)
+    return config, folder, settings
 
 
 def parser() -> argparse.ArgumentParser:

@@ -26,6 +26,7 @@ Crop = Literal["center", "top", "random"]
 Precision = Literal["auto", "float32", "bfloat16"]
 SaveDtype = Literal["float16", "bfloat16", "float32"]
 Switch = Literal["auto", "on", "off"]
+Prediction = Literal["auto", "epsilon", "v_prediction"]
 
 REQUIRED = ("model", "data", "output", "name")
 # What may differ when a run goes on: nothing that a weight depends on, and the length, which only the schedules
@@ -50,6 +51,9 @@ class TrainLora(BaseModel):
                         help="Folder for the result, NAME.safetensors, and for the run folder, NAME-run.")
     name: str = param(..., "Name", min_length=1, max_length=80, pattern=r"^[^\W_][\w.+-]*(?: [\w.+-]+)*$",
                       help="Name of the result: letters, digits, and . _ + - inside.")
+
+    prediction_type: Prediction = param("auto", "Predicts", help="What the model predicts, epsilon (the noise) or "
+                                        "v_prediction. Auto: as its file says, or as was chosen in the app.")
 
     goal: Goal = param("style", "What", help="What is to be learned: one subject, a style, or a concept. Sets rank, "
                                              "alpha, learning rate and steps unless they are given.")
@@ -115,7 +119,8 @@ class TrainLora(BaseModel):
     ema: float = param(0.0, "EMA", ge=0, lt=1, step=0.001, help="Decay of the averaged weights, 0.99 say; 0 is off.")
     precision: Precision = param("auto", "Precision", help="Number format of the frozen weights. LoRA weights are "
                                                            "float32 always.")
-    device: str = param("auto", "Device", pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$", help="What computes.")
+    device: str = param("auto", "Device", pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$",
+                        help="What computes. Auto: as the app is set.")
     gradient_checkpointing: Switch = param("auto", "Gradient checkpointing", help="Less memory, slower. Auto switches "
                                                                                   "it on only when memory runs out.")
     cache: Literal["memory", "disk"] = param("memory", "Cache", help="Where latents and text embeddings are kept.")

@@ -58,9 +58,9 @@ class Predictions:
             return card
         known = self._known.get(card.fingerprint, {})
         if "chosen" in known:
-            return _with(card, known["chosen"], "person")
+            return with_prediction(card, known["chosen"], "person")
         if "found" in known and is_open(card):
-            return _with(card, known["found"], "trial")
+            return with_prediction(card, known["found"], "trial")
         return card
 
     def choose(self, card: ModelCard, kind: str) -> None:
@@ -94,5 +94,6 @@ class Predictions:
         return known if good else {}
 
 
-def _with(card: ModelCard, kind: str, by: str) -> ModelCard:
+def with_prediction(card: ModelCard, kind: str, by: str) -> ModelCard:
+    """The card of a model that predicts `kind`. by: who says so, as in `ModelCard.predicts_by`."""
     return replace(card, scheduler={**card.scheduler, "prediction_type": kind}, predicts_by=by)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ... import settings
 from ...errors import RequestError
 from ...families import FAMILIES, Family
 from ...library import checkpoints
 from ...library.read.card import ModelCard
-from ...library.read.prediction import Predictions
+from ...library.read.prediction import Predictions, with_prediction
 from ...machine import device
 from ...machine.device import Placement
 from ...models import loading
+from ...settings import Settings
 from ..request import TrainLora
 
 
@@ -72,16 +71,18 @@ class Base:
             part.to(self.device)
 
 
-def find_card(model: str) -> ModelCard:
-    """Look up what a config calls its model, with the app's own settings for where models lie."""
-    here = settings.load([], os.environ)
-    if model == "demo":
-        found, _ = checkpoints.find(here.model_copy(update={"model": None}))
-        return checkpoints.lookup(found, checkpoints.EMBEDDED_NAME)
-    return Predictions(here.data_dir).told(checkpoints.find(here.model_copy(update={"model": model}))[0][0])
+def find_card(config: TrainLora, settings: Settings) -> ModelCard:
+    """Look up what a config calls its model. settings: say where models lie, and what was chosen for them."""
+    if config.model == "demo":
+        cards, _ = checkpoints.find(settings.model_copy(update={"model": None}))
+        return checkpoints.lookup(cards, checkpoints.EMBEDDED_NAME)
+    cards, _ = checkpoints.find(settings.model_copy(update={"model": config.model}))
+    if config.prediction_type != "auto":
+        return with_prediction(cards[0], config.prediction_type, "person")
+    return Predictions(settings.data_dir).told(cards[0])
 
 
-def load(card: ModelCard, config: TrainLora) -> Base:
+def load(card: ModelCard, config: TrainLora, settings: Settings) -> Base:
     """Load a checkpoint for training. Raises RequestError for one that cannot be trained."""
     if card.inpainting:
         raise RequestError(f"Model: {card.title} is an inpainting checkpoint. Train on the model it was made from; the "
@@ -90,8 +91,7 @@ def load(card: ModelCard, config: TrainLora) -> Base:
     if family.lora is None:
         raise RequestError(f"Model: {family.label} models cannot be trained here yet.", "model")
     placement, autocast = _placement(config, card)
-    offline = settings.load([], os.environ).offline
-    components = loading.load(card, placement, offline=offline)
+    components = loading.load(card, placement, offline=settings.offline)
     scheduler = components["scheduler"]
     return Base(card, family, components, placement, autocast, scheduler.alphas_cumprod.float().cpu(),
                 scheduler.config.prediction_type)

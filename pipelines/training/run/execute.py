@@ -6,7 +6,6 @@ The process owns the run folder; everybody else follows its event log (follow.py
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import signal
 import time
@@ -17,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ... import settings
 from ...errors import RequestError, StudioError
 from ...library import checkpoints as catalogue
 from ...library.read.card import ModelCard
@@ -25,6 +23,7 @@ from ...machine import device, memory
 from ...prompts.comments import prompts_without_comments
 from ...prompts.tokens import count
 from ...requests import make
+from ...settings import Settings
 from .. import presets
 from ..dataset import archive
 from ..dataset.survey import Picture, split, survey
@@ -49,13 +48,13 @@ DEFAULT_PROMPTS = 4  # captions that are drawn when samples are wanted and no pr
 PREPARING_EVERY_S = 10.0
 
 
-def run(config: TrainLora, folder: RunFolder, *, only_probe: bool = False) -> Ended:
+def run(config: TrainLora, folder: RunFolder, settings: Settings, *, only_probe: bool = False) -> Ended:
     """Run a config in its folder, taking up the newest state when there is one; returns how it ended.
 
-    only_probe: end with how "probed" once the forecast is made.
+    settings: of who started the run; none are read here. only_probe: end with how "probed" once the forecast is made.
     Raises StudioError only when the folder is another process's; every other error is an end with how "failed".
     """
-    group, own_device = distributed.join(config.device)
+    group, own_device = distributed.join(settings.device if config.device == "auto" else config.device)
     config = config.model_copy(update={"device": own_device})
     with ExitStack() as stack:
         stack.callback(group.leave)
@@ -65,7 +64,7 @@ def run(config: TrainLora, folder: RunFolder, *, only_probe: bool = False) -> En
         report = Report(folder, config, silent=not group.leads)
         stack.callback(report.close)
         asked = stack.enter_context(_asked(folder))
-        current = _Run(config, folder, group, asked, only_probe)
+        current = _Run(config, folder, settings, group, asked, only_probe)
         try:
             for event in current.events():
                 report.write(event)
@@ -93,8 +92,10 @@ def run(config: TrainLora, folder: RunFolder, *, only_probe: bool = False) -> En
 class _Run:
     """The parts of a run put together. step: where it is, also after an error."""
 
-    def __init__(self, config: TrainLora, folder: RunFolder, group: distributed.Team, asked: Any, only_probe: bool):
-        self._config, self._folder, self._team, self._asked = config, folder, group, asked
+    def __init__(self, config: TrainLora, folder: RunFolder, settings: Settings, group: distributed.Team, asked: Any,
+                 only_probe: bool):
+        self._config, self._folder, self._settings = config, folder, settings
+        self._team, self._asked = group, asked
         self._only_probe = only_probe
         self._loop: Loop | None = None
         self.ended = Ended(0, "failed", "It did not begin.")
@@ -109,7 +110,7 @@ class _Run:
 
     def events(self) -> Iterator[Event]:
         """Everything from looking at the data to the result."""
-        card = bases.find_card(self._config.model)
+        card = bases.find_card(self._config, self._settings)
         pictures = self._pictures(card)
         config, trained, held = self._resolved(card, pictures)
         for picture in pictures:
@@ -117,7 +118,7 @@ class _Run:
                 yield Notice(0, f"Left out: {picture.name[:100]} ({'; '.join(picture.reasons)}).")
         if config.masked and not any(picture.has_mask for picture in trained):
             yield Notice(0, "Masked: no picture has a mask, so all of each is learned.")
-        base = bases.load(card, config)
+        base = bases.load(card, config, self._settings)
         examples = Examples(plan(trained, config, base.size_step), plan(held, config, base.size_step), base, config,
                             TensorCache(self._folder.path / "cache" if config.cache == "disk" else None))
         checkpoints = Checkpoints(self._folder.checkpoints, config.keep_last)
@@ -150,8 +151,8 @@ class _Run:
             self.ended = Ended(loop.progress.step, how, f"{how.capitalize()}; {text}. The run can go on from here.")
 
     def _pictures(self, card: ModelCard) -> tuple[Picture, ...]:
-        config, here = self._config, settings.load([], os.environ)
-        tokenizer = catalogue.tokenizer_folder(card, here.data_dir)
+        config = self._config
+        tokenizer = catalogue.tokenizer_folder(card, self._settings.data_dir)
         resolution = config.resolution or card.native_size
 
         def look(data: str, name: str) -> tuple[Picture, ...]:

@@ -15,7 +15,9 @@ from threading import Event as Flag
 from threading import Thread
 from typing import Any
 
+from ... import settings as settings_of
 from ...errors import StudioError
+from ...settings import Settings
 from ..events import Ended, Event, from_line, to_line
 from ..request import TrainLora, from_table
 
@@ -32,6 +34,11 @@ class RunFolder:
     @property
     def config_file(self) -> Path:
         return self.path / "config.json"
+
+    @property
+    def settings_file(self) -> Path:
+        """How the app was set up that started the run."""
+        return self.path / "settings.json"
 
     @property
     def log_file(self) -> Path:
@@ -96,7 +103,7 @@ class RunFolder:
         """Rename the folder, so that a new run can have the name. One that was only probed, or not even that, is
         removed."""
         events, _ = read_events(self)
-        only_asked = [path.name for path in self.path.iterdir()] == [self.config_file.name]
+        only_asked = {path.name for path in self.path.iterdir()} <= {self.config_file.name, self.settings_file.name}
         if only_asked or events and isinstance(events[-1], Ended) and events[-1].how == "probed":
             shutil.rmtree(self.path)
             return None
@@ -116,6 +123,15 @@ class RunFolder:
     def write_config(self, config: TrainLora) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.config_file, config.model_dump())
+
+    def settings(self) -> Settings | None:
+        """How the app is set up that started the run; None for a folder that does not say."""
+        table = _table(self.settings_file)
+        return None if table is None else settings_of.from_table(table)
+
+    def write_settings(self, settings: Settings) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.settings_file, settings_of.to_table(settings))
 
 
 @contextmanager

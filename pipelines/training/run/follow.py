@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import StudioError
+from ...settings import Settings
 from ..events import CheckpointSaved, Ended, Event, Started, StepDone
 from ..numbers.progress import WORDS
 from ..request import TrainLora
@@ -50,27 +51,30 @@ class RunState:
         return self.how in ("new", "stopped", "paused", "probed", "failed", "killed")
 
 
-def begin(config: TrainLora, folder: Path) -> subprocess.Popen:
-    """Start a new run in a folder that does not hold one. Raises StudioError when it does."""
+def begin(config: TrainLora, folder: Path, settings: Settings) -> subprocess.Popen:
+    """Start a new run in a folder that does not hold one. Raises StudioError when it does.
+
+    settings: here and below, what the process is told; it reads none by itself.
+    """
     run = RunFolder(folder)
     if run.config_file.exists():
         raise StudioError(f"{folder.name[:80]}: there is a run in this folder already.")
     run.write_config(config)
-    return _spawn(run)
+    return _spawn(run, settings)
 
 
-def resume(folder: Path) -> subprocess.Popen:
+def resume(folder: Path, settings: Settings) -> subprocess.Popen:
     """Take a run up again in a new process. Raises StudioError when one is at it."""
     run = RunFolder(folder)
     run.config()
     if run.is_alive:
         raise StudioError(f"{folder.name[:80]}: this run is going on.")
-    return _spawn(run, "--resume")
+    return _spawn(run, settings, "--resume")
 
 
-def probe(folder: Path) -> subprocess.Popen:
+def probe(folder: Path, settings: Settings) -> subprocess.Popen:
     """Try a few steps of a run that has not begun, in a new process, which ends with how "probed"."""
-    return _spawn(RunFolder(folder), "--probe")
+    return _spawn(RunFolder(folder), settings, "--probe")
 
 
 def ask(folder: Path, word: str) -> None:
@@ -154,8 +158,9 @@ def _last_words(run: RunFolder, step: int) -> str:
     return f" It said: {lines[-1][-TAIL:]}" if lines and not step else ""
 
 
-def _spawn(run: RunFolder, *flags: str) -> subprocess.Popen:
+def _spawn(run: RunFolder, settings: Settings, *flags: str) -> subprocess.Popen:
     """Start the process apart from this one: it goes on when this one ends."""
+    run.write_settings(settings)
     run.commands_file.unlink(missing_ok=True)  # from here on, what is asked is asked of the new process
     apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
     with run.output_file.open("ab") as output:

@@ -12,6 +12,7 @@ from pathlib import Path
 from ...errors import Cancelled, RequestError, StudioError
 from ...events import Event, Notice
 from ...queue.jobs import Job
+from ...settings import Settings
 from ..request import TrainLora
 from . import follow
 from .folder import RunFolder
@@ -55,10 +56,11 @@ def has_begun(job: Job) -> bool:
 
 
 class Runs:
-    """Runs by name, each a folder below root. Weights go to `loras`, where prompts find them."""
+    """Runs by name, each a folder in the data folder. Weights go to its loras, where prompts find them."""
 
-    def __init__(self, root: Path, loras: Path):
-        self._root, self._loras = root, loras
+    def __init__(self, settings: Settings):
+        self._settings, self._root = settings, settings.data_dir / "runs"
+        self._loras = settings.data_dir / "loras"
 
     def cards(self) -> tuple[RunCard, ...]:
         """Every run that can be read, newest first."""
@@ -107,7 +109,7 @@ class Runs:
         if run.how != "watch":
             if job.control.stop.is_set():  # while the device was made free for it
                 raise Cancelled("Stopped.")
-            (follow.probe if run.how == "probe" else follow.resume)(folder)
+            (follow.probe if run.how == "probe" else follow.resume)(folder, self._settings)
         yield Notice(f"The run {run.name} begins.")
         asked = False
         while RunFolder(folder).is_alive:

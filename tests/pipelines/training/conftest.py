@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.settings import Settings, load
 from pipelines.training.dataset.survey import split, survey
 from pipelines.training.numbers import base_model as bases
 from pipelines.training.numbers import trainable as trainees
@@ -34,8 +35,19 @@ def write_pictures(folder: Path, sizes: list[tuple[int, int]], seed: int = 0) ->
 
 @pytest.fixture(autouse=True)
 def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No settings of the person at this machine, here and in processes that are started."""
+    """No settings of the person at this machine on the command line."""
     monkeypatch.setenv("ATELIER_DATA_DIR", str(tmp_path / "app-data"))
+
+
+def told(folder: Path) -> Settings:
+    """What a run is told, with a data folder beside its own."""
+    return load(["--data-dir", str(folder.parent / "app-data")], {})
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """What a run in the test's folder is told."""
+    return told(tmp_path / "run")
 
 
 @pytest.fixture(scope="session")
@@ -59,16 +71,16 @@ def make_config(sd_folder: Path, pictures: Path, tmp_path: Path) -> Callable[...
 
 
 @pytest.fixture
-def make_loop(make_config, tmp_path: Path) -> Callable[..., Loop]:
+def make_loop(make_config, settings, tmp_path: Path) -> Callable[..., Loop]:
     """A loop on the tiny model, without the process around it."""
 
     def make(**changes) -> Loop:
         config = make_config(**changes)
-        card = bases.find_card(config.model)
+        card = bases.find_card(config, settings)
         pictures = survey(Path(config.data), resolution=64)
         config = resolve(config, pictures=len(pictures), native_size=64, unet_parameters=card.unet_parameters)
         trained, held = split(pictures, config.validation, config.seed)
-        base = bases.load(card, config)
+        base = bases.load(card, config, settings)
         examples = Examples(plan(trained, config, base.size_step), plan(held, config, base.size_step), base, config,
                             TensorCache())
         list(examples.prepare())

@@ -42,10 +42,10 @@ def test_long_attention_keeps_no_weights_for_the_gradients():
 
 
 @pytest.fixture
-def load(make_config):
+def load(make_config, settings):
     def load(**changes) -> bases.Base:
         config = make_config(**changes)
-        return bases.load(bases.find_card(config.model), config)
+        return bases.load(bases.find_card(config, settings), config, settings)
 
     return load
 

@@ -29,7 +29,7 @@ from pipelines.training.run import follow
 from pipelines.training.run.execute import run
 from pipelines.training.run.folder import RunFolder
 from pipelines.training.run.sampling import Samples
-from tests.pipelines.training.conftest import write_pictures
+from tests.pipelines.training.conftest import told, write_pictures
 from tests.tiny import tiny_sd
 
 REPO = Path(__file__).parents[4]
@@ -44,7 +44,7 @@ def write_config(path: Path, config) -> Path:
 def run_in(folder: Path, config) -> tuple[Ended, list]:
     run_folder = RunFolder(folder)
     run_folder.write_config(config)
-    return run(config, run_folder), follow.history(folder)
+    return run(config, run_folder, told(folder)), follow.history(folder)
 
 
 def losses(events: list) -> list[float]:
@@ -56,7 +56,7 @@ def worst(one: Image.Image, other: Image.Image) -> int:
     return max(high for _, high in ImageChops.difference(one.convert("RGB"), other.convert("RGB")).getextrema())
 
 
-def test_the_command_line_makes_a_lora_that_draws_as_its_samples_showed(make_config, tmp_path, capsys):
+def test_the_command_line_makes_a_lora_that_draws_as_its_samples_showed(make_config, settings, tmp_path, capsys):
     config = make_config(steps=6, sample_every=6, sample_prompts=["a red cat"], sample_steps=2, trigger="ohwx",
                          validation=0.3, text_encoder="attention", learning_rate=0.02, save_dtype="float32")
     assert main([str(write_config(tmp_path / "config.toml", config))]) == 0
@@ -76,7 +76,7 @@ def test_the_command_line_makes_a_lora_that_draws_as_its_samples_showed(make_con
     kinds = {type(event) for event in follow.history(folder.path)}
     assert kinds >= {StepDone, HeldOut, SampleSaved, CheckpointSaved, Ended}
 
-    base = bases.load(bases.find_card(config.model), config)
+    base = bases.load(bases.find_card(config, settings), config, settings)
     pipe = build(base.family.name, "txt2img", base.components)
     (tmp_path / "again").mkdir()
     samples = Samples(base, config, RunFolder(tmp_path / "again"), config.sample_prompts)
@@ -113,7 +113,7 @@ def test_sdxl_and_velocity_models_are_trained_as_they_are(make_config, tmp_path,
         assert file.metadata()["modelspec.prediction_type"] == "v"
 
 
-def test_a_full_fine_tune_makes_a_model_that_loads(make_config, tmp_path):
+def test_a_full_fine_tune_makes_a_model_that_loads(make_config, settings, tmp_path):
     from pipelines.library.read.card import read_folder
 
     config = make_config(method="full", steps=2, learning_rate=1e-4)
@@ -121,8 +121,8 @@ def test_a_full_fine_tune_makes_a_model_that_loads(make_config, tmp_path):
     assert ended.how == "finished", ended
     made = Path(config.output) / "one"
     card = read_folder(made, "one")
-    trained = bases.load(card, config).unet.state_dict()
-    before = bases.load(bases.find_card(config.model), config).unet.state_dict()
+    trained = bases.load(card, config, settings).unet.state_dict()
+    before = bases.load(bases.find_card(config, settings), config, settings).unet.state_dict()
     apart = max((trained[name] - before[name]).abs().max().item() for name in before)
     assert 1e-5 < apart < 1e-2
 

@@ -118,18 +118,18 @@ def test_commands_are_read_once_and_old_ones_not_at_all(folder):
         follow.ask(folder.path, "explode")
 
 
-def test_a_config_that_cannot_run_ends_with_its_reason(make_config, tmp_path):
-    process = follow.begin(make_config(model="nobody/nothing-here", device="cpu"), tmp_path / "run")
+def test_a_config_that_cannot_run_ends_with_its_reason(make_config, settings, tmp_path):
+    process = follow.begin(make_config(model="nobody/nothing-here", device="cpu"), tmp_path / "run", settings)
     last = list(follow.follow(tmp_path / "run", poll_s=0.05))[-1]
     assert process.wait() == 1
     assert isinstance(last, Ended) and last.how == "failed"
     with pytest.raises(StudioError, match="already"):
-        follow.begin(make_config(), tmp_path / "run")
+        follow.begin(make_config(), tmp_path / "run", settings)
 
 
-def test_a_sample_is_drawn_when_asked_for(make_config, tmp_path):
+def test_a_sample_is_drawn_when_asked_for(make_config, settings, tmp_path):
     folder = tmp_path / "run"
-    process = follow.begin(make_config(steps=500, sample_prompts=["a red cat"], sample_steps=2), folder)
+    process = follow.begin(make_config(steps=500, sample_prompts=["a red cat"], sample_steps=2), folder, settings)
     for event in follow.follow(folder, poll_s=0.02):
         if isinstance(event, StepDone) and event.step == 1:
             follow.ask(folder, "sample")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
 
 from pipelines.errors import RequestError, StudioError
 from pipelines.queue.jobs import JobQueue
@@ -156,7 +157,7 @@ def test_a_run_that_waits_to_go_on_keeps_what_it_has_when_it_is_stopped(studio, 
 
 
 def test_a_run_stopped_while_the_device_is_made_free_for_it_starts_no_process(tmp_path):
-    runs = Runs(tmp_path / "runs", tmp_path / "loras")
+    runs = Runs(load(["--data-dir", str(tmp_path)], {}))
     run = TrainRun(runs.prepare(make(TrainLora, **SHORT, model="m", data="d", output="o")), "begin")
 
     def work(job):
@@ -175,7 +176,7 @@ def test_a_run_outlives_its_app_and_the_next_one_takes_it_up_again(tmp_path, sd_
     (tmp_path / "data" / "loras").mkdir(parents=True)
     config = make(TrainLora, **{**SHORT, "steps": 100_000}, model=str(sd_folder), data=str(tmp_path / "mine"),
                   output=str(tmp_path / "data" / "loras"))
-    process = follow.begin(config, tmp_path / "data" / "runs" / "ink")  # as the app did that is gone
+    process = follow.begin(config, tmp_path / "data" / "runs" / "ink", load(flags, {}))  # as the app did that is gone
     studio = Studio(load(flags, {}))
     try:
         assert studio.run("ink").state.is_alive and studio.status().queue_length == 1
@@ -191,6 +192,36 @@ def test_a_run_outlives_its_app_and_the_next_one_takes_it_up_again(tmp_path, sd_
         assert (studio.run("ink").state.how, process.wait(60)) == ("stopped", 0)
     finally:
         studio.close()
+
+
+def test_a_run_is_told_how_its_app_was_started_and_reads_no_settings_by_itself(tmp_path, sd_folder, monkeypatch):
+    home, data = tmp_path / "home", tmp_path / "elsewhere"
+    monkeypatch.setenv("XDG_DATA_HOME", str(home))
+    monkeypatch.setenv("ATELIER_DEVICE", "cuda:7")  # of another app: a process that read it could not work
+    flags = ["--data-dir", str(data), "--model-dir", str(sd_folder.parent), "--offline", "--device", "cpu"]
+    app = load(flags, {"ATELIER_HF_TOKEN": "hf_secret", "ATELIER_AUTH": "ann:a good password"})
+    studio = Studio(app)
+    try:
+        studio.collection.library.refresh()
+        studio.collection.library.wait_for_scan(60)
+        checkpoints = studio.collection.library.entries(kind="checkpoint")
+        (id,) = (entry.id for entry in checkpoints if entry.name == sd_folder.name)
+        studio.collection.choose_prediction(id, "v_prediction")
+        name = studio.datasets.add(drawings(tmp_path / "mine"), "mine")
+        studio.train(name, model=sd_folder.name, only_probe=True, **{**SHORT, "steps": 2}).wait(300)
+        studio.collection.choose_prediction(id, "epsilon")  # of no account for a run that has been asked for
+        studio.resume_run("ink").wait(300)
+        folder = RunFolder(studio.runs.card("ink").folder)
+        assert studio.run("ink").state.how == "finished", studio.run("ink").state
+    finally:
+        studio.close()
+    with safe_open(data / "loras" / "ink.safetensors", "pt") as file:
+        assert file.metadata()["modelspec.prediction_type"] == "v"
+    written = folder.settings_file.read_text()
+    assert "hf_secret" not in written and "good password" not in written
+    told = folder.settings()
+    assert (told.data_dir, told.model_dir, told.offline, told.device) == (data, (sd_folder.parent,), True, "cpu")
+    assert not home.exists()
 
 
 def test_a_run_that_cannot_work_says_why(studio, tmp_path):
