@@ -24,6 +24,10 @@ VERSION = "0.1.0"
 PREFIX = "ATELIER_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHOWN_INPUT = 40
+BACKSLASHES = (" Within double quotes a backslash begins an escape: put the path into single quotes, or write it with "
+               "/ instead.")
+PATHS = ("data_dir", "model", "model_dir", "dataset_dir")
+CONTROL = re.compile(r"[\0-\x1f\x7f]")
 SECRETS = ("auth", "hf_token", "civitai_token")
 # Settings that may be given several times, and what parts their values in a variable.
 SEPARATORS = {"model_dir": os.pathsep, "download_hosts": ","}
@@ -218,18 +222,38 @@ def _from_file(config: tuple[str, str] | None, data_dir: str | Path) -> dict[str
     path = Path(config[0] if config else Path(data_dir) / "config.toml").expanduser()
     if config is None and not path.is_file():
         return {}
-    try:
-        table = tomllib.loads(path.read_text("utf-8-sig"))  # Windows' editor marks its files
-    except OSError as error:
-        raise SettingsError(f"{path.name}: the file cannot be read ({error.strerror}).") from None
-    except ValueError as error:  # of TOML and of UTF-8
-        raise SettingsError(f"{path.name}: the file is not valid TOML ({error}).") from None
+    table = read_toml(path, PATHS)
     for key in table:
         if key not in Settings.model_fields:
             raise _no_such(f"{key[:SHOWN_INPUT]} in {path.name}", "setting", key, list(Settings.model_fields))
     if config is None and "data_dir" in table:
         raise SettingsError(f"data_dir in {path.name}: a file in the data folder cannot say where that folder is.")
     return {key: (value, f"{key} in {path.name}") for key, value in table.items()}
+
+
+def read_toml(path: Path, paths: Sequence[str]) -> dict[str, Any]:
+    """Read a file of settings; paths: its keys that hold paths. Raises SettingsError, with a hint at backslashes.
+
+    Windows' programs mark their files as UTF-8 or write them in UTF-16, and its paths have backslashes, which begin an
+    escape within double quotes: \\U is refused by TOML, and \\n or \\t are read as what no path has.
+    """
+    text = ""
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+        table = tomllib.loads(text)
+    except OSError as error:
+        raise SettingsError(f"{path.name}: the file cannot be read ({error.strerror}).") from None
+    except ValueError as error:  # of TOML and of UTF-8
+        line = re.search(r"at line (\d+)", str(error))
+        hint = BACKSLASHES if line and "\\" in text.split("\n")[int(line[1]) - 1] else ""
+        raise SettingsError(f"{path.name}: the file is not valid TOML ({error}).{hint}") from None
+    for key in paths:
+        value = table.get(key)
+        values = value if isinstance(value, list) else [value]
+        if any(isinstance(one, str) and CONTROL.search(one) for one in values):
+            raise SettingsError(f"{key} in {path.name}: there is a control character in it.{BACKSLASHES}")
+    return table
 
 
 def _no_such(shown: str, kind: str, key: str, known: list[str]) -> SettingsError:

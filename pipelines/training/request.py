@@ -5,7 +5,6 @@ A default of None means "as the preset or the model likes"; `presets.resolve` ma
 
 from __future__ import annotations
 
-import tomllib
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from ..errors import RequestError
 from ..requests import MAX_PROMPT, MAX_SEED, make, param
+from ..settings import SettingsError, read_toml
+from .dataset.decoding import Encoding
+from .run.sample_prompts import parse
 
 Method = Literal["lora", "full"]
 Targets = Literal["auto", "attention", "attention+ff", "attention+ff+conv"]
@@ -28,6 +30,7 @@ SaveDtype = Literal["float16", "bfloat16", "float32"]
 Switch = Literal["auto", "on", "off"]
 Prediction = Literal["auto", "epsilon", "v_prediction"]
 
+PATHS = ("model", "data", "output", "prior_data")
 REQUIRED = ("model", "data", "output", "name")
 # What may differ when a run goes on: nothing that a weight depends on, and the length, which only the schedules
 # that end at 0 depend on.
@@ -45,8 +48,8 @@ class TrainLora(BaseModel):
                        help="What is trained on: demo (the model that comes along), a name from the model list, a "
                             "diffusers folder, a safetensors file or a hub id.")
     data: str = param(..., "Data", min_length=1, max_length=4000,
-                      help="A folder or a zip of pictures with captions beside them (.txt, .caption or "
-                           "metadata.jsonl). It is only read.")
+                      help="A folder or a zip of pictures with captions beside them (.txt, .caption, "
+                           "metadata.jsonl or metadata.csv). It is only read.")
     output: str = param(..., "Output", min_length=1, max_length=4000,
                         help="Folder for the result, NAME.safetensors, and for the run folder, NAME-run.")
     name: str = param(..., "Name", min_length=1, max_length=80, pattern=r"^[^\W_][\w.+-]*(?: [\w.+-]+)*$",
@@ -99,6 +102,8 @@ class TrainLora(BaseModel):
     suffix: str = param("", "Suffix", max_length=1000, help="Put behind every caption, as it is.")
     shuffle: bool = param(False, "Shuffle tags", help="Reorder the caption's comma-separated tags.")
     keep_first: int = param(0, "Keep first tags", ge=0, le=100, step=1, help="Tags that keep their place.")
+    caption_encoding: Encoding = param("auto", "Encoding of captions", help="How captions and tables are read that are "
+                                       "not UTF-8. Auto reads Western European ones, and leaves out the others.")
     caption_dropout: float = param(0.0, "Caption dropout", ge=0, le=1, step=0.05,
                                    help="Share of pictures shown with an empty caption. Guidance draws away from what "
                                         "an empty caption gives: once that looks like your pictures, it works against "
@@ -131,7 +136,9 @@ class TrainLora(BaseModel):
     keep_last: int = param(3, "Keep", ge=1, le=10_000, step=1, help="Newest checkpoints kept; the best stays as well.")
     sample_every: int = param(0, "Sample every (steps)", ge=0, le=1_000_000, step=1,
                               help="0 makes none but the preview of the result.")
-    sample_prompts: tuple[str, ...] = param((), "Sample prompts", max_length=16, help="Prompts of the samples.")
+    sample_prompts: tuple[str, ...] = param((), "Sample prompts", max_length=16,
+                                            help="Prompts of the samples, each with --n (negative), --w, --h, "
+                                                 "--s (steps), --d (seed) and --l (guidance) behind it.")
     sample_seed: int = param(1, "Sample seed", ge=0, le=MAX_SEED, step=1, help="Seed of the first sample.")
     sample_steps: int | None = param(None, "Sample steps", ge=1, le=150, step=1, help="Denoising steps of a sample.")
     validation: float = param(0.1, "Held out", ge=0, le=0.5, step=0.05, help="Share of pictures never trained on, by "
@@ -160,20 +167,20 @@ class TrainLora(BaseModel):
 
     @field_validator("sample_prompts")
     @classmethod
-    def _prompts_have_a_length(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _prompts_can_be_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if any(len(prompt) > MAX_PROMPT for prompt in value):
             raise ValueError(f"a prompt may have {MAX_PROMPT} characters")
+        for prompt in value:
+            parse(prompt)
         return value
 
 
 def from_toml(path: Path) -> TrainLora:
     """Read a config file; relative paths in it are relative to it. Raises RequestError naming key, value and limit."""
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise RequestError(f"{path.name}: the file cannot be read ({error.strerror}).") from None
-    except ValueError as error:  # of TOML and of UTF-8
-        raise RequestError(f"{path.name}: the file is not valid TOML ({error}).") from None
+        table = read_toml(path, PATHS)
+    except SettingsError as error:
+        raise RequestError(str(error)) from None
     return from_table(table, path.absolute().parent)
 
 

@@ -68,7 +68,8 @@ def test_comments_among_the_sample_prompts_make_no_sample():
 
 
 def test_whatever_a_run_can_be_told_is_in_the_form():
-    elsewhere = {"model", "data", "trigger", "sample_prompts", "output", "device", "prediction_type"}  # the last three: the app's
+    elsewhere = {"model", "data", "trigger", "sample_prompts", "output", "device",
+                 "prediction_type"}  # the last three are the app's
     named = [name for names in (*knobs.GROUPS.values(), *knobs.FRONT) for name in names]
     assert sorted([*named, *elsewhere]) == sorted(TrainLora.model_fields)
     assert set(knobs.FORECAST_OF) <= set(named)

@@ -58,17 +58,19 @@ def crop_variants(size: Size, bucket: Size, crop: Crop) -> tuple[Box, ...]:
     return tuple(dict.fromkeys(crop_box(size, bucket, crop, variant) for variant in range(count)))
 
 
-def order(groups: Sequence[object], update_size: int, seed: int, repeats: int = 1) -> Iterator[list[int]]:
+def order(groups: Sequence[object], update_size: int, seed: int,
+          repeats: Sequence[int] | None = None) -> Iterator[list[int]]:
     """Endless updates: lists of `update_size` indices into `groups`, which holds each picture's bucket.
 
-    In an epoch every picture comes exactly `repeats` times. Most updates hold one bucket; what is left of the buckets
-    is gathered in mixed ones, and what is left of those begins the next epoch. It depends on nothing but its
-    arguments, so a run that goes on skips what it has had.
+    repeats: how often each picture comes in an epoch; once, unless given. Most updates hold one bucket; what is left
+    of the buckets is gathered in mixed ones, and what is left of those begins the next epoch. It depends on nothing
+    but its arguments, so a run that goes on skips what it has had.
     """
+    repeats = repeats or [1] * len(groups)
     epoch, carried = 0, []
     while True:
         draw = random.Random(f"{seed} {epoch}")
-        items = [index for index in range(len(groups)) for _ in range(repeats)]
+        items = [index for index in range(len(groups)) for _ in range(repeats[index])]
         draw.shuffle(items)
         by_group: dict[object, list[int]] = {}
         for index in items:

@@ -2,79 +2,118 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path, PurePosixPath
 
 from ..request import TrainLora
-from .archive import plain
+from .decoding import decode
+from .listing import TEXTS, File, folded
 
-SUFFIXES = (".txt", ".caption")
 SHUFFLES = 8  # orders of a caption's tags that a run uses: so few that all of them can be kept embedded
 MAX_CAPTION_BYTES = 64 * 1024
-TEXT_KEYS = ("text", "caption", "prompt")
+MAX_CAPTIONS = 16  # of one picture, for the same reason
+NO_CAPTION = "no caption"
+MAX_DIGITS = 3  # of repeats in a folder's name: four are a year
 
 
 @dataclass(frozen=True)
 class Caption:
-    """text: without line breaks. reasons: what had to be mended, or surprises."""
+    """texts: without line breaks; of several, one is shown at a time. reasons: what surprises. mended: whether
+    something had to be changed, or is not used. has_file: whether a text file is there for it."""
 
-    text: str
+    texts: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    mended: bool = False
+    has_file: bool = False
 
 
-def read_table(folder: Path) -> dict[str, str]:
-    """metadata.jsonl of a folder: file name -> caption. Damaged lines are passed over.
+class Captions:
+    """The text files of a dataset, found by the pictures' stems."""
 
-    Pictures in folders below are named with /, and once more as `archive.unpack` calls them.
-    """
-    found: dict[str, str] = {}
-    try:
-        lines = (folder / "metadata.jsonl").read_bytes().splitlines()
-    except OSError:
-        return found
-    for line in lines:
+    def __init__(self, files: Sequence[File], encoding: str):
+        self._encoding = encoding
+        self._by_stem: dict[tuple[Path, str], list[File]] = {}
+        self._readers: dict[Path, str] = {}
+        for file in files:
+            self._by_stem.setdefault(_key(file, file.path.stem), []).append(file)
+
+    def read(self, picture: File, from_tables: Sequence[tuple[File, tuple[str, ...]]]) -> Caption:
+        """The caption of a picture: of the text file of its stem, else what a table says of it, the first of them."""
+        files = self._files(picture)
+        rows = [(table, texts) for table, texts in from_tables if texts]
+        sources = [file.name for file in files] + [table.name for table, _ in rows]
+        unused = tuple(f"{name[:80]} is not read: there is {sources[0][:80]}" for name in sources[1:])
+        if files:
+            found = self._read(files[0].path)
+            first = self._readers.setdefault(files[0].path, picture.name)
+            unused += (f"shares its caption with {first[:80]}",) if first != picture.name else ()
+        elif rows:
+            found = _counted(rows[0][1])
+        else:
+            return Caption(reasons=(NO_CAPTION,))
+        return Caption(found.texts, found.reasons + unused, found.mended, bool(files))
+
+    def others(self, pictures: Iterable[File]) -> list[File]:
+        """The text files of which no picture of these has the stem."""
+        used = {file.path for picture in pictures for file in self._files(picture)}
+        return [file for files in self._by_stem.values() for file in files if file.path not in used]
+
+    def _files(self, picture: File) -> list[File]:
+        """The text files of a picture, that of exactly its stem first. Some tools write NAME.png.txt."""
+        stem, name = picture.path.stem, picture.path.name
+        found = [file for each in (stem, name) for file in self._by_stem.get(_key(picture, each), ())]
+        return sorted(found, key=lambda file: (file.path.stem != stem, file.path.suffix not in TEXTS,
+                                               TEXTS.index(file.suffix), file.name))
+
+    def _read(self, file: Path) -> Caption:
         try:
-            entry = json.loads(line)
-            text = next(entry[key] for key in TEXT_KEYS if isinstance(entry.get(key), str))
-            name, text = PurePosixPath(entry["file_name"]), " ".join(text.split())
-            found[f"{plain(name.with_suffix(''))}{name.suffix.lower()}"] = found[str(name)] = text
-        except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
-            continue
-    return found
-
-
-def read(picture: Path, from_table: str | None) -> Caption:
-    """The caption of a picture: of the text file of its stem, else what a table says of it."""
-    for suffix in SUFFIXES:
-        file = picture.with_suffix(suffix)
-        if not file.is_file():
-            continue
-        try:
-            data = file.read_bytes()[:MAX_CAPTION_BYTES]
+            with file.open("rb") as opened:
+                data = opened.read(MAX_CAPTION_BYTES + 1)
         except OSError:
-            return Caption("", ("the caption cannot be read",))
-        try:
-            text, reasons = data.decode("utf-8-sig"), ()
-        except UnicodeDecodeError:
-            text, reasons = _decoded(data), ("the caption is not UTF-8; read as Western European text",)
-        text = " ".join(text.replace("\0", " ").split())
-        return Caption(text, reasons if text else (*reasons, "the caption is empty"))
-    return Caption("", ("no caption",)) if from_table is None else Caption(from_table)
+            return Caption((), ("the caption cannot be read",), mended=True)
+        reasons = []
+        if len(data) > MAX_CAPTION_BYTES:
+            data = data[:MAX_CAPTION_BYTES].rpartition(b"\n")[0] or data[:MAX_CAPTION_BYTES].rpartition(b" ")[0]
+            reasons.append(f"the caption has more than {MAX_CAPTION_BYTES // 1024} kB; the rest is not read")
+        text, told = decode(data, self._encoding)
+        if text is None:
+            return Caption((), (*reasons, f"the caption cannot be read: {told}"), mended=True)
+        found = _counted([" ".join(line.split()) for line in text.replace("\0", " ").splitlines()])
+        reasons += [f"the caption is {told}"] if told else []
+        if not found.texts:
+            return Caption((), (*reasons, "the caption is empty"), bool(reasons))
+        return Caption(found.texts, (*reasons, *found.reasons), bool(reasons) or found.mended)
 
 
-def _decoded(data: bytes) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace")
-    return data.decode("cp1252", "replace")
+def class_words(place: PurePosixPath) -> tuple[int, str] | None:
+    """(repeats, words) that kohya's trainer reads out of a folder's name such as "10_sks dog"; None for another one."""
+    for folder in reversed(place.parent.parts):
+        number, _, words = folder.partition("_")
+        if number.isdigit() and number[0] != "0" and len(number) <= MAX_DIGITS and words.strip():
+            return int(number), words.strip()
+    return None
+
+
+def _key(file: File, stem: str) -> tuple[Path, str]:
+    return file.path.parent, folded(stem)
+
+
+def _counted(lines: Iterable[str]) -> Caption:
+    """The captions that lines are, no more than may be kept embedded."""
+    texts = tuple(dict.fromkeys(line for line in lines if line))
+    if len(texts) > MAX_CAPTIONS:
+        told = f"{len(texts)} captions; the first {MAX_CAPTIONS} are used"
+        return Caption(texts[:MAX_CAPTIONS], (told,), mended=True)
+    return Caption(texts, (f"{len(texts)} captions; one of them is shown at a time",) if len(texts) > 1 else ())
 
 
 def tags_of(text: str) -> list[str]:
-    """A caption's comma-separated tags."""
-    return [tag.strip() for tag in text.split(",") if tag.strip()]
+    """The comma-separated tags of captions, one a line."""
+    return [tag.strip() for line in text.split("\n") for tag in line.split(",") if tag.strip()]
 
 
 def histogram(texts: Iterable[str]) -> list[tuple[str, int]]:
@@ -84,8 +123,16 @@ def histogram(texts: Iterable[str]) -> list[tuple[str, int]]:
 
 
 def replaced(text: str, find: str, put: str) -> str:
-    """A caption with words replaced; a tag that nothing is left of goes with its comma."""
-    return ", ".join(tags_of(text.replace(find, put))) if find in text else text
+    """Captions, one a line, with words replaced; a tag that nothing is left of goes with its comma."""
+    return "\n".join(", ".join(tags_of(line.replace(find, put))) if find in line else line
+                     for line in text.split("\n"))
+
+
+def all_variants(texts: Sequence[str], config: TrainLora, salt: str) -> tuple[str, ...]:
+    """The variants of several captions; each caption has as many of them as the others, so that all come as often."""
+    groups = [variants(text, config, salt) for text in texts or ("",)]
+    most = max(map(len, groups))
+    return tuple(text for group in groups for text in islice(cycle(group), most))
 
 
 def variants(text: str, config: TrainLora, salt: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from ...images.geometry import Box, Size
 from ...library.read.card import ModelCard, read_json
 from ..request import Crop
 from .buckets import crop_variants
-from .survey import Picture, open_picture
+from .picture import Picture, open_picture
 
 DIMMED = 0.3  # brightness of what is not learned
 FADED = 0.25  # colour of it

@@ -15,11 +15,12 @@ from threading import Lock
 from ...errors import RequestError, StudioError
 from ..example import DRAWINGS
 from . import archive
-from .survey import Picture, survey
+from .decoding import Encoding
+from .listing import PICTURES, TABLES, TEXTS, folded, write_names
+from .survey import Survey, survey
+from .tables import check_size
 
 NAME = re.compile(r"[^\W_][\w.+-]{0,79}(?: [\w.+-]+)*")
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-CAPTIONS = (".txt", ".caption", ".jsonl")
 MAX_FILES = 2_000
 MAX_CAPTION = 4_000
 
@@ -32,7 +33,7 @@ class Datasets:
 
     def names(self) -> tuple[str, ...]:
         """What can be trained on: uploads, newest first; the folders of the server; the example comes last."""
-        own, others = (_folders(place) for place in (self._root, self._browsable))
+        own, others = _folders(self._root), _folders(self._browsable, links=True)
         own.sort(key=lambda path: -path.stat().st_mtime)
         return tuple(dict.fromkeys([*(path.name for path in own + others), EXAMPLE]))
 
@@ -44,7 +45,7 @@ class Datasets:
         """Where a dataset lies. Raises RequestError for an unknown name; names are looked up, never joined."""
         if name == EXAMPLE:
             return DRAWINGS
-        for path in _folders(self._root) + _folders(self._browsable):
+        for path in _folders(self._root) + _folders(self._browsable, links=True):
             if path.name == name:
                 return path
         raise RequestError(f"Data: there is no dataset {name[:40]!r}.", "data")
@@ -52,7 +53,8 @@ class Datasets:
     def add(self, files: Sequence[Path], name: str) -> str:
         """Copy pictures and captions, or unpack one zip, into a new dataset; returns its name.
 
-        Raises RequestError for a bad name, too many files, other kinds of file, or a zip that is no harmless one.
+        Files of other kinds are left out, and named when the dataset is looked at. Raises RequestError for a bad name,
+        too many files, two of one name, none that is a picture, or a zip that is no harmless one.
         """
         name = " ".join(name.split())[:80] or "pictures"
         if not NAME.fullmatch(name):
@@ -63,7 +65,7 @@ class Datasets:
         if len(files) > MAX_FILES:
             raise RequestError(f"Data: {len(files):,} files are too many; the limit is {MAX_FILES:,}. "
                                "Put them into a zip.", "data")
-        wanted = [path for path in files if path.suffix.lower() in (*PICTURES, *CAPTIONS)]
+        wanted = _wanted(files)
         if not zips and not any(path.suffix.lower() in PICTURES for path in wanted):
             raise RequestError("Data: there is no picture among the files. PNG, JPEG and WebP can be read.", "data")
         try:
@@ -76,18 +78,19 @@ class Datasets:
                     made.mkdir()
                     for path in wanted:
                         shutil.copyfile(path, made / path.name)
+                    write_names(made, {}, [path.name for path in files if path not in wanted])
                 with self._lock:  # the name is chosen at the end: another page may bring the same one meanwhile
                     return made.rename(self._root / self._unused(name)).name
         except OSError as error:
             raise StudioError(f"The pictures cannot be stored: {error.strerror or 'the disk refuses them'}.") from None
 
-    def look(self, name: str, *, resolution: int, count_tokens: Callable[[str], int] | None = None
-             ) -> tuple[Picture, ...]:
+    def look(self, name: str, *, resolution: int, count_tokens: Callable[[str], int] | None = None,
+             encoding: Encoding = "auto") -> Survey:
         """Decode every picture and say of each whether it is used, and why not."""
-        return survey(self.folder(name), resolution=resolution, count_tokens=count_tokens)
+        return survey(self.folder(name), resolution=resolution, count_tokens=count_tokens, encoding=encoding)
 
     def caption(self, name: str, picture: str, text: str) -> None:
-        """Write a caption beside one picture of our own copy. picture: its name as `look` gives it."""
+        """Write captions, one a line, beside one picture of our own copy. picture: its name as `look` gives it."""
         folder = self.folder(name)
         if folder.parent != self._root:
             raise RequestError("Data: the captions of this folder are only read. Upload a copy to change them.", "data")
@@ -96,7 +99,8 @@ class Datasets:
         path = next((path for path in folder.rglob("*") if path.relative_to(folder).as_posix() == picture), None)
         if path is None or path.suffix.lower() not in PICTURES:
             raise RequestError(f"Data: there is no picture {picture[:40]!r}.", "data")
-        path.with_suffix(".txt").write_text(" ".join(text.split()), encoding="utf-8")
+        lines = (" ".join(line.split()) for line in text.splitlines())
+        path.with_suffix(".txt").write_text("\n".join(filter(None, lines)), encoding="utf-8")
 
     def _unused(self, name: str) -> str:
         number, free = 1, name
@@ -106,12 +110,28 @@ class Datasets:
         return free
 
 
-def _folders(root: Path | None) -> list[Path]:
-    """The folders in a place, by name; links that lead out of it are left out."""
+def _wanted(files: Sequence[Path]) -> list[Path]:
+    """The pictures, captions and tables among files. Raises RequestError for two that would become one, and for a
+    table beyond the limit."""
+    wanted = [path for path in files if path.suffix.lower() in (*PICTURES, *TEXTS, *TABLES)]
+    seen: set[str] = set()
+    for path in wanted:
+        if folded(path.name) in seen:
+            raise RequestError(f"Data: two of the files are called {path.name[:80]!r}. Put them into a zip, with their "
+                               "folders.", "data")
+        seen.add(folded(path.name))
+        if path.suffix.lower() in TABLES:
+            check_size(path.name, path.stat().st_size)
+    return wanted
+
+
+def _folders(root: Path | None, *, links: bool = False) -> list[Path]:
+    """The folders in a place, by name. links: those that lead out of it too, as the owner of the place put them there.
+    """
     if root is None:
         return []
     return sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith(".")
-                  and path.resolve().is_relative_to(root.resolve()))
+                  and (links or path.resolve().is_relative_to(root.resolve())))
 
 
 EXAMPLE = "ink drawings (example)"

@@ -18,7 +18,7 @@ from ...diffusion.losses import offset_noise
 from ...images.geometry import Box, Size
 from ..dataset import captions
 from ..dataset.buckets import bucket_of, crop_variants, order
-from ..dataset.survey import Picture
+from ..dataset.picture import Picture
 from ..request import TrainLora
 from .base_model import Base
 from .caches import Embeddings, Latents, TensorCache
@@ -83,7 +83,9 @@ def plan(pictures: Sequence[Picture], config: TrainLora, size_step: int) -> list
         size = picture.width, picture.height
         bucket = bucket_of(size, config.resolution, size_step, buckets=config.buckets)
         # Regularisation pictures show what the words meant before: the trigger must not be among them.
-        texts = (picture.caption,) if picture.is_prior else captions.variants(picture.caption, config, picture.digest)
+        texts = picture.captions or ("",)
+        if not picture.is_prior:
+            texts = captions.all_variants(picture.captions, config, picture.digest)
         examples.append(Example(picture, bucket, crop_variants(size, bucket, config.crop), texts))
     return examples
 
@@ -117,9 +119,10 @@ class Examples:
         regularisation pictures where there are any."""
         own = [i for i, one in enumerate(self.trained) if not one.picture.is_prior]
         prior = [i for i, one in enumerate(self.trained) if one.picture.is_prior]
-        seed, repeats = self._config.seed, self._config.repeats
-        main = order([self.trained[i].bucket for i in own], update_size, seed, repeats)
-        side = order([self.trained[i].bucket for i in prior], update_size, seed + 1)
+        seed, repeats = self._config.seed, [one.picture.repeats for one in self.trained]
+        main = order([self.trained[i].bucket for i in own], update_size, seed,
+                     [self._config.repeats * repeats[i] for i in own])
+        side = order([self.trained[i].bucket for i in prior], update_size, seed + 1, [repeats[i] for i in prior])
         both = ([own[i] for i in update] + [prior[i] for i in (next(side) if prior else ())] for update in main)
         return islice(both, first, None)
 

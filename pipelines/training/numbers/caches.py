@@ -20,7 +20,7 @@ from PIL import Image
 
 from ...errors import StudioError
 from ...images.geometry import Box, Size, cut
-from ..dataset.survey import Picture, open_picture
+from ..dataset.picture import Picture, open_picture
 from .base_model import Base
 from .tensors import write_tensors
 from .text import encode

@@ -10,7 +10,7 @@ import platform
 import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +25,9 @@ from ...prompts.tokens import count
 from ...requests import make
 from ...settings import Settings
 from .. import presets
-from ..dataset import archive
-from ..dataset.survey import Picture, split, survey
+from ..dataset import archive, notices
+from ..dataset.picture import Picture
+from ..dataset.survey import Survey, split, survey
 from ..events import Ended, Event, Notice, Started
 from ..numbers import base_model as bases
 from ..numbers import distributed
@@ -40,6 +41,7 @@ from .folder import Commands, RunFolder, owned, write_json
 from .loop import Loop
 from .probe import probe
 from .report import Report
+from .sample_prompts import SamplePrompt, parse
 from .sampling import Samples
 from .state import Checkpoints
 
@@ -111,11 +113,10 @@ class _Run:
     def events(self) -> Iterator[Event]:
         """Everything from looking at the data to the result."""
         card = bases.find_card(self._config, self._settings)
-        pictures = self._pictures(card)
+        pictures, notes = self._pictures(card)
         config, trained, held = self._resolved(card, pictures)
-        for picture in pictures:
-            if not picture.used:
-                yield Notice(0, f"Left out: {picture.name[:100]} ({'; '.join(picture.reasons)}).")
+        for text in (*notices.of_captions(pictures, config), *notes, *notices.of_pictures(pictures)):
+            yield Notice(0, text)
         if config.masked and not any(picture.has_mask for picture in trained):
             yield Notice(0, "Masked: no picture has a mask, so all of each is learned.")
         base = bases.load(card, config, self._settings)
@@ -128,8 +129,11 @@ class _Run:
             return
         base.park(text_too=config.text_encoder == "off")
         trainee = trainees.make(base, config)
-        prompts = prompts_without_comments(config.sample_prompts) or _prompts(examples)
+        typed = prompts_without_comments(config.sample_prompts)
+        prompts = [parse(line) for line in typed] or _prompts(examples)
         samples = Samples(base, config, self._folder, prompts)
+        for text in samples.notices:
+            yield Notice(0, text)
         export = Export(base, trainee, config, examples.trained)
         loop = Loop(base, config, examples, trainee, checkpoints,
                     Hooks(self._asked, export.checkpoint, samples.draw), self._team)
@@ -150,12 +154,13 @@ class _Run:
             text = "everything is saved" if saved else f"only what was there at step {self.saved_step} is saved"
             self.ended = Ended(loop.progress.step, how, f"{how.capitalize()}; {text}. The run can go on from here.")
 
-    def _pictures(self, card: ModelCard) -> tuple[Picture, ...]:
+    def _pictures(self, card: ModelCard) -> tuple[list[Picture], list[str]]:
+        """The pictures of both folders, and what of these folders is not used."""
         config = self._config
         tokenizer = catalogue.tokenizer_folder(card, self._settings.data_dir)
         resolution = config.resolution or card.native_size
 
-        def look(data: str, name: str) -> tuple[Picture, ...]:
+        def look(data: str, name: str) -> Survey:
             place = Path(data)
             if place.is_file():
                 unpacked = self._folder.path / name
@@ -163,15 +168,18 @@ class _Run:
                     archive.unpack(place, unpacked)
                 self._team.wait()
                 place = unpacked
-            return survey(place, resolution=resolution, count_tokens=lambda text: count(text, tokenizer).count)
+            return survey(place, resolution=resolution, encoding=config.caption_encoding,
+                          count_tokens=lambda text: count(text, tokenizer).count)
 
-        pictures = look(config.data, "data")
+        found = look(config.data, "data")
+        pictures, notes = list(found), list(found.notes)
         if config.prior_data:
-            pictures += tuple(replace(one, is_prior=True, weight=config.prior_weight)
-                              for one in look(config.prior_data, "prior"))
-        return pictures
+            prior = look(config.prior_data, "prior")
+            pictures += [replace(one, is_prior=True, weight=config.prior_weight) for one in prior]
+            notes += [f"Regularisation pictures: {note}" for note in prior.notes]
+        return pictures, notes
 
-    def _resolved(self, card: ModelCard, pictures: tuple[Picture, ...]) -> tuple[TrainLora, list[Picture],
+    def _resolved(self, card: ModelCard, pictures: Sequence[Picture]) -> tuple[TrainLora, list[Picture],
                                                                                 list[Picture]]:
         """The concrete config, and the pictures trained on and held out; written down, or as they were written."""
         file, config = self._folder.manifest_file, self._config
@@ -235,9 +243,9 @@ class _Run:
         self.ended = Ended(loop.progress.step, "finished", f"The result is {name}.", name)
 
 
-def _prompts(examples: Examples) -> list[str]:
+def _prompts(examples: Examples) -> list[SamplePrompt]:
     texts = [one.texts[0] for one in [*examples.held, *examples.trained] if one.texts[0]]
-    return list(dict.fromkeys(texts))[:DEFAULT_PROMPTS] or [""]
+    return [SamplePrompt(text, text) for text in list(dict.fromkeys(texts))[:DEFAULT_PROMPTS] or [""]]
 
 
 @contextmanager

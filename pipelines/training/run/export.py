@@ -19,6 +19,7 @@ from ...adapters.delta import LowRank
 from ...adapters.merge import merge
 from ...adapters.write import About, write_diffusers, write_kohya, write_sidecars
 from ...models.cache import build
+from ..dataset.captions import tags_of
 from ..numbers.base_model import Base
 from ..numbers.batches import Example
 from ..numbers.trainable import Trainee
@@ -102,7 +103,7 @@ class Export:
     def _about(self, name: str, step: int) -> About:
         config = self.config
         own = [one for one in self.examples if not one.picture.is_prior]
-        tags = Counter(tag.strip() for one in own for tag in one.picture.caption.split(",") if tag.strip())
+        tags = Counter(tag for one in own for tag in tags_of(one.picture.caption))
         buckets = Counter(one.bucket for one in own)
         told = {
             "learning_rate": config.learning_rate, "unet_lr": config.learning_rate,

@@ -16,22 +16,28 @@ from ..events import Event, Notice, SampleSaved
 from ..numbers.base_model import Base
 from ..request import TrainLora
 from .folder import RunFolder
+from .sample_prompts import SamplePrompt
 
 
 class Samples:
-    """Draws fixed prompts with fixed seeds with the weights as they are, into the run's samples folder."""
+    """Draws fixed prompts with fixed seeds with the weights as they are, into the run's samples folder.
 
-    def __init__(self, base: Base, config: TrainLora, folder: RunFolder, prompts: Sequence[str]):
-        self._base, self._config, self._folder, self._prompts = base, config, folder, list(prompts)
+    Raises RequestError for a prompt that asks for what cannot be drawn. notices: what of the prompts is not read.
+    """
+
+    def __init__(self, base: Base, config: TrainLora, folder: RunFolder, prompts: Sequence[SamplePrompt]):
+        self._base, self._config, self._folder = base, config, folder
+        self._requests = [(prompt.line, self._request(number, prompt)) for number, prompt in enumerate(prompts)]
+        self.notices = [f"Sample prompts: {unused[:80]} is not used." for prompt in prompts for unused in prompt.unused]
 
     def draw(self, step: int, most: int | None = None) -> Iterator[Event]:
         """One picture a prompt, of the first `most` ones. What goes wrong is said, and training goes on."""
         self._base.recall()
         pipe = build(self._base.family.name, "txt2img", self._base.components)
         self._folder.samples.mkdir(exist_ok=True)
-        for number, prompt in enumerate(self._prompts[:most]):
+        for number, (line, request) in enumerate(self._requests[:most]):
             try:
-                yield from self._one(pipe, step, number, prompt)
+                yield from self._one(pipe, step, number, line, request)
             except (StudioError, OSError) as error:
                 yield Notice(step, f"A sample could not be made: {error}")
             except Exception as error:
@@ -40,17 +46,20 @@ class Samples:
                 yield Notice(step, "A sample could not be made: not enough memory.")
         self._base.park(text_too=self._config.text_encoder == "off")
 
-    def _one(self, pipe: Any, step: int, number: int, prompt: str) -> Iterator[Event]:
+    def _request(self, number: int, prompt: SamplePrompt) -> Txt2Img:
         card, config = self._base.card, self._config
-        request = make(Txt2Img, prompt=prompt, model=card.name, seed=(config.sample_seed + number) % 2**32,
-                       sampler=card.sampler, schedule=card.schedule, steps=config.sample_steps or card.steps,
-                       guidance_scale=float(card.guidance_scale), width=card.native_size, height=card.native_size,
-                       clip_skip=config.clip_skip)
+        usual = dict(model=card.name, seed=(config.sample_seed + number) % 2**32, sampler=card.sampler,
+                     schedule=card.schedule, steps=config.sample_steps or card.steps,
+                     guidance_scale=float(card.guidance_scale), width=card.native_size, height=card.native_size,
+                     clip_skip=config.clip_skip)
+        return make(Txt2Img, **{**usual, **prompt.values, "prompt": prompt.prompt})
+
+    def _one(self, pipe: Any, step: int, number: int, line: str, request: Txt2Img) -> Iterator[Event]:
         for event in generate.run(request, pipe, self._base.family, _no_image):
             if isinstance(event, ImageReady):
                 file = f"samples/{step:07d}-{number}.png"
                 metadata.save_png(event.image, self._folder.path / file, metadata.infotext(event.request))
-                yield SampleSaved(step, file, prompt, request.seed)
+                yield SampleSaved(step, file, line, request.seed)
 
 
 def _no_image(image_id: str) -> Any:

@@ -23,7 +23,7 @@ from ...wiring import QUIET
 FRONT = (("name",), ("goal", "length"))
 # Fields behind the three, by what a person thinks of. The device is the app's.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Captions": ("prefix", "suffix", "shuffle", "keep_first", "caption_dropout", "clip_skip"),
+    "Captions": ("prefix", "suffix", "shuffle", "keep_first", "caption_dropout", "clip_skip", "caption_encoding"),
     "Network": ("method", "targets", "text_encoder", "rank", "alpha", "dropout", "rslora", "dora"),
     "Steps": ("steps", "batch_size", "accumulation", "learning_rate", "text_encoder_learning_rate", "scheduler",
               "warmup", "restarts", "optimizer", "weight_decay", "max_grad_norm", "ema", "seed"),
@@ -67,7 +67,8 @@ def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
                         add(name)
             if title.startswith("Samples"):
                 prompts = gr.Textbox("", label="Sample prompts", lines=2, elem_id="train-sample-prompts",
-                                     info="One a line. Without any, captions of the pictures are drawn.")
+                                     info="One a line, with --n, --w, --h, --s, --d and --l behind it as kohya's "
+                                          "trainer reads them. Without any, captions of the pictures are drawn.")
                 fields["sample_prompts"] = page.remembered["train.sample_prompts"] = prompts
     return {**fields, "meaning": meaning, "start": start, "probe": probe, "message": message}
 

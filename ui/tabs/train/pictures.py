@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from pipelines.errors import RequestError, StudioError
 from pipelines.training.dataset import crops
 from pipelines.training.dataset.buckets import bucket_of
 from pipelines.training.dataset.captions import histogram, replaced
-from pipelines.training.dataset.survey import Picture
+from pipelines.training.dataset.listing import PICTURES, TABLES, TEXTS
+from pipelines.training.dataset.picture import Picture
 from pipelines.training.request import TrainLora
 
 from ...forms.controls import find_card
@@ -41,10 +43,11 @@ def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
                               info="Pictures that were uploaded before, and an example to try.", min_width=120)
         trigger = make_control(TrainLora.model_fields["trigger"], "trigger", "train-trigger", "", min_width=120)
     upload = gr.File(label="Drop pictures, their captions, or a zip", file_count="multiple", height=128,
-                     file_types=[".png", ".jpg", ".jpeg", ".webp", ".txt", ".caption", ".jsonl", ".zip"],
-                     type="filepath", elem_id="train-upload")
+                     file_types=[*PICTURES, *TEXTS, *TABLES, ".zip"], type="filepath", elem_id="train-upload")
     verdict = gr.Textbox("", label="What was found", show_label=False, container=False, interactive=False,
                          max_lines=2, elem_classes="line strong", elem_id="train-verdict")
+    notes = gr.Textbox("", label="What is not used", show_label=False, container=False, interactive=False, max_lines=4,
+                       elem_classes="line", elem_id="train-notes", visible=False)
     strip = gr.Gallery(label="Pictures of the dataset", show_label=False, columns=8, rows=1, allow_preview=False,
                        buttons=[], elem_classes="strip", elem_id="train-pictures", interactive=False)
     with gr.Accordion("Look at every picture and caption", open=False, elem_classes="more", elem_id="train-captions"):
@@ -67,20 +70,22 @@ def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
             swap = gr.Button("Replace in all", size="sm", elem_id="train-swap", min_width=60)
             undo = gr.Button("Undo", size="sm", elem_id="train-undo", min_width=60)
     page.remembered["train.trigger"] = trigger
-    return {"dataset": dataset, "trigger": trigger, "upload": upload, "verdict": verdict, "strip": strip,
-            "gallery": gallery, "table": table, "tags": tags, "find": find, "put": put, "swap": swap, "undo": undo,
-            "rows": gr.State([]), "undone": gr.State([]), "used": gr.State([])}
+    return {"dataset": dataset, "trigger": trigger, "upload": upload, "verdict": verdict, "notes": notes,
+            "strip": strip, "gallery": gallery, "table": table, "tags": tags, "find": find, "put": put, "swap": swap,
+            "undo": undo, "rows": gr.State([]), "undone": gr.State([]), "used": gr.State([])}
 
 
 def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
-    shown = [data[name] for name in ("verdict", "strip", "gallery", "table", "tags", "rows", "undone", "used")]
-    inputs = [data["dataset"], page.model, form["resolution"], form["buckets"], form["crop"], form["masked"]]
+    shown = [data[name] for name in ("verdict", "notes", "strip", "gallery", "table", "tags", "rows", "undone", "used")]
+    inputs = [data["dataset"], page.model, form["resolution"], form["buckets"], form["crop"], form["masked"],
+              form["caption_encoding"]]
 
-    def look(dataset: str, model: str, resolution: str, buckets: bool, crop: str, masked: bool) -> tuple:
+    def look(dataset: str, model: str, resolution: str, buckets: bool, crop: str, masked: bool,
+             encoding: str) -> tuple:
         card = find_card(studio, model)
         try:
             side = number("resolution", resolution) or card.native_size
-            found = studio.datasets.look(dataset, resolution=side,
+            found = studio.datasets.look(dataset, resolution=side, encoding=encoding,
                                          count_tokens=lambda text: studio.tokens(text, card.name).count)
             step = crops.size_step(card)
             sizes = [bucket_of((one.width, one.height), side, step, buckets=buckets) if one.used else None
@@ -88,13 +93,14 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
             used = [pair for pair in zip(found, sizes, strict=True) if pair[0].used]
             small = [_shown(one, size, crop, masked) for one, size in used[:SHOWN]]
         except (StudioError, OSError, KeyError, TypeError) as error:
-            return (str(error) if isinstance(error, StudioError) else "This model cannot be trained here.", [], [], [],
-                    [], [], [], [])
+            return (str(error) if isinstance(error, StudioError) else "This model cannot be trained here.",
+                    gr.Textbox("", visible=False), [], [], [], [], [], [], [])
         # What somebody may want to know of comes first.
         told = sorted(zip(found, sizes, strict=True), key=lambda pair: VERDICTS.index(pair[0].verdict))
         rows = [[one.name, ": ".join(filter(None, (said(one.verdict), "; ".join(map(said, one.reasons))))),
                  f"{size[0]} × {size[1]}" if size else "", str(one.tokens), one.caption] for one, size in told]
-        return _found(found), small, small, rows, _tags(rows), rows, [], [one.digest for one, _ in used]
+        notes = gr.Textbox("\n".join(map(said, found.notes)), visible=bool(found.notes))
+        return _found(found), notes, small, small, rows, _tags(rows), rows, [], [one.digest for one, _ in used]
 
     def add(files: list[str] | None, name: str) -> Any:
         if not files:
@@ -109,7 +115,8 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
         for row in rows:
             if before.get(row[0]) != row[CAPTION]:
                 studio.datasets.caption(dataset, row[0], row[CAPTION])
-                row = [*row[:TOKENS], str(studio.tokens(row[CAPTION], card.name).count), *row[TOKENS + 1:]]
+                longest = max(studio.tokens(line, card.name).count for line in row[CAPTION].split("\n"))
+                row = [*row[:TOKENS], str(longest), *row[TOKENS + 1:]]
             counted.append(row)
         return counted
 
@@ -135,7 +142,8 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
     def chosen(rows: list[list], event: gr.SelectData) -> str:
         return str(rows[event.index[0]][0])
 
-    changes = [each.change for each in (data["dataset"], form["buckets"], form["crop"], form["masked"])]
+    changes = [each.change for each in (data["dataset"], form["buckets"], form["crop"], form["masked"],
+                                        form["caption_encoding"])]
     gr.on([*changes, form["resolution"].blur], look, inputs, shown, trigger_mode="always_last", **QUEUED)
     data["upload"].upload(guarded(add), [data["upload"], form["name"]],
                           [data["dataset"], form["prior_data"], data["upload"]], **QUEUED)
@@ -154,7 +162,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
     page.returning.append((back, inputs, [data["dataset"], *shown]))
 
 
-def _found(pictures: tuple[Picture, ...]) -> str:
+def _found(pictures: Sequence[Picture]) -> str:
     """Such as "24 pictures · 2 mended · 1 left out · 3 with a mask"."""
     used = [picture for picture in pictures if picture.used]
     mended = sum(picture.verdict == "mended" for picture in used)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
+import struct
 import zipfile
 from pathlib import Path
 
@@ -35,9 +37,11 @@ def test_pictures_and_captions_come_out_as_pairs_and_junk_does_not(tmp_path):
         "set/deeper/one.txt": b"second", "__MACOSX/set/._one.png": b"x", "set/Thumbs.db": b"x", "set/._two.png": b"x",
         "set/readme.md": b"hello", "set/run.sh": b"rm"})
     folder = archive.unpack(source, tmp_path / "data")
-    assert sorted(path.name for path in folder.iterdir()) == ["deeper_one.png", "deeper_one.txt", "one.png", "one.txt"]
-    assert {one.name: one.caption for one in survey(folder, resolution=64)} == {
-        "one.png": "first", "deeper_one.png": "second"}
+    assert sorted(path.name for path in folder.iterdir()) == [".names.json", "deeper_one.png", "deeper_one.txt",
+                                                              "one.png", "one.txt"]
+    found = survey(folder, resolution=64)
+    assert {one.name: one.caption for one in found} == {"one.png": "first", "deeper_one.png": "second"}
+    assert found.notes == ("Not used, as neither pictures nor captions: set/readme.md, set/run.sh.",)
 
 
 def test_equal_names_stay_apart_and_keep_their_captions(tmp_path):
@@ -64,6 +68,81 @@ def test_a_table_finds_the_pictures_under_their_new_names(tmp_path):
     folder = archive.unpack(source, tmp_path / "data")
     assert {one.name: one.caption for one in survey(folder, resolution=64)} == {
         "my_cat.png": "my cat.PNG", "train_a_dog.png": "train/a dog.png"}
+
+
+def captions_of(source: Path) -> dict[str, str]:
+    folder = archive.unpack(source, source.with_suffix(""))
+    found = survey(folder, resolution=64)
+    assert found.notes == ()
+    return {one.name: one.caption for one in found}
+
+
+def test_names_that_become_one_keep_their_own_captions_from_a_table(tmp_path):
+    rows = [{"file_name": "cat (1).png", "text": "round"}, {"file_name": "cat [1].png", "text": "square"}]
+    for number, order in enumerate((1, -1)):
+        members = [("cat (1).png", picture()), ("cat [1].png", picture(1))][::order]
+        table = "\n".join(map(json.dumps, rows)).encode()
+        source = write(tmp_path / f"{number}.zip", {**dict(members), "metadata.jsonl": table})
+        first, second = ("round", "square")[::order]
+        assert captions_of(source) == {"cat__1_.png": first, "cat__1_-2.png": second}
+
+
+def test_tables_of_several_folders_are_read_each_for_its_own(tmp_path):
+    table = {top: json.dumps({"file_name": "a.png", "text": f"of {top}"}).encode() for top in ("train", "test")}
+    source = write(tmp_path / "set.zip", {"train/a.png": picture(), "test/a.png": picture(1),
+                                          "train/metadata.jsonl": table["train"], "test/metadata.jsonl": table["test"]})
+    assert captions_of(source) == {"train_a.png": "of train", "test_a.png": "of test"}
+
+
+def test_pairs_stay_pairs_when_capitals_or_accents_are_written_in_two_ways(tmp_path):
+    source = write(tmp_path / "set.zip", {"Mu\u0308ller.png": picture(), "M\u00fcller.txt": b"a portrait",
+                                          "IMG.JPG": picture(1), "img.TXT": b"a cat"})
+    assert sorted(captions_of(source).values()) == ["a cat", "a portrait"]
+
+
+def test_names_in_utf_8_that_do_not_say_so_are_read_as_macos_writes_them(tmp_path):
+    source = write(tmp_path / "set.zip", {"Müller.png": picture(), "metadata.csv": "Müller.png,a portrait".encode()})
+    data = source.read_bytes()
+    for mark, at in ((b"PK\3\4", 7), (b"PK\1\2", 9)):
+        place = data.index(mark) + at
+        data = data[:place] + bytes([data[place] & ~8]) + data[place + 1:]
+    (tmp_path / "mac.zip").write_bytes(data)
+    assert captions_of(tmp_path / "mac.zip") == {"Müller.png": "a portrait"}
+
+
+def test_folders_of_kohyas_trainer_keep_their_meaning(tmp_path):
+    source = write(tmp_path / "set.zip", {"img/10_sks dog/a.png": picture(), "img/2_cat/b.png": picture(1)})
+    found = survey(archive.unpack(source, tmp_path / "data"), resolution=64)
+    assert {one.caption: one.repeats for one in found} == {"sks dog": 10, "cat": 2}
+
+
+def test_every_kind_of_picture_that_a_folder_may_hold_comes_out_of_a_zip(tmp_path):
+    place = tmp_path / "set"
+    place.mkdir()
+    for name in ("a.bmp", "b.tif", "c.gif", "d.avif", "e.jpg", "f.png", "g.webp", "h.TIFF"):
+        Image.effect_noise((80, 80), ord(name[0])).convert("RGB").save(place / name)
+        (place / f"{name[0]}.txt").write_text(name)
+    zipped = write(tmp_path / "set.zip", {path.name: path.read_bytes() for path in sorted(place.iterdir())})
+    in_folder, in_zip = survey(place, resolution=64), survey(archive.unpack(zipped, tmp_path / "data"), resolution=64)
+    assert len(in_zip) == 8
+    assert [(one.name.lower(), one.verdict, one.reasons) for one in in_folder] == [
+        (one.name, one.verdict, one.reasons) for one in in_zip]
+
+
+def test_a_directory_of_a_quarter_of_a_million_members_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    """The end of a zip says how large its directory is; `zipfile` would parse all of it, whatever the count says."""
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0) + b"a.png"
+    size = len(entry) * 250_000
+    with (tmp_path / "many.zip").open("wb") as file:
+        file.write(entry * 250_000)
+        file.write(struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, size, 0, 0))
+    monkeypatch.setattr(zipfile, "ZipInfo", None)  # whoever makes one of a member fails
+    check_refused(tmp_path, tmp_path / "many.zip", "its list of members has 12.8 MB; the limit is 2.0 MB")
+
+
+def test_a_table_in_a_zip_is_refused_as_soon_as_it_is_too_large(tmp_path):
+    source = write(tmp_path / "set.zip", {"a.png": os.urandom(300_000), "metadata.jsonl": b"\n" * 20_000_000})
+    check_refused(tmp_path, source, "metadata.jsonl has more than 16 MB")
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/evil.png", "a/../../evil.png", "C:\\evil.png", "..\\evil.png"])

@@ -34,8 +34,8 @@ def test_every_picture_comes_equally_often(update_size, repeats):
     groups = ["wide"] * 9 + ["tall"] * 4 + ["square"]
     epochs = 6 * update_size  # then the rest that is carried over is used up
     items = len(groups) * repeats * epochs
-    seen = Counter(index for update in islice(order(groups, update_size, 0, repeats), items // update_size)
-                   for index in update)
+    updates = order(groups, update_size, 0, [repeats] * len(groups))
+    seen = Counter(index for update in islice(updates, items // update_size) for index in update)
     assert seen == {index: repeats * epochs for index in range(len(groups))}
 
 

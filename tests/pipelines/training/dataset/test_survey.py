@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from PIL import Image
 
 from pipelines.errors import RequestError
 from pipelines.training.dataset import captions, crops
-from pipelines.training.dataset.survey import open_picture, split, survey
+from pipelines.training.dataset.picture import open_picture
+from pipelines.training.dataset.survey import split, survey
 from pipelines.training.request import from_table
 
 
@@ -59,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
     (place / "blank.caption").touch()
     for junk in ("Thumbs.db", "._good.png", "__MACOSX/good.png", ".hidden.png"):
         (place / junk).write_bytes(buffer.getvalue())
-    (place / "good.txt").write_text("a good\npicture")
+    (place / "good.txt").write_text("a good  picture\n")
     (place / "metadata.jsonl").write_text(json.dumps({"file_name": "small.png", "text": "from the table"}) + "\n{bad\n")
     return place
 
@@ -78,7 +81,9 @@ EXPECTED = {
 
 def test_every_kind_of_file_gets_its_verdict(folder):
     before = {path: hashlib.sha256(path.read_bytes()).digest() for path in folder.rglob("*") if path.is_file()}
-    found = {one.name: one for one in survey(folder, resolution=128, count_tokens=lambda text: len(text.split()))}
+    seen = survey(folder, resolution=128, count_tokens=lambda text: len(text.split()))
+    assert seen.notes == ("metadata.jsonl: 1 of its lines cannot be read, the first: 2.",)
+    found = {one.name: one for one in seen}
     assert found.keys() == EXPECTED.keys()
     for name, (verdict, reason) in EXPECTED.items():
         assert found[name].verdict == verdict, (name, found[name])
@@ -100,13 +105,131 @@ def test_no_good_picture_is_an_error_that_says_why(tmp_path):
         survey(tmp_path, resolution=64)
 
 
-def test_links_that_lead_out_of_the_folder_are_passed_over(tmp_path):
-    noise((128, 128), 0).save(tmp_path / "secret.png")
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    noise((128, 128), 1).save(inside / "own.png")
-    (inside / "link.png").symlink_to(tmp_path / "secret.png")
-    assert [one.name for one in survey(inside, resolution=64)] == ["own.png"]
+def test_linked_pictures_and_folders_are_read_as_the_hub_keeps_its_snapshots(tmp_path):
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0123"
+    (blobs / "more").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for seed, name in enumerate(("b0", "b1", "more/b2.png")):
+        noise((128, 128), seed).save(blobs / name, "PNG")
+    (blobs / "b3").write_text("a cat")
+    for name, target in (("0.png", "b0"), ("1.png", "b1"), ("0.txt", "b3"), ("deeper", "more")):
+        (snapshot / name).symlink_to(Path("..", "..", "blobs", target))
+    found = survey(snapshot, resolution=64)
+    assert {one.name: one.caption for one in found} == {"0.png": "a cat", "1.png": "", "deeper/b2.png": ""}
+    assert all(one.used for one in found) and found.notes == ()
+
+
+def test_links_that_cannot_be_followed_are_named(tmp_path):
+    place = tmp_path / "set"
+    (place / "one").mkdir(parents=True)
+    noise((128, 128), 0).save(place / "own.png")
+    (place / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (place / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
+    (place / "again").symlink_to(place / "one")
+    (place / "one" / "loop").symlink_to(place)
+    (place / "up").symlink_to(tmp_path)
+    os.mkfifo(place / "pipe.png")
+    found = survey(place, resolution=64)
+    assert {one.name: (one.verdict, one.reasons) for one in found} == {
+        "own.png": ("ok", ("no caption",)), "gone.png": ("left out", ("a link that leads nowhere",)),
+        "pipe.png": ("left out", ("not a plain file",))}
+    assert found.notes == (
+        "Links to folders that are read already, or would be read without end: one, up, again/loop.",
+        "Captions that are no plain files, or links that lead nowhere: gone.txt.")
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    noise((128, 128), 0).save(tmp_path / "own.png")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # root can open every folder
+    assert survey(tmp_path, resolution=64).notes == ("Folders that cannot be opened: closed.",)
+
+
+@pytest.mark.parametrize(("picture", "text"), [
+    ("IMG_1.JPG", "IMG_1.TXT"), ("Mu\u0308ller.png", "M\u00fcller.txt"), ("Cat.png", "cat.Caption"),
+    ("a.b.png", "a.b.txt"), ("a.png", "a.png.txt"), ("in/a.png", "in/a.txt")])
+def test_a_caption_is_found_however_its_name_is_written(tmp_path, picture, text):
+    (tmp_path / picture).parent.mkdir(exist_ok=True)
+    noise((128, 128), 0).save(tmp_path / picture)
+    noise((128, 128), 1).save(tmp_path / "other.png")
+    (tmp_path / text).write_text("a cat")
+    found = survey(tmp_path, resolution=64)
+    assert {one.name: one.caption for one in found} == {picture: "a cat", "other.png": ""} and found.notes == ()
+
+
+def test_captions_that_nothing_reads_or_that_two_share_are_told(tmp_path):
+    for seed, name in enumerate(("a.jpg", "a.png", "b.png")):
+        noise((128, 128), seed).save(tmp_path / name)
+    for name, text in (("a.txt", "shared"), ("b.txt", "first"), ("b.caption", "second"), ("c.txt", "nobody's"),
+                       ("notes.md", "x"), ("run.sh", "x")):
+        (tmp_path / name).write_text(text)
+    found = survey(tmp_path, resolution=64)
+    assert [(one.caption, one.reasons) for one in found] == [
+        ("shared", ()), ("shared", ("shares its caption with a.jpg",)),
+        ("first", ("b.caption is not read: there is b.txt",))]
+    assert found.notes == ("Captions of which there is no picture: c.txt.",
+                           "Not used, as neither pictures nor captions: notes.md, run.sh.")
+
+
+def test_a_caption_that_cannot_be_decoded_is_left_out_with_a_word_and_read_when_its_encoding_is_chosen(tmp_path):
+    noise((128, 128), 0).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_bytes("一只红色的猫".encode("gbk"))
+    (picture,) = survey(tmp_path, resolution=64)
+    assert (picture.verdict, picture.captions) == ("mended", ())
+    assert "the caption cannot be read: it is neither UTF-8 nor Western" in picture.reasons[0]
+    (picture,) = survey(tmp_path, resolution=64, encoding="gbk")
+    assert (picture.verdict, picture.caption) == ("mended", "一只红色的猫") and "read as gbk" in picture.reasons[0]
+
+
+def test_a_caption_without_end_is_read_to_the_limit(tmp_path):
+    noise((128, 128), 0).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("ü word\n" * 20_000)
+    (picture,) = survey(tmp_path, resolution=64)
+    assert picture.captions == ("ü word",) and "more than 64 kB; the rest is not read" in picture.reasons[0]
+    (tmp_path / "a.txt").write_text("\n".join(f"caption {i}" for i in range(40)))
+    (picture,) = survey(tmp_path, resolution=64)
+    assert len(picture.captions) == captions.MAX_CAPTIONS and picture.reasons == ("40 captions; the first 16 are used",)
+
+
+def test_a_copy_of_a_picture_gives_its_caption_to_the_first(tmp_path):
+    for name, text in (("a", ""), ("b", "1girl, red hair"), ("c", "a woman with red hair"), ("d", "1girl, red hair")):
+        noise((128, 128), 0).save(tmp_path / f"{name}.png")
+        if text:
+            (tmp_path / f"{name}.txt").write_text(text)
+    first, *copies = survey(tmp_path, resolution=64)
+    assert first.captions == ("1girl, red hair", "a woman with red hair")
+    assert first.reasons == ("with the caption of b.png", "with the caption of c.png")
+    assert [one.reasons[0] for one in copies] == ["the same file as a.png; its caption goes there"] * 2 + [
+        "the same file as a.png"]
+
+
+def test_folders_of_kohyas_trainer_give_repeats_and_class_words(tmp_path):
+    for seed, name in enumerate(("10_sks dog/a.png", "2_other/b.png", "2024_holiday/c.png", "01_first/d.png", "e.png")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        noise((128, 128), seed).save(tmp_path / name)
+    (tmp_path / "2_other" / "b.txt").write_text("a cat")
+    found = {one.name[-5]: (one.repeats, one.caption) for one in survey(tmp_path, resolution=64)}
+    assert found == {"a": (10, "sks dog"), "b": (2, "a cat"), "c": (1, ""), "d": (1, ""), "e": (1, "")}
+    told = {one.name[-5]: one.reasons for one in survey(tmp_path, resolution=64)}
+    assert told["a"] == ("caption by its folder's name", "10 repeats, by its folder's name")
+    assert told["b"] == ("2 repeats, by its folder's name",)
+
+
+def test_masks_may_lie_in_a_folder_of_their_own(tmp_path):
+    (tmp_path / "mask").mkdir()
+    noise((128, 128), 0).save(tmp_path / "a.png")
+    Image.new("L", (128, 128), 255).save(tmp_path / "mask" / "a.png")
+    Image.new("L", (128, 128), 255).save(tmp_path / "gone-masklabel.png")
+    found = survey(tmp_path, resolution=64)
+    assert [one.name for one in found] == ["a.png"] and found[0].has_mask
+    assert found.notes == ("Masks of which there is no picture: gone-masklabel.png.",)
 
 
 def test_a_folder_may_be_a_link_and_a_table_may_speak_of_folders_below(tmp_path):
@@ -174,6 +297,8 @@ def test_captions_are_dressed_and_shuffled_but_keep_their_first_tags(tmp_path):
         trigger, first, *loose = text.removesuffix(" style").split(", ")
         assert (trigger, first) == ("ohwx", "in cat") and sorted(loose) == ["big", "red", "soft"]
     assert captions.variants("cat, red, big, soft", config, "salt") == texts
+    both = captions.all_variants(("cat, red, big, soft", "a cat"), config, "salt")
+    assert both.count("ohwx, in a cat style") == len(texts) == len(both) / 2  # each caption comes as often
     plain = config.model_copy(update={"shuffle": False})
     assert captions.variants("cat, red", plain, "") == ("ohwx, in cat, red style",)
 
