@@ -58,7 +58,7 @@ STAND_IN_A_SENTENCE = {
     "{} <lora:{}:{}>", "{} ({}, {})", "{} min {} s", "{} px", "{} × {} px", "can't allocate memory",
     "out of memory", "not enough memory: you tried to allocate", " ({} kept aside to measure on)",
     "{} pictures{}, {} steps of {}: each is seen about {} times. Learns {}, at a learning rate of {}. Forecast tries a "
-    "few steps and says how long it takes."}
+    "few steps and says how long it takes.", "{}: {} more pictures. The run's manifest.json names them all."}
 NAMES = re.compile(r"# Atelier|\?|[\w-]+-(image-id|kept-mask|last-mask)|visitor|model before|values to move"
                    r"|limits shown|.*: marks|\d+(st|nd|rd|th)")
 

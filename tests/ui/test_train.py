@@ -83,7 +83,9 @@ def test_pictures_that_are_left_out_have_no_tags():
 def test_captions_are_typed_over_replaced_in_all_and_taken_back(tmp_path, sd_folder):
     studio = Studio(load(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder)], {}))
     try:
-        studio.datasets.add(sorted(write_pictures(tmp_path / "mine", [(64, 64)] * 2).iterdir()), "mine")
+        place = write_pictures(tmp_path / "mine", [(64, 64)] * 2)
+        (place / "notes.md").write_text("x")
+        studio.datasets.add(sorted(place.iterdir()), "mine")
         page = SimpleNamespace(remembered={}, returning=[])
         with gr.Blocks() as blocks:
             page.model = gr.Dropdown([card.name for card in studio.cards()])
@@ -100,7 +102,10 @@ def test_captions_are_typed_over_replaced_in_all_and_taken_back(tmp_path, sd_fol
             return [(studio.datasets.folder("mine") / f"{i}.txt").read_text("utf-8") for i in range(2)]
 
         model = studio.cards()[0].name
-        first = act("dataset", "change", "mine", model, "", True, "center", False)["rows"]
+        shown = act("dataset", "change", "mine", model, "", True, "center", False, "auto")
+        assert shown["notes"].visible
+        assert shown["notes"].value == "Not used, as neither pictures nor captions: notes.md."
+        first = shown["rows"]
         typed = act("table", "input", [first[0], [*first[1][:-1], "a dog"]], first, "mine", model)
         assert written() == ["a cat, red, picture 0", "a dog"]
         assert int(typed["rows"][1][pictures.TOKENS]) < int(first[1][pictures.TOKENS])
@@ -110,6 +115,10 @@ def test_captions_are_typed_over_replaced_in_all_and_taken_back(tmp_path, sd_fol
         assert int(swapped["table"][0][pictures.TOKENS]) > int(first[0][pictures.TOKENS])
         assert act("undo", "click", swapped["rows"], swapped["undone"], "mine", model)["table"] == typed["rows"]
         assert written() == ["a cat, red, picture 0", "a dog"]
+        both = [[*first[0][:-1], "a cat, red\na red cat"], first[1]]  # two captions of one picture
+        both = act("table", "input", both, first, "mine", model)["rows"]
+        act("swap", "click", both, "mine", model, "red", "blue")
+        assert written()[0] == "a cat, blue\na blue cat"
         with pytest.raises(gr.Error, match="no caption has .*a bicycle"):
             act("swap", "click", typed["rows"], "mine", model, "a bicycle", "")
     finally:

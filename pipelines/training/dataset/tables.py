@@ -71,6 +71,8 @@ def read_tables(files: Sequence[File], encoding: str) -> tuple[list[Table], list
         if text is None:
             told.append(f"{file.name[:80]} is not used: {why}.")
             continue
+        if why:
+            told.append(f"{file.name[:80]}: the table is {why}.")
         table = _parsed(file, text)
         if table is None:
             told.append(f"{file.name[:80]} is not used: it has no column file_name.")

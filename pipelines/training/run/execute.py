@@ -36,7 +36,7 @@ from ..numbers.batches import Examples, plan
 from ..numbers.caches import TensorCache
 from ..numbers.progress import Hooks
 from ..request import MAY_CHANGE, TrainLora
-from .export import Export
+from .export import Export, keep_old
 from .folder import Commands, RunFolder, owned, write_json
 from .loop import Loop
 from .probe import probe
@@ -238,6 +238,9 @@ class _Run:
                     export.trainee.set_training(False)
                     yield from samples.draw(step, most=1)
                 export.base.recall()
+                kept = keep_old(Path(config.output), config.name)
+                if kept is not None:
+                    yield Notice(step, f"There was {config.name!r} already: it is called {kept!r} now.")
                 name = export.result(Path(config.output), step, preview if preview.is_file() else None,
                                      self._folder.path / "diffusers")
         self.ended = Ended(loop.progress.step, "finished", f"The result is {name}.", name)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,7 @@ from PIL import Image
 from ...adapters.delta import LowRank
 from ...adapters.merge import merge
 from ...adapters.write import About, write_diffusers, write_kohya, write_sidecars
+from ...library.walk import NOTES, PICTURES
 from ...models.cache import build
 from ..dataset.captions import tags_of
 from ..numbers.base_model import Base
@@ -26,6 +27,24 @@ from ..numbers.trainable import Trainee
 from ..request import TrainLora
 
 MAX_TAGS = 300  # of which the file tells how often they came
+
+
+def keep_old(folder: Path, name: str) -> str | None:
+    """Rename the LoRA or the model that has a result's name already, with the files beside it that tell of it.
+
+    Returns the new name, None when nothing had the old one.
+    """
+    file, whole = folder / f"{name}.safetensors", folder / name
+    if not file.exists() and not whole.exists():
+        return None
+    endings = ("", ".safetensors", *PICTURES, *NOTES)
+    taken = {path.name.casefold() for path in folder.iterdir()}
+    kept = next(f"{name}-{number}" for number in count(1)
+                if not any(f"{name}-{number}{ending}".casefold() in taken for ending in endings))
+    for ending in endings:
+        if (path := folder / f"{name}{ending}").exists():
+            path.rename(folder / f"{kept}{ending}")
+    return kept
 
 
 def parts(trainee: Trainee) -> dict[str, LowRank]:
@@ -86,18 +105,12 @@ class Export:
         return path.name
 
     def _model(self, folder: Path) -> str:
-        """A diffusers folder; one of that name that is there already makes room when the new one is whole."""
+        """A diffusers folder, which appears whole or not at all."""
         target = folder / self.config.name
         new = target.with_name(f".{target.name}.{os.getpid()}.made")
         pipe = build(self.base.family.name, "txt2img", self.base.components)
         merge(new, pipe, self.base.family, {}, self._dtype)
-        if target.exists():
-            old = target.with_name(f".{target.name}.{os.getpid()}.old")
-            target.rename(old)
-            new.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            new.rename(target)
+        new.rename(target)
         return target.name
 
     def _about(self, name: str, step: int) -> About:

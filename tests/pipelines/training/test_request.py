@@ -46,6 +46,24 @@ def test_what_is_wrong_is_named(tmp_path, line, said):
     assert said in str(error.value) and str(tmp_path) not in str(error.value)
 
 
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_config_may_have_a_byte_order_mark(tmp_path, codec):
+    (tmp_path / "config.toml").write_bytes(SMALLEST.replace("mine", "größer").encode(codec))
+    assert from_toml(tmp_path / "config.toml").name == "größer"
+
+
+@pytest.mark.parametrize("path", ["C:\\Users\\ann", "D:\\pictures", "C:\\new\\train", "C:\\set\\"])
+def test_backslashes_within_double_quotes_are_explained(tmp_path, path):
+    with pytest.raises(RequestError, match="backslash begins an escape: put the path into single quotes"):
+        read(tmp_path, SMALLEST.replace("pictures", path))
+    assert read(tmp_path, SMALLEST.replace('"pictures"', f"'{path}'")).data.endswith(path)
+
+
+def test_a_fault_that_has_nothing_to_do_with_backslashes_is_told_without_them(tmp_path):
+    with pytest.raises(RequestError, match=r"not valid TOML \([^)]*\(at line 5, column 8\)\)\.$"):
+        read(tmp_path, SMALLEST.replace('"pictures"', "'C:\\pictures'") + "rank = \n")
+
+
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "a\\b", "x" * 100])
 def test_a_name_that_would_lead_elsewhere_is_refused(tmp_path, name):
     with pytest.raises(RequestError, match="Name"):

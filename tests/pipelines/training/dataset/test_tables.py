@@ -108,7 +108,8 @@ def test_a_table_that_cannot_be_decoded_is_told_and_read_once_its_encoding_is_ch
     (tmp_path / "metadata.csv").write_bytes("file_name,text\na.png,一只红色的猫\n".encode("gbk"))
     found, seen = look(tmp_path)
     assert found == {"a.png": ()} and "metadata.csv is not used: " in seen.notes[0] and "encoding" in seen.notes[0]
-    assert survey(tmp_path, resolution=64, encoding="gbk")[0].captions == ("一只红色的猫",)
+    seen = survey(tmp_path, resolution=64, encoding="gbk")
+    assert seen[0].captions == ("一只红色的猫",) and seen.notes == ("metadata.csv: the table is not UTF-8; read as gbk.",)
 
 
 def test_a_huge_table_is_refused_before_it_is_read(tmp_path, monkeypatch):

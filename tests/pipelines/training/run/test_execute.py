@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +25,12 @@ from pipelines.training.__main__ import main
 from pipelines.training.dataset.survey import survey
 from pipelines.training.events import CheckpointSaved, Ended, HeldOut, Notice, SampleSaved, StepDone
 from pipelines.training.numbers import base_model as bases
-from pipelines.training.numbers.batches import plan
+from pipelines.training.numbers.batches import Examples, plan
+from pipelines.training.numbers.caches import TensorCache
 from pipelines.training.run import follow
 from pipelines.training.run.execute import run
 from pipelines.training.run.folder import RunFolder
+from pipelines.training.run.sample_prompts import parse
 from pipelines.training.run.sampling import Samples
 from tests.pipelines.training.conftest import told, write_pictures
 from tests.tiny import tiny_sd
@@ -79,7 +82,7 @@ def test_the_command_line_makes_a_lora_that_draws_as_its_samples_showed(make_con
     base = bases.load(bases.find_card(config, settings), config, settings)
     pipe = build(base.family.name, "txt2img", base.components)
     (tmp_path / "again").mkdir()
-    samples = Samples(base, config, RunFolder(tmp_path / "again"), config.sample_prompts)
+    samples = Samples(base, config, RunFolder(tmp_path / "again"), [parse(line) for line in config.sample_prompts])
     with applied(pipe, [(adapters.read(out / "one.safetensors", pipe, base.family), 1.0, 1.0)]):
         list(samples.draw(1))
     list(samples.draw(0))
@@ -136,6 +139,64 @@ def test_a_zip_is_trained_from_and_a_bad_picture_in_it_is_named(make_config, tmp
     ended, events = run_in(tmp_path / "run", make_config(data=str(tmp_path / "set.zip"), steps=2))
     assert ended.how == "finished", ended
     assert any("Left out: bad.png" in event.text for event in events if isinstance(event, Notice))
+
+
+def test_the_command_line_says_first_what_of_the_pictures_is_not_used(make_config, tmp_path, capsys):
+    place = write_pictures(tmp_path / "set", [(64, 64)] * 4)
+    for number in range(3):
+        (place / f"{number}.txt").unlink()
+    (place / "3.txt").write_bytes("一只红色的猫".encode("gbk"))
+    (place / "readme.md").write_text("x")
+    (place / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (place / "metadata.jsonl").write_text('{"file_name": "cat.png", "text": "a cat"}\n{bad')
+    file = write_config(tmp_path / "config.toml", make_config(data=str(place), steps=1, trigger="ohwx"))
+    assert main([str(file)]) == 0
+    assert capsys.readouterr().out.splitlines()[:6] == [
+        "No picture has a caption: all of them are learned under the trigger word and what is put around captions "
+        "alone.",
+        "metadata.jsonl: 1 of its lines cannot be read, the first: 2.",
+        "metadata.jsonl: 1 of its lines name no picture here: cat.png.",
+        "Not used, as neither pictures nor captions: readme.md.",
+        "Left out: gone.png (a link that leads nowhere).",
+        "Mended: 3.png (the caption cannot be read: it is neither UTF-8 nor Western European text; choose its "
+        "encoding, or save it as UTF-8)."]
+    write_config(file, make_config(data=str(place), steps=1, caption_encoding="gbk"))
+    assert main([str(file)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("3 of 4 pictures have no caption: they are learned under an empty caption.")
+    assert "read as gbk" in told
+
+
+def test_repeats_of_folders_and_several_captions_reach_the_updates(make_config, settings, tmp_path):
+    place = write_pictures(tmp_path / "set" / "3_cats", [(64, 64)])
+    (place / "0.txt").write_text("a red cat\na cat")
+    write_pictures(tmp_path / "set" / "1_dogs", [(64, 64)], seed=1)
+    config = make_config(data=str(place.parent), batch_size=1, steps=40, rank=2, alpha=1.0, resolution=64)
+    pictures = survey(place.parent, resolution=64)
+    base = bases.load(bases.find_card(config, settings), config, settings)
+    examples = Examples(plan(pictures, config, base.size_step), [], base, config, TensorCache())
+    draws = [examples.draw(update, step, 0)[0] for step, update in zip(range(80), examples.order(1, 0), strict=False)]
+    assert Counter(draw.example.picture.name for draw in draws) == {"3_cats/0.png": 60, "1_dogs/0.png": 20}
+    assert {draw.text for draw in draws} == {"", "a red cat", "a cat", "a cat, red, picture 0"} - (
+        set() if config.caption_dropout else {""})
+
+
+def test_samples_follow_the_flags_behind_their_prompts(make_config, tmp_path):
+    lines = ["a red cat --w 72 --h 64 --d 7 --s 2 --l 1.5 --n blur --ss euler_a", "a red cat"]
+    _, events = run_in(tmp_path / "run", make_config(steps=1, sample_every=1, sample_prompts=lines))
+    assert [event.text for event in events if isinstance(event, Notice)] == [
+        "Sample prompts: --ss euler_a is not used."]
+    saved = [event for event in events if isinstance(event, SampleSaved)]
+    assert [event.prompt for event in saved] == lines
+    picture = Image.open(tmp_path / "run" / saved[0].file)
+    assert picture.size == (72, 64) and saved[0].seed == 7
+    for part in ("a red cat\nNegative prompt: blur\nSteps: 2", "CFG scale: 1.5", "Seed: 7"):
+        assert part in picture.info["parameters"]
+
+
+def test_a_sample_that_cannot_be_drawn_is_refused_before_the_first_step(make_config, tmp_path):
+    ended, events = run_in(tmp_path / "run", make_config(sample_prompts=["a cat --w 999999"]))
+    assert ended.how == "failed" and ended.text.startswith("Width: 999992") and losses(events) == []
 
 
 def test_regularisation_pictures_take_part_with_their_weight(make_config, tmp_path):
@@ -231,6 +292,26 @@ def test_a_new_run_of_the_same_name_keeps_the_old_one(make_config, tmp_path):
     assert main([str(file)]) == main([str(file)]) == 0
     out = Path(make_config().output)
     assert follow.state(out / "one-run").how == follow.state(out / "one-run-1").how == "finished"
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_what_has_the_name_of_a_result_already_is_kept_under_another_one_and_it_is_said(make_config, tmp_path, method):
+    out = Path(make_config().output)
+    out.mkdir()
+    downloaded = {"one.safetensors": b"downloaded", "one.preview.png": b"picture", "one.civitai.info": b"{}",
+                  "one-1.json": b"of another file", "one.v2.safetensors": b"of another name"}
+    for name, data in downloaded.items():
+        (out / name).write_bytes(data)
+    (out / "one").mkdir()
+    ended, events = run_in(tmp_path / "run", make_config(steps=1, method=method))
+    assert ended.how == "finished", ended
+    assert "There was 'one' already: it is called 'one-2' now." in [
+        event.text for event in events if isinstance(event, Notice)]
+    for name, data in downloaded.items():
+        assert (out / name.replace("one.", "one-2.").replace("one-2.v2", "one.v2")).read_bytes() == data
+    assert (out / "one-2").is_dir()
+    made = out / ended.file
+    assert made.is_dir() if method == "full" else made.stat().st_size > 1000
 
 
 def test_early_stop_and_the_best_state_follow_the_held_out_loss(make_config, tmp_path):

@@ -79,7 +79,10 @@ def test_folders_of_the_server_can_be_chosen_by_name(tmp_path, sd_folder):
     (tmp_path / "sets" / "photos").mkdir(parents=True)
     drawings(tmp_path / "sets" / "photos", 2)
     datasets = Datasets(tmp_path / "own", tmp_path / "sets")
-    assert datasets.names() == ("photos", EXAMPLE)
+    (tmp_path / "sets" / "linked").symlink_to(tmp_path / "sets" / "photos")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "elsewhere").symlink_to(tmp_path / "sets" / "photos")  # nothing that we put there
+    assert datasets.names() == ("linked", "photos", EXAMPLE)
     assert len(datasets.look("photos", resolution=64)) == 2
     assert datasets.name_of(tmp_path / "sets" / "photos") == "photos" and datasets.name_of(tmp_path) is None
     with pytest.raises(RequestError, match="only read"):
@@ -262,13 +265,38 @@ def test_captions_are_written_beside_our_copy_and_the_originals_stay(studio, tmp
     files = drawings(tmp_path / "mine")
     name = studio.datasets.add(files, "mine")
     first = studio.datasets.look(name, resolution=64)[0]
-    studio.datasets.caption(name, first.name, "a new\ncaption")
-    assert studio.datasets.look(name, resolution=64)[0].caption == "a new caption"
+    studio.datasets.caption(name, first.name, " a new  caption\n\nanother ")
+    assert studio.datasets.look(name, resolution=64)[0].captions == ("a new caption", "another")
     assert "new" not in (tmp_path / "mine" / first.name).with_suffix(".txt").read_text()
     with pytest.raises(RequestError, match="only read"):
         studio.datasets.caption(EXAMPLE, first.name, "x")
     with pytest.raises(RequestError, match="there is no picture"):
         studio.datasets.caption(name, "../../x.png", "x")
+
+
+def test_what_of_an_upload_is_not_used_is_told_and_two_files_of_one_name_are_refused(studio, tmp_path):
+    files = drawings(tmp_path / "mine", 2)
+    first, second = (path for path in files if path.suffix == ".png")
+    for path in files:
+        if path.suffix == ".txt":
+            path.unlink()
+    (tmp_path / "metadata.csv").write_text(f"file_name,text\nimages/{first.name},a red cat\ngone.png,a dog\n")
+    second.with_suffix(".TXT").write_text("a blue dog\na dog")
+    (tmp_path / "notes.md").write_text("x")
+    added = [first, second, second.with_suffix(".TXT"), tmp_path / "metadata.csv", tmp_path / "notes.md"]
+    name = studio.datasets.add(added, "mine")
+    found = studio.datasets.look(name, resolution=64)
+    assert [one.captions for one in found] == [("a red cat",), ("a blue dog", "a dog")]
+    assert found.notes == ("metadata.csv: 1 of its lines name no picture here: gone.png.",
+                           "Not used, as neither pictures nor captions: notes.md.")
+    other = tmp_path / "other" / first.name.upper()
+    other.parent.mkdir()
+    shutil.copy(first, other)
+    with pytest.raises(RequestError, match="two of the files are called .* Put them into a zip"):
+        studio.datasets.add([first, other], "mine")
+    (tmp_path / "metadata.csv").write_bytes(b"\n" * 20_000_000)
+    with pytest.raises(RequestError, match="metadata.csv has more than 16 MB"):
+        studio.datasets.add([first, tmp_path / "metadata.csv"], "mine")
 
 
 def test_files_without_a_picture_and_mixed_zips_are_refused(studio, tmp_path):
