@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ SHUFFLES = 8  # orders of a caption's tags that a run uses: so few that all of t
 MAX_CAPTION_BYTES = 64 * 1024
 MAX_CAPTIONS = 16  # of one picture, for the same reason
 NO_CAPTION = "no caption"
-MAX_DIGITS = 3  # of repeats in a folder's name: four are a year
+CLASS_FOLDER = re.compile(r"([1-9][0-9]{0,2})_(.*\S.*)")  # four digits are a year, and 01 is a number in a row
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ class Captions:
 def class_words(place: PurePosixPath) -> tuple[int, str] | None:
     """(repeats, words) that kohya's trainer reads out of a folder's name such as "10_sks dog"; None for another one."""
     for folder in reversed(place.parent.parts):
-        number, _, words = folder.partition("_")
-        if number.isdigit() and number[0] != "0" and len(number) <= MAX_DIGITS and words.strip():
-            return int(number), words.strip()
+        found = CLASS_FOLDER.fullmatch(folder)
+        if found:
+            return int(found[1]), found[2].strip()
     return None
 
 

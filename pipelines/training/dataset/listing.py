@@ -22,14 +22,14 @@ NAMES_FILE = ".names.json"  # in a folder that was unpacked from a zip: what its
 MASK = "-masklabel"  # ends the stem of a picture that is another's mask
 JUNK = ("thumbs.db", "desktop.ini")
 MAX_FILES = 100_000
-MAX_NAMES_BYTES = 4_000_000
+MAX_NAMES_BYTES = 16_000_000
 SHOWN = 3  # names in a sentence
 
 
 @dataclass(frozen=True)
 class File:
-    """path: on the disk. name: relative to the dataset's folder, with /. place: where the person had it, from the
-    dataset's own folder on; of an unpacked zip, from the zip's top on."""
+    """path: on the disk. name: to be shown, relative to the dataset's folder, with /. place: where the person had it,
+    from the dataset's own folder on; of an unpacked zip, from the zip's top on."""
 
     path: Path
     name: str
@@ -83,7 +83,7 @@ def read_listing(root: Path) -> Listing:
     for number, path in enumerate(_walk(root, links, closed)):
         if number >= MAX_FILES:
             raise RequestError(f"Data: there are more than {MAX_FILES:,} files in it.", "data")
-        name = path.relative_to(root).as_posix()
+        name = _shown(path.relative_to(root))
         original = originals.get(name)
         place = PurePosixPath(original) if original else PurePosixPath(root.name, name)
         file = File(path, name, place)
@@ -108,7 +108,7 @@ def _walk(root: Path, links: list[str], closed: list[str]) -> Iterator[Path]:
     seen = {root.resolve()}
 
     def refused(error: OSError) -> None:
-        closed.append(Path(error.filename).relative_to(root).as_posix())
+        closed.append(_shown(Path(error.filename).relative_to(root)))
 
     for place, folders, names in os.walk(root, followlinks=True, onerror=refused):
         kept = []
@@ -118,12 +118,17 @@ def _walk(root: Path, links: list[str], closed: list[str]) -> Iterator[Path]:
             if is_junk((name,)):
                 continue
             if real in seen or root.resolve().is_relative_to(real):
-                links.append(path.relative_to(root).as_posix())
+                links.append(_shown(path.relative_to(root)))
                 continue
             seen.add(real)
             kept.append(name)
         folders[:] = kept
         yield from (Path(place, name) for name in sorted(names) if not is_junk((name,)))
+
+
+def _shown(path: Path) -> str:
+    """A path as text. Names of other systems may be no UTF-8, and such text could be written nowhere."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "replace")
 
 
 def _read_names(root: Path) -> tuple[dict[str, str], list[str]]:

@@ -128,11 +128,12 @@ def test_links_that_cannot_be_followed_are_named(tmp_path):
     (place / "again").symlink_to(place / "one")
     (place / "one" / "loop").symlink_to(place)
     (place / "up").symlink_to(tmp_path)
+    (place / "itself.png").symlink_to("itself.png")
     os.mkfifo(place / "pipe.png")
     found = survey(place, resolution=64)
     assert {one.name: (one.verdict, one.reasons) for one in found} == {
         "own.png": ("ok", ("no caption",)), "gone.png": ("left out", ("a link that leads nowhere",)),
-        "pipe.png": ("left out", ("not a plain file",))}
+        "itself.png": ("left out", ("a link that leads nowhere",)), "pipe.png": ("left out", ("not a plain file",))}
     assert found.notes == (
         "Links to folders that are read already, or would be read without end: one, up, again/loop.",
         "Captions that are no plain files, or links that lead nowhere: gone.txt.")
@@ -162,6 +163,15 @@ def test_a_caption_is_found_however_its_name_is_written(tmp_path, picture, text)
     (tmp_path / text).write_text("a cat")
     found = survey(tmp_path, resolution=64)
     assert {one.name: one.caption for one in found} == {picture: "a cat", "other.png": ""} and found.notes == ()
+
+
+def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(tmp_path):
+    noise((128, 128), 0).save(tmp_path / "a.png")
+    stem = os.fsdecode("猫".encode("gbk"))
+    (tmp_path / "a.png").rename(tmp_path / f"{stem}.png")
+    (tmp_path / f"{stem}.txt").write_text("a cat")
+    (picture,) = survey(tmp_path, resolution=64)
+    assert picture.caption == "a cat" and picture.name.encode().endswith(b".png") and picture.path.is_file()
 
 
 def test_captions_that_nothing_reads_or_that_two_share_are_told(tmp_path):

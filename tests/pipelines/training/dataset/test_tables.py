@@ -109,7 +109,8 @@ def test_a_table_that_cannot_be_decoded_is_told_and_read_once_its_encoding_is_ch
     found, seen = look(tmp_path)
     assert found == {"a.png": ()} and "metadata.csv is not used: " in seen.notes[0] and "encoding" in seen.notes[0]
     seen = survey(tmp_path, resolution=64, encoding="gbk")
-    assert seen[0].captions == ("一只红色的猫",) and seen.notes == ("metadata.csv: the table is not UTF-8; read as gbk.",)
+    assert seen[0].captions == ("一只红色的猫",)
+    assert seen.notes == ("metadata.csv: the table is not UTF-8; read as gbk.",)
 
 
 def test_a_huge_table_is_refused_before_it_is_read(tmp_path, monkeypatch):
