@@ -196,7 +196,7 @@ def test_samples_follow_the_flags_behind_their_prompts(make_config, tmp_path):
 
 def test_a_sample_that_cannot_be_drawn_is_refused_before_the_first_step(make_config, tmp_path):
     ended, events = run_in(tmp_path / "run", make_config(sample_prompts=["a cat --w 999999"]))
-    assert ended.how == "failed" and ended.text.startswith("Width: 999992") and losses(events) == []
+    assert ended.how == "failed" and ended.text.startswith("Width (px): 999992") and losses(events) == []
 
 
 def test_regularisation_pictures_take_part_with_their_weight(make_config, tmp_path):
