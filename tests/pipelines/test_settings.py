@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.settings import VERSION, Settings, SettingsError, default_data_dir, load, parser
+from pipelines.settings import VERSION, Settings, SettingsError, default_data_dir, from_table, load, parser, to_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,6 +74,24 @@ def test_unknown_key_is_refused_by_name_in_every_place(environ, tmp_path):
     assert refused(["--config", write(tmp_path / "b.toml", "[server]\nport = 1")], environ).startswith(
         "server in b.toml: there is no such setting.")
     assert refused(["picture.png"], environ) == "picture.png: there is no such argument."
+
+
+@pytest.mark.parametrize("path", ["C:\\Users\\ann", "D:\\models", "C:\\new\\train"])
+def test_backslashes_in_a_file_of_settings_are_explained(environ, tmp_path, path):
+    for text in (f'model_dir = "{path}"', f'model_dir = ["{path}"]'):
+        assert "a backslash begins an escape" in refused(["--config", write(tmp_path / "a.toml", text)], environ)
+    assert str(load(["--config", write(tmp_path / "b.toml", f"model_dir = '{path}'")], environ).model_dir[0]).endswith(
+        path)
+
+
+def test_settings_told_to_a_process_come_back_without_secrets(environ, tmp_path):
+    secrets = {"ATELIER_AUTH": "ann:secret", "ATELIER_HF_TOKEN": "secret", "ATELIER_CIVITAI_TOKEN": "secret"}
+    flags = ["--data-dir", str(tmp_path), "--model-dir", "a", "--model-dir", "b", "--offline", "--device", "cuda:1"]
+    told = json.loads(json.dumps(to_table(load(flags, environ | secrets))))
+    assert "secret" not in str(told)
+    assert from_table({**told, "of a newer version": 1}) == load(flags, environ)
+    with pytest.raises(SettingsError, match="device"):
+        from_table({**told, "device": "gpu"})
 
 
 def test_flags_are_not_guessed_from_their_beginning(environ):

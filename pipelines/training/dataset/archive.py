@@ -17,7 +17,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from ...errors import RequestError
-from .listing import MASK, PICTURES, TABLES, TEXTS, folded, is_junk, write_names
+from .listing import MASK, PICTURES, TABLES, TEXTS, fold_name, is_junk, write_names
 from .tables import MAX_TABLE_BYTES, check_size
 
 MAX_MEMBERS = 2_000
@@ -88,9 +88,9 @@ def _sorted(members: list[zipfile.ZipInfo]) -> tuple[list[Member], list[str]]:
             raise _refused(f"{shown} is encrypted")
         if path.suffix.lower() in ARCHIVES:
             raise _refused(f"{shown} is an archive within the archive")
-        if folded(str(path)) in seen:
+        if fold_name(str(path)) in seen:
             raise _refused(f"{shown} is in it twice")
-        seen.add(folded(str(path)))
+        seen.add(fold_name(str(path)))
         if path.suffix.lower() in (*PICTURES, *TEXTS, *TABLES):
             wanted.append((member, path))
         else:
@@ -121,10 +121,10 @@ def _write(archive: zipfile.ZipFile, members: list[Member], folder: Path, packed
     total = 0
     for member, path in members:
         key = path.with_name(path.stem.removesuffix(MASK) or MASK)
-        if folded(str(key)) not in stems:
-            stems[folded(str(key))] = _unused(plain(PurePosixPath(*key.parts[skip:])), taken)
+        if fold_name(str(key)) not in stems:
+            stems[fold_name(str(key))] = _unused(plain(PurePosixPath(*key.parts[skip:])), taken)
         mask = MASK if path.stem.endswith(MASK) else ""
-        name = f"{stems[folded(str(key))]}{mask}{path.suffix.lower()}"
+        name = f"{stems[fold_name(str(key))]}{mask}{path.suffix.lower()}"
         originals[name] = str(path)
         written = 0
         with archive.open(member) as reading, (folder / name).open("xb") as writing:
@@ -149,10 +149,10 @@ def plain(stem: PurePosixPath) -> str:
 def _unused(name: str, taken: set[str]) -> str:
     """The name, with a number when another has it, small and capital letters being one. taken: gets it."""
     free, number = name, 1
-    while folded(free) in taken:
+    while fold_name(free) in taken:
         number += 1
         free = f"{name}-{number}"
-    taken.add(folded(free))
+    taken.add(fold_name(free))
     return free
 
 

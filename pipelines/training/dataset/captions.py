@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from ..request import TrainLora
 from .decoding import decode
-from .listing import TEXTS, File, folded
+from .listing import TEXTS, File, fold_name
 
 SHUFFLES = 8  # orders of a caption's tags that a run uses: so few that all of them can be kept embedded
 MAX_CAPTION_BYTES = 64 * 1024
@@ -53,7 +53,7 @@ class Captions:
             first = self._readers.setdefault(files[0].path, picture.name)
             unused += (f"shares its caption with {first[:80]}",) if first != picture.name else ()
         elif rows:
-            found = _counted(rows[0][1])
+            found = _limit_count(rows[0][1])
         else:
             return Caption(reasons=(NO_CAPTION,))
         return Caption(found.texts, found.reasons + unused, found.mended, bool(files))
@@ -64,11 +64,15 @@ class Captions:
         return [file for files in self._by_stem.values() for file in files if file.path not in used]
 
     def _files(self, picture: File) -> list[File]:
-        """The text files of a picture, that of exactly its stem first. Some tools write NAME.png.txt."""
+        """The text files of a picture: of exactly its stem, else of one that only differs in how it is written.
+
+        Some tools write NAME.png.txt.
+        """
         stem, name = picture.path.stem, picture.path.name
         found = [file for each in (stem, name) for file in self._by_stem.get(_key(picture, each), ())]
-        return sorted(found, key=lambda file: (file.path.stem != stem, file.path.suffix not in TEXTS,
-                                               TEXTS.index(file.suffix), file.name))
+        exact = [file for file in found if file.path.stem in (stem, name)]
+        return sorted(exact or found, key=lambda file: (file.path.stem != stem, file.path.suffix not in TEXTS,
+                                                        TEXTS.index(file.suffix), file.name))
 
     def _read(self, file: Path) -> Caption:
         try:
@@ -80,11 +84,11 @@ class Captions:
         if len(data) > MAX_CAPTION_BYTES:
             data = data[:MAX_CAPTION_BYTES].rpartition(b"\n")[0] or data[:MAX_CAPTION_BYTES].rpartition(b" ")[0]
             reasons.append(f"the caption has more than {MAX_CAPTION_BYTES // 1024} kB; the rest is not read")
-        text, told = decode(data, self._encoding)
+        text, note = decode(data, self._encoding)
         if text is None:
-            return Caption((), (*reasons, f"the caption cannot be read: {told}"), mended=True)
-        found = _counted([" ".join(line.split()) for line in text.replace("\0", " ").splitlines()])
-        reasons += [f"the caption is {told}"] if told else []
+            return Caption((), (*reasons, f"the caption cannot be read: {note}"), mended=True)
+        found = _limit_count([" ".join(line.split()) for line in text.replace("\0", " ").splitlines()])
+        reasons += [f"the caption is {note}"] if note else []
         if not found.texts:
             return Caption((), (*reasons, "the caption is empty"), bool(reasons))
         return Caption(found.texts, (*reasons, *found.reasons), bool(reasons) or found.mended)
@@ -100,15 +104,15 @@ def class_words(place: PurePosixPath) -> tuple[int, str] | None:
 
 
 def _key(file: File, stem: str) -> tuple[Path, str]:
-    return file.path.parent, folded(stem)
+    return file.path.parent, fold_name(stem)
 
 
-def _counted(lines: Iterable[str]) -> Caption:
+def _limit_count(lines: Iterable[str]) -> Caption:
     """The captions that lines are, no more than may be kept embedded."""
     texts = tuple(dict.fromkeys(line for line in lines if line))
     if len(texts) > MAX_CAPTIONS:
-        told = f"{len(texts)} captions; the first {MAX_CAPTIONS} are used"
-        return Caption(texts[:MAX_CAPTIONS], (told,), mended=True)
+        note = f"{len(texts)} captions; the first {MAX_CAPTIONS} are used"
+        return Caption(texts[:MAX_CAPTIONS], (note,), mended=True)
     return Caption(texts, (f"{len(texts)} captions; one of them is shown at a time",) if len(texts) > 1 else ())
 
 

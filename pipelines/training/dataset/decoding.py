@@ -26,23 +26,23 @@ def decode(data: bytes, encoding: str = "auto") -> tuple[str | None, str]:
     """
     for mark, codec in MARKS:
         if data.startswith(mark):
-            text = _tried(data, codec)
+            text = _try_codec(data, codec)
             return (text, "") if text is not None else (None, UNREADABLE)
     wide = _utf_16(data)
     if wide:
-        text = _tried(data, wide)
+        text = _try_codec(data, wide)
         return (text, "UTF-16 without a byte order mark") if text is not None else (None, UNREADABLE)
-    text = _tried(data, "utf-8")
+    text = _try_codec(data, "utf-8")
     if text is not None:
         return text, ""
     if encoding != "auto":
-        text = _tried(data, CODECS[encoding])
+        text = _try_codec(data, CODECS[encoding])
         return (text, f"not UTF-8; read as {encoding}") if text is not None else (None, f"it is not {encoding}")
-    text = _tried(data, "cp1252") if _is_western(data) else None
+    text = _try_codec(data, "cp1252") if _is_western(data) else None
     return (text, "not UTF-8; read as Western European text") if text is not None else (None, UNREADABLE)
 
 
-def _tried(data: bytes, codec: str) -> str | None:
+def _try_codec(data: bytes, codec: str) -> str | None:
     try:
         return data.decode(codec)
     except UnicodeError:

@@ -61,12 +61,12 @@ def is_junk(parts: tuple[str, ...]) -> bool:
     return any(part == "__MACOSX" or part.startswith(".") for part in parts) or parts[-1].lower() in JUNK
 
 
-def folded(name: str) -> str:
+def fold_name(name: str) -> str:
     """A name as it is compared: macOS takes letters and their accents apart (NFD), and capitals are no difference."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def joined(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     """The first names of a list, and how many follow."""
     names = [name[:80] for name in names]
     first = ", ".join(names[:SHOWN])
@@ -83,7 +83,7 @@ def read_listing(root: Path) -> Listing:
     for number, path in enumerate(_walk(root, links, closed)):
         if number >= MAX_FILES:
             raise RequestError(f"Data: there are more than {MAX_FILES:,} files in it.", "data")
-        name = _shown(path.relative_to(root))
+        name = _as_text(path.relative_to(root))
         original = originals.get(name)
         place = PurePosixPath(original) if original else PurePosixPath(root.name, name)
         file = File(path, name, place)
@@ -108,7 +108,7 @@ def _walk(root: Path, links: list[str], closed: list[str]) -> Iterator[Path]:
     seen = {root.resolve()}
 
     def refused(error: OSError) -> None:
-        closed.append(_shown(Path(error.filename).relative_to(root)))
+        closed.append(_as_text(Path(error.filename).relative_to(root)))
 
     for place, folders, names in os.walk(root, followlinks=True, onerror=refused):
         kept = []
@@ -118,7 +118,7 @@ def _walk(root: Path, links: list[str], closed: list[str]) -> Iterator[Path]:
             if is_junk((name,)):
                 continue
             if real in seen or root.resolve().is_relative_to(real):
-                links.append(_shown(path.relative_to(root)))
+                links.append(_as_text(path.relative_to(root)))
                 continue
             seen.add(real)
             kept.append(name)
@@ -126,7 +126,7 @@ def _walk(root: Path, links: list[str], closed: list[str]) -> Iterator[Path]:
         yield from (Path(place, name) for name in sorted(names) if not is_junk((name,)))
 
 
-def _shown(path: Path) -> str:
+def _as_text(path: Path) -> str:
     """A path as text. Names of other systems may be no UTF-8, and such text could be written nowhere."""
     return os.fsencode(path.as_posix()).decode("utf-8", "replace")
 

@@ -16,7 +16,7 @@ from ...errors import RequestError, StudioError
 from ..example import DRAWINGS
 from . import archive
 from .decoding import Encoding
-from .listing import PICTURES, TABLES, TEXTS, folded, write_names
+from .listing import PICTURES, TABLES, TEXTS, fold_name, write_names
 from .survey import Survey, survey
 from .tables import check_size
 
@@ -42,7 +42,7 @@ class Datasets:
         return next((name for name in self.names() if self.folder(name) == folder), None)
 
     def folder(self, name: str) -> Path:
-        """Where a dataset lies. Raises RequestError for an unknown name; names are looked up, never joined."""
+        """Where a dataset lies. Raises RequestError for an unknown name; names are looked up, never join_names."""
         if name == EXAMPLE:
             return DRAWINGS
         for path in _folders(self._root) + _folders(self._browsable, links=True):
@@ -116,10 +116,10 @@ def _wanted(files: Sequence[Path]) -> list[Path]:
     wanted = [path for path in files if path.suffix.lower() in (*PICTURES, *TEXTS, *TABLES)]
     seen: set[str] = set()
     for path in wanted:
-        if folded(path.name) in seen:
+        if fold_name(path.name) in seen:
             raise RequestError(f"Data: two of the files are called {path.name[:80]!r}. Put them into a zip, with their "
                                "folders.", "data")
-        seen.add(folded(path.name))
+        seen.add(fold_name(path.name))
         if path.suffix.lower() in TABLES:
             check_size(path.name, path.stat().st_size)
     return wanted

@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import RequestError
 from .captions import MAX_CAPTIONS, NO_CAPTION, Caption, Captions, class_words
 from .decoding import Encoding
-from .listing import MASK, PICTURES, TABLES, TEXTS, File, Listing, folded, joined, read_listing
+from .listing import MASK, PICTURES, TABLES, TEXTS, File, Listing, fold_name, join_names, read_listing
 from .picture import Picture, look, with_mask
 from .tables import match, read_tables
 
@@ -58,7 +58,7 @@ def survey(data: Path, *, resolution: int, count_tokens: CountTokens | None = No
         raise RequestError("Data: there is no picture in it. PNG, JPEG and WebP can be read.", "data")
     if len(files) > MAX_PICTURES:
         raise RequestError(f"Data: {len(files):,} pictures are too many; the limit is {MAX_PICTURES:,}.", "data")
-    tables, told = read_tables(listing.of(TABLES), encoding)
+    tables, notes = read_tables(listing.of(TABLES), encoding)
     rows, lost = match(tables, files)
     texts = Captions(listing.of(TEXTS), encoding)
     found, hashes = [], []
@@ -77,42 +77,42 @@ def survey(data: Path, *, resolution: int, count_tokens: CountTokens | None = No
         raise RequestError(f"Data: none of the {len(found)} pictures can be used. The first, {first.name[:80]}: "
                            f"{'; '.join(first.reasons)}.", "data")
     orphans = [file.name for file in texts.others(files)]
-    return Survey(tuple(found), (*told, *lost, *_unused(listing, orphans, masks)))
+    return Survey(tuple(found), (*notes, *lost, *_unused(listing, orphans, masks)))
 
 
 def _unused(listing: Listing, orphans: list[str], masks: dict[Path, Path]) -> Iterator[str]:
     """What of a folder's other files nothing is made of."""
     if orphans:
-        yield f"Captions of which there is no picture: {joined(orphans)}."
+        yield f"Captions of which there is no picture: {join_names(orphans)}."
     used = set(masks.values())
     alone = [file.name for file in listing.of(PICTURES) if file.place.stem.endswith(MASK) and file.path not in used]
     if alone:
-        yield f"Masks of which there is no picture: {joined(alone)}."
+        yield f"Masks of which there is no picture: {join_names(alone)}."
     if listing.links:
-        yield f"Links to folders that are read already, or would be read without end: {joined(listing.links)}."
+        yield f"Links to folders that are read already, or would be read without end: {join_names(listing.links)}."
     if listing.closed:
-        yield f"Folders that cannot be opened: {joined(listing.closed)}."
+        yield f"Folders that cannot be opened: {join_names(listing.closed)}."
     broken = [file.name for file, _ in listing.broken if file.suffix not in PICTURES]
     if broken:
-        yield f"Captions that are no plain files, or links that lead nowhere: {joined(broken)}."
+        yield f"Captions that are no plain files, or links that lead nowhere: {join_names(broken)}."
     if listing.unused:
-        yield f"Not used, as neither pictures nor captions: {joined(listing.unused)}."
+        yield f"Not used, as neither pictures nor captions: {join_names(listing.unused)}."
 
 
 def _masks_apart(files: list[File]) -> tuple[list[File], dict[Path, Path]]:
     """(pictures, mask of each): NAME-masklabel.png beside a picture, or NAME.png in a folder mask beside it."""
     by_stem: dict[tuple[PurePosixPath, str], list[Path]] = {}
     for file in files:
-        by_stem.setdefault((file.place.parent, folded(file.place.stem)), []).append(file.path)
+        by_stem.setdefault((file.place.parent, fold_name(file.place.stem)), []).append(file.path)
     pictures: list[File] = []
     masks: dict[Path, Path] = {}
     for file in files:
         stem, folder = file.place.stem, file.place.parent
         owners: list[Path] = []
         if stem.endswith(MASK):
-            owners = by_stem.get((folder, folded(stem.removesuffix(MASK) or MASK)), [])
+            owners = by_stem.get((folder, fold_name(stem.removesuffix(MASK) or MASK)), [])
         elif folder.name.casefold() in MASK_FOLDERS:
-            owners = by_stem.get((folder.parent, folded(stem)), [])
+            owners = by_stem.get((folder.parent, fold_name(stem)), [])
         masks |= dict.fromkeys(owners, file.path)
         if not owners and not stem.endswith(MASK):
             pictures.append(file)
@@ -125,10 +125,10 @@ def _with_class_words(caption: Caption, place: PurePosixPath) -> Caption:
     if kohya is None:
         return caption
     repeats, words = kohya
-    told = f"{repeats} repeats, by its folder's name" if repeats > 1 else ""
+    note = f"{repeats} repeats, by its folder's name" if repeats > 1 else ""
     if caption.texts or caption.has_file:
-        return replace(caption, reasons=tuple(filter(None, (*caption.reasons, told))))
-    return Caption((words,), tuple(filter(None, ("caption by its folder's name", told))))
+        return replace(caption, reasons=tuple(filter(None, (*caption.reasons, note))))
+    return Caption((words,), tuple(filter(None, ("caption by its folder's name", note))))
 
 
 def _repeats(place: PurePosixPath) -> int:
@@ -174,8 +174,10 @@ def _without_duplicates(pictures: list[Picture], hashes: list[np.ndarray | None]
             own = result[first[picture.digest]]
             more = [text for text in picture.captions if text not in own.captions][:MAX_CAPTIONS - len(own.captions)]
             if more:
-                told = (*(why for why in own.reasons if why != NO_CAPTION), f"with the caption of {picture.name[:80]}")
-                result[first[picture.digest]] = replace(own, captions=(*own.captions, *more), reasons=told)
+                kept_reasons = (why for why in own.reasons if why != NO_CAPTION)
+                result[first[picture.digest]] = replace(
+                    own, captions=(*own.captions, *more),
+                    reasons=(*kept_reasons, f"with the caption of {picture.name[:80]}"))
             reason = f"the same file as {own.name[:80]}" + ("; its caption goes there" if more else "")
             picture = replace(picture, verdict="left out", reasons=(reason,))
         elif picture.used and near is not None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ...errors import RequestError
 from .decoding import decode
-from .listing import PICTURES, TABLES, File, folded, joined
+from .listing import PICTURES, TABLES, File, fold_name, join_names
 
 MAX_TABLE_BYTES = 16_000_000
 MAX_LINES = 200_000
@@ -58,46 +58,52 @@ def read_tables(files: Sequence[File], encoding: str) -> tuple[list[Table], list
 
     Raises RequestError for one beyond the limits.
     """
-    tables, told = [], []
-    for file in sorted(files, key=lambda one: (-len(one.place.parts), folded(one.place.stem) != USUAL,
+    tables, notes = [], []
+    for file in sorted(files, key=lambda one: (-len(one.place.parts), fold_name(one.place.stem) != USUAL,
                                                TABLES.index(one.suffix), one.name)):
         try:
             check_size(file.name, file.path.stat().st_size)
             data = file.path.read_bytes()
         except OSError:
-            told.append(f"{file.name[:80]} is not used: the file cannot be opened.")
+            notes.append(f"{file.name[:80]} is not used: the file cannot be opened.")
             continue
         text, why = decode(data, encoding)
         if text is None:
-            told.append(f"{file.name[:80]} is not used: {why}.")
+            notes.append(f"{file.name[:80]} is not used: {why}.")
             continue
         if why:
-            told.append(f"{file.name[:80]}: the table is {why}.")
-        table = _parsed(file, text)
+            notes.append(f"{file.name[:80]}: the table is {why}.")
+        table = _parse(file, text)
         if table is None:
-            told.append(f"{file.name[:80]} is not used: it has no column file_name.")
+            notes.append(f"{file.name[:80]} is not used: it has no column file_name.")
             continue
         tables.append(table)
         if table.damaged:
             numbers = ", ".join(map(str, table.damaged[:SHOWN_NUMBERS]))
-            told.append(f"{file.name[:80]}: {len(table.damaged)} of its lines cannot be read, the first: {numbers}.")
-    return tables, told
+            notes.append(f"{file.name[:80]}: {len(table.damaged)} of its lines cannot be read, the first: {numbers}.")
+    return tables, notes
 
 
 def match(tables: Sequence[Table], pictures: Sequence[File]) -> tuple[dict[Path, list[tuple[File, Parts]]], list[str]]:
     """What tables say of pictures: path -> (table, captions), and sentences about lines that name no picture."""
+    below: dict[Parts, list[tuple[Path, Parts]]] = {}  # folder -> pictures in it and in those below
+    for picture in pictures if tables else ():
+        parts = _parts(str(picture.place))
+        for depth in range(len(parts)):
+            below.setdefault(parts[:depth], []).append((picture.path, parts))
     found: dict[Path, list[tuple[File, Parts]]] = {}
-    told = []
+    notes = []
     for table in tables:
-        said, lost = _matched(table, pictures)
-        for path, texts in said.items():
+        folder = _parts(str(table.file.place.parent))
+        captions, lost = _match_one(table, len(folder), below.get(folder, ()))
+        for path, texts in captions.items():
             found.setdefault(path, []).append((table.file, texts))
         if lost:
-            told.append(f"{table.file.name[:80]}: {len(lost)} of its lines name no picture here: {joined(lost)}.")
-    return found, told
+            notes.append(f"{table.file.name[:80]}: {len(lost)} of its lines name no picture here: {join_names(lost)}.")
+    return found, notes
 
 
-def _parsed(file: File, text: str) -> Table | None:
+def _parse(file: File, text: str) -> Table | None:
     """The lines of a table; None for one without a column of names."""
     if max(text.count("\n"), text.count("\r")) > MAX_LINES:
         raise RequestError(f"Data: {file.name[:80]} has more than {MAX_LINES:,} lines, the limit for a table of "
@@ -122,7 +128,7 @@ def _json_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
             row = json.loads(line) if len(line) <= MAX_LINE else None
         except (ValueError, RecursionError):
             row = None
-        yield number, row if isinstance(row, dict) else None
+        yield number, {key.casefold(): value for key, value in row.items()} if isinstance(row, dict) else None
 
 
 def _csv_rows(text: str, suffix: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
@@ -139,7 +145,7 @@ def _csv_rows(text: str, suffix: str) -> Iterator[tuple[int, dict[str, Any] | No
         for row in rest:
             if any(row):
                 yield reader.line_num, dict(zip(names, row, strict=False))
-    except csv.Error:  # a field without end: nothing behind it can be told apart
+    except csv.Error:  # a field without end: what is behind it cannot be separated
         yield reader.line_num, None
 
 
@@ -148,8 +154,8 @@ def _line(row: dict[str, Any]) -> Line | None:
     name = name.get("path") if isinstance(name, dict) else name
     if not isinstance(name, str) or not name.strip():
         return None
-    said = _first(row, TEXT_KEYS)
-    texts = said if isinstance(said, list) else [said]
+    value = _first(row, TEXT_KEYS)
+    texts = value if isinstance(value, list) else [value]
     if any(not isinstance(text, str) for text in texts if text is not None):
         return None
     plain = (" ".join(text.split())[:MAX_LINE] for text in texts if text)
@@ -160,31 +166,28 @@ def _first(row: dict[str, Any], keys: Sequence[str]) -> Any:
     return next((row[key] for key in keys if row.get(key) not in (None, "")), None)
 
 
-def _matched(table: Table, pictures: Sequence[File]) -> tuple[dict[Path, Parts], list[str]]:
+def _match_one(table: Table, above: int, pictures: Sequence[tuple[Path, Parts]]) -> tuple[dict[Path, Parts], list[str]]:
     """(path -> captions, names that no picture has) of one table and the pictures in its folder and below.
 
-    A name may say more folders than there are (of where the table was made) or those above the table's own. It is
-    taken for a picture only where no other name of the table could mean the same one.
+    above: how many of the pictures' parts are the table's own folder. A name may say more folders than there are (of
+    where the table was made) or those above the table's own. It is taken for a picture only where no other name of the
+    table could mean the same one.
     """
-    above = len(_parts(str(table.file.place.parent)))
     exact: dict[Parts, set[Path]] = {}
     near: dict[Parts, set[Path]] = {}
-    for picture in pictures:
-        parts = _parts(str(picture.place))
-        if not picture.place.is_relative_to(table.file.place.parent):
-            continue
+    for path, parts in pictures:
         for spelled in (parts, (*parts[:-1], parts[-1].rpartition(".")[0])):  # some tables leave the suffix out
-            near.setdefault(spelled[above:], set()).add(picture.path)
+            near.setdefault(spelled[above:], set()).add(path)
             for begin in range(above + 1):
-                exact.setdefault(spelled[begin:], set()).add(picture.path)
-    said: dict[Path, list[str]] = {}
+                exact.setdefault(spelled[begin:], set()).add(path)
+    captions: dict[Path, list[str]] = {}
     open_names: dict[Path, dict[Parts, list[Line]]] = {}
     lost = []
     for line in table.lines:
         name = _parts(line.name)
         choices = near.get(name) or exact.get(name)
         if choices is not None and len(choices) == 1:
-            said.setdefault(next(iter(choices)), []).extend(line.texts)
+            captions.setdefault(next(iter(choices)), []).extend(line.texts)
             continue
         tails = [] if choices else [name[begin:] for begin in range(1, len(name)) if name[begin:] in near]
         if not tails or len(near[tails[0]]) > 1:
@@ -193,14 +196,14 @@ def _matched(table: Table, pictures: Sequence[File]) -> tuple[dict[Path, Parts],
             open_names.setdefault(next(iter(near[tails[0]])), {}).setdefault(name, []).append(line)
     for path, names in open_names.items():
         lines = [line for each in names.values() for line in each]
-        if path in said or len(names) > 1:
+        if path in captions or len(names) > 1:
             lost += [line.name for line in lines]
         else:
-            said[path] = [text for line in lines for text in line.texts]
-    return {path: tuple(dict.fromkeys(texts)) for path, texts in said.items()}, lost
+            captions[path] = [text for line in lines for text in line.texts]
+    return {path: tuple(dict.fromkeys(texts)) for path, texts in captions.items()}, lost
 
 
 def _parts(name: str) -> Parts:
     """A path's parts as they are compared, without a drive, . and the beginning /; Windows writes it with \\."""
-    parts = folded(name).replace("\\", "/").split("/")
+    parts = fold_name(name).replace("\\", "/").split("/")
     return tuple(part for part in parts if part not in ("", ".") and not part.endswith(":"))

@@ -39,7 +39,7 @@ def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATELIER_DATA_DIR", str(tmp_path / "app-data"))
 
 
-def told(folder: Path) -> Settings:
+def settings_beside(folder: Path) -> Settings:
     """What a run is told, with a data folder beside its own."""
     return load(["--data-dir", str(folder.parent / "app-data")], {})
 
@@ -47,7 +47,7 @@ def told(folder: Path) -> Settings:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """What a run in the test's folder is told."""
-    return told(tmp_path / "run")
+    return settings_beside(tmp_path / "run")
 
 
 @pytest.fixture(scope="session")

@@ -18,14 +18,14 @@ from pipelines.training.run import follow
 from pipelines.training.run.execute import run
 from pipelines.training.run.folder import RunFolder
 from pipelines.training.run.state import Checkpoints
-from tests.pipelines.training.conftest import told
+from tests.pipelines.training.conftest import settings_beside
 
 STEPS = 14
 
 
 def killed_after_saving(config, folder: Path) -> None:
     """Run in a process of its own, and kill it two steps after its first state was saved."""
-    process = follow.begin(config, folder, told(folder))
+    process = follow.begin(config, folder, settings_beside(folder))
     saved = None
     for event in follow.follow(folder, poll_s=0.02):
         saved = event.step if isinstance(event, CheckpointSaved) and saved is None else saved
@@ -58,8 +58,8 @@ def test_killed_and_resumed_equals_a_straight_run_bit_for_bit(make_config, tmp_p
     assert follow.state(broken.path).how == "killed"
 
     straight.write_config(config)
-    assert run(config, straight, told(straight.path)).how == "finished"
-    assert run(config, broken, told(broken.path)).how == "finished"
+    assert run(config, straight, settings_beside(straight.path)).how == "finished"
+    assert run(config, broken, settings_beside(broken.path)).how == "finished"
 
     same_states(straight.checkpoints / f"step-{STEPS:07d}", broken.checkpoints / f"step-{STEPS:07d}")
     losses = [{event.step: event.loss for event in follow.history(folder.path) if isinstance(event, StepDone)}
@@ -69,7 +69,7 @@ def test_killed_and_resumed_equals_a_straight_run_bit_for_bit(make_config, tmp_p
 
 def test_a_stopped_run_goes_on_where_it_stopped(make_config, tmp_path):
     config, folder = make_config(steps=STEPS), RunFolder(tmp_path / "run")
-    process = follow.begin(config, folder.path, told(folder.path))
+    process = follow.begin(config, folder.path, settings_beside(folder.path))
     for event in follow.follow(folder.path, poll_s=0.02):
         if isinstance(event, StepDone) and event.step == 2:
             process.send_signal(signal.SIGTERM)
@@ -77,10 +77,10 @@ def test_a_stopped_run_goes_on_where_it_stopped(make_config, tmp_path):
     found = follow.state(folder.path)
     assert found.how == "stopped" and found.can_resume and 2 <= found.step < STEPS
     assert found.saved_step == found.step
-    assert run(config, folder, told(folder.path)).how == "finished"
+    assert run(config, folder, settings_beside(folder.path)).how == "finished"
     straight = RunFolder(tmp_path / "straight")
     straight.write_config(config)
-    run(config, straight, told(straight.path))
+    run(config, straight, settings_beside(straight.path))
     same_states(straight.checkpoints / f"step-{STEPS:07d}", folder.checkpoints / f"step-{STEPS:07d}")
 
 
@@ -118,7 +118,7 @@ def test_a_second_ctrl_c_ends_at_once_and_says_what_is_lost(interruptible, make_
 
 def test_pause_saves_and_says_so(make_config, tmp_path):
     folder = tmp_path / "run"
-    process = follow.begin(make_config(steps=500), folder, told(folder))
+    process = follow.begin(make_config(steps=500), folder, settings_beside(folder))
     for event in follow.follow(folder, poll_s=0.02):
         if isinstance(event, StepDone) and event.step == 1:
             follow.ask(folder, "pause")
@@ -130,7 +130,7 @@ def test_pause_saves_and_says_so(make_config, tmp_path):
 
 def test_a_killed_run_without_a_state_is_told_truthfully(make_config, tmp_path):
     folder = tmp_path / "run"
-    process = follow.begin(make_config(steps=500), folder, told(folder))
+    process = follow.begin(make_config(steps=500), folder, settings_beside(folder))
     for event in follow.follow(folder, poll_s=0.02):
         if isinstance(event, StepDone) and event.step == 2:
             os.kill(process.pid, signal.SIGKILL)
@@ -145,15 +145,15 @@ def test_two_processes_at_once_are_refused_on_one_run_folder(make_config, tmp_pa
 
     folder = tmp_path / "run"
     config = make_config(steps=500)
-    process = follow.begin(config, folder, told(folder))
+    process = follow.begin(config, folder, settings_beside(folder))
     try:
         for event in follow.follow(folder, poll_s=0.02):
             if isinstance(event, StepDone):
                 break
         with pytest.raises(StudioError, match="going on"):
-            follow.resume(folder, told(folder))
+            follow.resume(folder, settings_beside(folder))
         with pytest.raises(StudioError, match="another process"):
-            run(config, RunFolder(folder), told(folder))
+            run(config, RunFolder(folder), settings_beside(folder))
         assert follow.state(folder).how == "running"
     finally:
         process.kill()

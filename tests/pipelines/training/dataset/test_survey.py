@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,16 @@ def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(tmp_path):
     (tmp_path / f"{stem}.txt").write_text("a cat")
     (picture,) = survey(tmp_path, resolution=64)
     assert picture.caption == "a cat" and picture.name.encode().endswith(b".png") and picture.path.is_file()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere small and capital letters are one")
+def test_names_that_differ_in_capitals_alone_keep_their_own_captions(tmp_path):
+    for seed, stem in enumerate(("a", "A")):
+        noise((128, 128), seed).save(tmp_path / f"{stem}.png")
+        (tmp_path / f"{stem}.txt").write_text(f"of {stem}")
+    found = survey(tmp_path, resolution=64)
+    assert {one.name: one.caption for one in found} == {"a.png": "of a", "A.png": "of A"}
+    assert not any(one.reasons for one in found) and found.notes == ()
 
 
 def test_captions_that_nothing_reads_or_that_two_share_are_told(tmp_path):

@@ -16,7 +16,7 @@ from pipelines.training.numbers import trainable as trainees
 from pipelines.training.numbers.lowrank import LowRankLayer
 from pipelines.training.presets import resolve
 from pipelines.training.run import export
-from tests.pipelines.training.conftest import told
+from tests.pipelines.training.conftest import settings_beside
 
 
 @pytest.mark.parametrize("dora", [False, True])
@@ -47,7 +47,7 @@ def test_a_layer_acts_as_the_changed_weight_would(base, dora):
 def trained(folder, tmp_path, make_config, **changes):
     """A base and a trainee with weights as after training."""
     config = make_config(model=str(folder), save_dtype="float32", **changes)
-    settings = told(tmp_path)
+    settings = settings_beside(tmp_path)
     card = bases.find_card(config, settings)
     config = resolve(config, pictures=5, native_size=64, unet_parameters=card.unet_parameters)
     base = bases.load(card, config, settings)

@@ -32,7 +32,7 @@ from pipelines.training.run.execute import run
 from pipelines.training.run.folder import RunFolder
 from pipelines.training.run.sample_prompts import parse
 from pipelines.training.run.sampling import Samples
-from tests.pipelines.training.conftest import told, write_pictures
+from tests.pipelines.training.conftest import settings_beside, write_pictures
 from tests.tiny import tiny_sd
 
 REPO = Path(__file__).parents[4]
@@ -47,7 +47,7 @@ def write_config(path: Path, config) -> Path:
 def run_in(folder: Path, config) -> tuple[Ended, list]:
     run_folder = RunFolder(folder)
     run_folder.write_config(config)
-    return run(config, run_folder, told(folder)), follow.history(folder)
+    return run(config, run_folder, settings_beside(folder)), follow.history(folder)
 
 
 def losses(events: list) -> list[float]:

@@ -14,7 +14,7 @@ from pipelines.training.run import execute as runs
 from pipelines.training.run.folder import RunFolder
 from pipelines.training.run.follow import history
 from pipelines.training.run.loop import Loop
-from tests.pipelines.training.conftest import told
+from tests.pipelines.training.conftest import settings_beside
 from tests.tiny import tiny_sd
 
 
@@ -162,7 +162,7 @@ def test_a_full_disk_is_said_and_training_goes_on(make_config, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # a state has more, the log less
     try:
-        ended = runs.run(config, folder, told(folder.path))
+        ended = runs.run(config, folder, settings_beside(folder.path))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     events = history(folder.path)
@@ -170,7 +170,7 @@ def test_a_full_disk_is_said_and_training_goes_on(make_config, tmp_path):
     assert any("could not be saved" in event.text for event in events if isinstance(event, Notice))
     assert ended.how == "failed" and "can go on" in ended.text
     assert list(folder.checkpoints.iterdir()) == []  # nothing half-written is left
-    assert runs.run(config, folder, told(folder.path)).how == "finished"
+    assert runs.run(config, folder, settings_beside(folder.path)).how == "finished"
 
 
 def test_min_snr_is_on_for_noise_and_off_for_velocity_unless_given(make_loop, tmp_path):

@@ -12,7 +12,7 @@ from pipelines.training.run import follow
 from pipelines.training.run.execute import run
 from pipelines.training.run.folder import RunFolder
 from pipelines.training.run.probe import Peak, probe
-from tests.pipelines.training.conftest import told
+from tests.pipelines.training.conftest import settings_beside
 from tests.pipelines.training.run.test_execute import losses, run_in, write_config
 from tests.pipelines.training.run.test_loop import events_of
 
@@ -69,11 +69,11 @@ def test_the_command_line_probes_and_leaves_nothing_behind(make_config, tmp_path
 def test_a_probed_run_can_begin_and_a_new_one_takes_its_place(make_config, tmp_path):
     config, folder = make_config(steps=2), RunFolder(tmp_path / "run")
     folder.write_config(config)
-    assert run(config, folder, told(folder.path), only_probe=True).how == "probed"
+    assert run(config, folder, settings_beside(folder.path), only_probe=True).how == "probed"
     assert follow.state(folder.path).can_resume and losses(follow.history(folder.path)) == []
     ended, events = run_in(folder.path, config)
     assert ended.how == "finished" and len(losses(events)) == 2
     other = RunFolder(tmp_path / "other")
     other.write_config(config)
-    run(config, other, told(other.path), only_probe=True)
+    run(config, other, settings_beside(other.path), only_probe=True)
     assert other.step_aside() is None and not other.path.exists()
