@@ -220,7 +220,7 @@ def test_masks_that_are_wanted_but_not_there_are_said(make_config, tmp_path):
     place = write_pictures(tmp_path / "set", [(64, 64)] * 2)
 
     def told(name: str) -> list[str]:
-        events = run_in(tmp_path / name, make_config(data=str(place), steps=1, masked=True))[1]
+        events = run_in(tmp_path / name, make_config(data=str(place), name=name, steps=1, masked=True))[1]
         return [event.text for event in events if isinstance(event, Notice)]
 
     assert told("without") == ["Masked: no picture has a mask, so all of each is learned."]
