@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 
 from ..errors import RequestError
 from ..images import fill, geometry, mask
@@ -185,9 +185,16 @@ class FromMask(_Ready):
     def __init__(self, request: Inpaint, open_image: OpenImage, grain: int = LATENT_PX):
         self._request = request
         source = _opened(request.image, open_image)
-        painted = Image.new("L", source.size, 0)
+        painted, notices = Image.new("L", source.size, 0), []
         if request.mask:
-            painted = mask.from_upload(open_image(request.mask), source.size, soft=request.soft_mask)
+            given = open_image(request.mask)
+            painted = mask.from_upload(given, source.size, soft=request.soft_mask)
+            notices += mask.size_notice(given.size, source.size)
+        if request.transparent_mask:
+            clear = mask.from_transparency(source)
+            painted = ImageChops.lighter(painted, clear)
+            if mask.is_empty(clear):
+                notices.append("The picture has no transparent part, so its transparency masks nothing.")
         sides = request.outpaint_left, request.outpaint_right, request.outpaint_top, request.outpaint_bottom
         prepared = mask.prepare(painted, invert=request.mask_invert, grow=request.mask_grow, blur=request.mask_blur)
         if any(sides):
@@ -195,7 +202,7 @@ class FromMask(_Ready):
         empty = mask.is_empty(prepared)
         if empty:  # nothing painted: all of it is to be drawn again
             prepared = Image.new("L", source.size, 255)
-        notices = ["The mask is empty, so the whole picture was drawn again."] if empty else []
+            notices.append("The mask is empty, so the whole picture was drawn again.")
         self._source = source
         self._size = geometry.working_size(request.resize_mode, source.size, request.width, request.height, grain)
         box = None

@@ -1,7 +1,11 @@
 """The one conversion every picture goes through before the engine sees it.
 
-Header and size checks before a decoder runs; first frame of an animation; EXIF turn; ICC profile to sRGB; palette,
-grey, CMYK and 16 bit to 8-bit RGB, or RGBA when something is transparent. Profile and texts are left behind.
+Header and size checks before a decoder runs; of the file, a decoder sees one still picture and its colours; EXIF
+turn; ICC profile or gamma to sRGB; palette, grey, CMYK and 16 bit to 8-bit RGB, or RGBA when something is transparent;
+what is larger than the engine takes is made smaller. Profile and texts are left behind.
+
+What the header's counts bound is decoded here, a few pictures at a time (slots.py); all else in a process that can be
+killed (isolated.py).
 """
 
 from __future__ import annotations
@@ -10,86 +14,119 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from ..errors import RequestError
-from .header import Header, kind_of, read_header
+from .colours import eight_bit, to_srgb
+from .files import KINDS, SHOWN, Header, Limit
+from .header import kind_of, read_header
+from .isolated import decode_apart
+from .slots import SLOTS
 
-FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_FILE_BYTES = 20 * 1024 * 1024
+MAX_PHOTO_BYTES = 100 * 1024 * 1024  # of a picture to learn from
 MAX_PIXELS = 4096 * 4096
 MAX_SIDE = 16384
-# Photos to learn from are made smaller while they are decoded, which takes memory for the smaller one alone (JPEG) or
-# for a moment for all of it (the others).
-MAX_PHOTO_BYTES = 100 * 1024 * 1024
-MAX_PHOTO_PIXELS = {"JPEG": 120_000_000, "PNG": 64_000_000, "WEBP": 64_000_000}
-
-DECODERS = {"JPEG": JpegImageFile, "PNG": PngImageFile, "WEBP": WebPImageFile}
+MAX_WORK_PX = 12 * MAX_PIXELS  # pixels times scans that are decoded in this process
+# Opened by their own decoders: Image.open refuses what is larger than a page may send, and asks all that are known.
+DECODERS = {"PNG": PngImageFile, "JPEG": JpegImageFile, "WEBP": WebPImageFile, "AVIF": AvifImageFile,
+            "BMP": BmpImageFile, "TIFF": TiffImageFile, "GIF": GifImageFile}
 
 TITLES = {"image": "Picture", "mask": "Mask"}
-PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # ICC colour space -> the mode it describes
-ORIENTATION_TAG = 0x0112
+FURTHER = {"TIFF": "The file holds several pictures; only the first is used."}
+ANIMATED = "The picture is animated; only its first frame is used."
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
 
+Plain = tuple[Image.Image, tuple[str, ...]]
 
-def convert(source: bytes | Path | Image.Image, field: str = "image") -> tuple[Image.Image, tuple[str, ...]]:
-    """Read a picture and return it as plain 8-bit RGB or RGBA, with notices about what was left out.
+
+def convert(source: bytes | Path | Image.Image, field: str = "image") -> Plain:
+    """Read a picture and return it as plain 8-bit RGB or RGBA, with notices about what was changed or left out.
 
     RGBA only when some pixel is not opaque; the colours under alpha 0 stay as decoded. field: the request's field
     the picture is for. Raises RequestError for other formats, damaged files and pictures beyond the limits.
     """
+    with SLOTS:
+        return convert_in_slot(source, field)
+
+
+def convert_photo(path: Path, *, apart: bool = True) -> Plain:
+    """Read a picture to learn from as `convert` does, of up to MAX_PHOTO_BYTES.
+
+    apart: in a process of its own where the header does not bound the work; False where this one may be killed.
+    """
+    with SLOTS:
+        return convert_in_slot(path, "image", MAX_PHOTO_BYTES, apart)
+
+
+def convert_in_slot(source: bytes | Path | Image.Image, field: str, limit: int = MAX_FILE_BYTES,
+                    apart: bool = True) -> Plain:
+    """Convert, as one who holds a slot already."""
     title = TITLES.get(field, "Picture")
     try:
         if isinstance(source, Image.Image):
             check_size(*source.size, field)
-            return _plain(source)
-        data = _read(source, title, field)
-        return _checked(data, read_header(data), title, field)
-    except (RequestError, MemoryError):
+            return _plain(source, None, source.size)
+        data = _read(source, title, field, limit)
+        header = _checked_header(data, title, field)
+        if is_bounded(header) or not apart:
+            return decode(data, header)
+        return decode_apart(data, title, field)
+    except Limit as error:
+        raise RequestError(f"{title}: {error}.", field) from None
+    except RequestError as error:
+        raise RequestError(f"{title}: {str(error).removeprefix('Picture: ').removeprefix(f'{title}: ')}",
+                           field) from None
+    except MemoryError:
         raise
     except Exception as error:  # decoders raise many kinds for damaged files: OSError, SyntaxError, struct.error ...
         raise RequestError(f"{title}: the file is damaged or incomplete and cannot be read.", field) from error
 
 
-def convert_photo(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
-    """Read a picture as `convert` does, but take a modern camera's too: made smaller by 2, 4 or 8 until it fits.
+def is_bounded(header: Header) -> bool:
+    """Tell whether the header's numbers bound what a decoder does, and that is little enough for this process."""
+    pixels = header.width * header.height
+    largest = MAX_WORK_PX if header.format == "JPEG" else MAX_PIXELS  # a JPEG is decoded at the smaller size at once
+    return header.is_bounded and pixels * header.scans <= MAX_WORK_PX and pixels <= largest
 
-    Raises RequestError for other formats, damaged files and pictures beyond the limits.
-    """
-    try:
-        data = _read(path, "Picture", "image", MAX_PHOTO_BYTES)
-        header = read_header(data)
-        if header is None or header.width * header.height <= MAX_PIXELS:
-            return _checked(data, header, "Picture", "image")
-        most = MAX_PHOTO_PIXELS[header.format]
-        if header.width * header.height > most:
-            raise RequestError(f"Picture: {header.width} x {header.height} px are too many; the limit for a "
-                               f"{header.format} file is {most // 10**6} megapixels.", "image")
-        factor = next(factor for factor in (2, 4, 8) if header.width * header.height <= MAX_PIXELS * factor**2)
-        # Opened by its own decoder: Image.open refuses what is larger than a page may send.
-        with DECODERS[header.format](io.BytesIO(data)) as image:
-            if image.size != (header.width, header.height):
-                raise ValueError(f"two sizes in one file: {image.size} and {header}")
-            image.draft(None, tuple(-(-side // factor) for side in image.size))  # a JPEG decodes to the smaller size
-            if image.width * image.height <= MAX_PIXELS:
-                return _plain(image)
-            plain, notices = _plain(image)
-            return plain.reduce(factor), notices
-    except (RequestError, MemoryError):
-        raise
-    except Exception as error:  # decoders raise many kinds for damaged files
-        raise RequestError("Picture: the file is damaged or incomplete and cannot be read.", "image") from error
+
+def decode(data: bytes, header: Header) -> Plain:
+    """Decode a checked file. Raises whatever a decoder raises for a damaged one."""
+    kind = KINDS[header.format]
+    with DECODERS[header.format](io.BytesIO(kind.reader.pixels(data))) as image:
+        if image.width * image.height > header.width * header.height:  # a second header, to get past the size check
+            raise ValueError(f"two sizes in one file: {image.size} and {header}")
+        original, size = image.size, fitting(*image.size)
+        if size != original:
+            image.draft(None, size)  # a JPEG decodes to a half, quarter or eighth that is not smaller
+        plain, notices = _plain(image, header, size)
+    if size == original:
+        return plain, notices
+    smaller = f"The picture has {original[0]} x {original[1]} px; it is used at {size[0]} x {size[1]} px."
+    return plain, (smaller, *notices)
+
+
+def fitting(width: int, height: int) -> tuple[int, int]:
+    """The largest size of the same shape that the engine takes; the picture's own where it does."""
+    scale = min(1.0, (MAX_PIXELS / (width * height)) ** 0.5, MAX_SIDE / max(width, height))
+    if scale == 1:
+        return width, height
+    return max(1, int(width * scale)), max(1, int(height * scale))
 
 
 def check_size(width: int, height: int, field: str = "image") -> None:
-    """Raise RequestError unless the sides and the number of pixels are within the limits."""
+    """Raise RequestError unless the sides and the number of pixels are what the engine takes."""
     title = TITLES.get(field, "Extended picture" if field.startswith("outpaint") else "Picture")
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise RequestError(f"{title}: {width} x {height} px is not possible; a side may be 1 to {MAX_SIDE} px.", field)
@@ -118,7 +155,7 @@ def lifted(image: Image.Image, alpha: Image.Image) -> Image.Image:
     return made
 
 
-def _read(source: bytes | Path, title: str, field: str, limit: int = MAX_FILE_BYTES) -> bytes:
+def _read(source: bytes | Path, title: str, field: str, limit: int) -> bytes:
     try:
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         if size > limit:
@@ -128,98 +165,49 @@ def _read(source: bytes | Path, title: str, field: str, limit: int = MAX_FILE_BY
         raise RequestError(f"{title}: the file cannot be opened.", field) from error
 
 
-def _checked(data: bytes, header: Header | None, title: str, field: str) -> tuple[Image.Image, tuple[str, ...]]:
+def _checked_header(data: bytes, title: str, field: str) -> Header:
+    header = read_header(data)
     if header is None:
         raise RequestError(f"{title}: {_what_it_is(data)}", field)
-    check_size(header.width, header.height, field)
-    with _open(data, header) as image:
-        return _plain(image)
+    width, height, most = header.width, header.height, KINDS[header.format].largest_px
+    if width < 1 or height < 1:
+        check_size(width, height, field)
+    if width * height > most:
+        raise RequestError(f"{title}: {width} x {height} px are too many; the limit for a {KINDS[header.format].title} "
+                           f"file is {most // 10**6} megapixels.", field)
+    return header
 
 
 def _what_it_is(data: bytes) -> str:
     kind = kind_of(data)
-    if kind in ("PNG", "JPEG", "WebP"):
+    if kind in {each.title for each in KINDS.values()}:
         return f"the header of this {kind} file is damaged or incomplete."
-    wanted = "PNG, JPEG and WebP can be read."
+    wanted = f"{SHOWN} can be read."
     return f"this is a {kind} file. {wanted}" if kind else f"this is not a picture file. {wanted}"
 
 
-def _open(data: bytes, header: Header) -> Image.Image:
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
-    if image.size != (header.width, header.height):  # a second header in the file, to get past the size check
-        raise ValueError(f"two sizes in one file: {image.size} and {header}")
-    return image
-
-
-def _plain(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+def _plain(image: Image.Image, header: Header | None, size: tuple[int, int]) -> Plain:
+    """Decode and convert. size: of the result before it is turned upright. header: None for a picture in memory."""
     notices = []
-    # MPO: a JPEG with further pictures behind the first, as phones write it; that is no animation.
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        image.seek(0)
-        notices.append("The picture is animated; only its first frame is used.")
+    if header is not None and header.frames > 1:
+        notices.append(FURTHER.get(header.format, ANIMATED))
     image.load()
-    colours = _eight_bit(image)
-    profile = image.info.get("icc_profile")
-    if profile:
-        try:
-            colours = _to_srgb(colours, profile)
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            notices.append("The picture's colour profile cannot be used and was left out.")
+    colours, unused = to_srgb(eight_bit(image, 8 if header is None else header.depth), image.info, header)
     has_alpha = "A" in colours.getbands() and colours.getchannel("A").getextrema()[0] < 255
     plain = colours.convert("RGBA" if has_alpha else "RGB")
-    turn = TURNS.get(_orientation(image))
-    plain = plain.transpose(turn) if turn is not None else plain.copy()
+    if plain.size != size:
+        plain = plain.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    turn = TURNS.get(_orientation(image, header))
+    plain = plain.copy() if turn is None else plain.transpose(turn)
     plain.info = {}  # Pillow would write profile and transparency from here into the next file
-    return plain, tuple(notices)
+    return plain, (*notices, *unused)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Bring any mode to 8-bit L, LA, RGB, RGBA or CMYK; 16 bit is scaled, not clipped."""
-    mode = image.mode
-    if mode.startswith("I"):
-        return _from_sixteen_bit(image)
-    if mode == "F":
-        raise ValueError("floating-point pixels have no defined white")
-    if image.has_transparency_data and mode not in ("LA", "RGBA"):
-        return _without_deep_key(image).convert("LA" if mode in ("1", "L", "La") else "RGBA")
-    if mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
-        return image
-    return image.convert("L" if mode == "1" else "RGB")
-
-
-def _from_sixteen_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64).clip(0, 65535)
-    grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    return grey
-
-
-def _without_deep_key(image: Image.Image) -> Image.Image:
-    """Scale the transparent colour of a 16-bit RGB file, which Pillow leaves as it is while it halves the pixels."""
-    key = image.info.get("transparency")
-    if isinstance(key, tuple) and max(key) > 255:
-        image = image.copy()
-        image.info["transparency"] = tuple(value >> 8 for value in key)
-    return image
-
-
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Apply an ICC profile; raises ValueError when it describes other channels than the picture has."""
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    mode = PROFILE_MODES.get(source.profile.xcolor_space.strip())
-    channels = image.mode.removesuffix("A")
-    if mode is None or (channels != mode and (channels, mode) != ("L", "RGB")):
-        raise ValueError(f"a profile for {source.profile.xcolor_space} on {image.mode}")
-    colours = ImageCms.profileToProfile(image.convert(mode), source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    if image.mode.endswith("A"):
-        colours.putalpha(image.getchannel("A"))
-    return colours
-
-
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image, header: Header | None) -> int:
+    """Which way up the pixels are. TIFF's decoder has turned them itself; AVIF says it in boxes that Pillow reads."""
+    if header is not None and header.format != "AVIF":
+        return 1 if header.format == "TIFF" else header.orientation
     try:
-        return image.getexif().get(ORIENTATION_TAG, 1)
+        return image.getexif().get(0x0112, 1)
     except Exception:  # damaged EXIF raises many kinds; the pixels are fine without it
         return 1

@@ -37,18 +37,30 @@ def from_editor(layers: Sequence[Image.Image], size: tuple[int, int]) -> Image.I
 def from_upload(image: Image.Image, size: tuple[int, int], *, soft: bool = False) -> Image.Image:
     """Read an uploaded mask: white repaints. A picture with transparent parts is read by its alpha.
 
-    soft: keep graded alpha; else alpha above half repaints. Graded grey always stays graded. This is
-    AUTOMATIC1111's reading (modules/processing.py). Raises RequestError when the sizes differ.
+    size: of the picture, to which a mask of another size is scaled (see `size_notice`). soft: keep graded alpha; else
+    alpha above half repaints. Graded grey always stays graded. This is AUTOMATIC1111's reading (modules/processing.py).
     """
-    if image.size != tuple(size):
-        raise RequestError(f"Mask: it has {image.width} x {image.height} px and the picture {size[0]} x {size[1]} px; "
-                           "both must have the same size.", "mask")
-    if "A" in image.getbands():
-        alpha = image.getchannel("A")
-        if alpha.getextrema() != (255, 255):
-            return alpha if soft else alpha.point([255 if value > 128 else 0 for value in range(256)])
-        image = flatten(image)
-    return image.convert("L")
+    if "A" in image.getbands() and image.getchannel("A").getextrema() != (255, 255):
+        mask = image.getchannel("A")
+        mask = mask if soft else mask.point([255 if value > 128 else 0 for value in range(256)])
+    else:
+        mask = flatten(image).convert("L")
+    return mask if mask.size == tuple(size) else mask.resize(size, Image.Resampling.BILINEAR)
+
+
+def size_notice(mask_size: tuple[int, int], size: tuple[int, int]) -> tuple[str, ...]:
+    """Say that a mask is scaled to its picture's size; nothing where the sizes agree."""
+    if tuple(mask_size) == tuple(size):
+        return ()
+    return (f"The mask has {mask_size[0]} x {mask_size[1]} px and the picture {size[0]} x {size[1]} px; the mask is "
+            "scaled.",)
+
+
+def from_transparency(image: Image.Image) -> Image.Image:
+    """Read the mask that a picture carries itself: what is transparent is repainted, half of it half. L."""
+    if "A" not in image.getbands():
+        return Image.new("L", image.size)
+    return ImageOps.invert(image.getchannel("A"))
 
 
 def prepare(mask: Image.Image, *, invert: bool = False, grow: int = 0, blur: float = 0) -> Image.Image:

@@ -14,7 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import RequestError, StudioError
-from .convert import TITLES, convert, flatten
+from .convert import TITLES, convert_in_slot, flatten
+from .slots import SLOTS
 
 ID = re.compile(r"[0-9a-f]{64}")
 COMPRESSION = 1  # of zlib's 1 to 9: about four times faster than its usual 6, for files a fifth larger
@@ -48,9 +49,10 @@ class ImageStore:
         field: the request's field that errors name. Raises RequestError for a picture that cannot be used and
         StudioError when it cannot be written.
         """
-        image, notices = convert(source, field)
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG", compress_level=COMPRESSION)
+        with SLOTS:
+            image, notices = convert_in_slot(source, field)
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG", compress_level=COMPRESSION)
         data = buffer.getvalue()
         image_id = hashlib.sha256(data).hexdigest()
         path = self._path(image_id)
@@ -69,7 +71,7 @@ class ImageStore:
 
     def open(self, image_id: str, field: str = "image") -> Image.Image:
         """Load a picture's pixels: RGB or RGBA, no profile. Raises RequestError as `get` does."""
-        with self._stored(image_id, field) as image:
+        with SLOTS, self._stored(image_id, field) as image:
             try:
                 image.load()
             except (OSError, SyntaxError, ValueError) as error:

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..errors import RequestError
 from ..images.convert import convert, flatten
+from ..images.files import SHOWN, SUFFIXES
 
 EMOJI_SIDE = 32
 DEFAULT_SIDE = 32
 SMALLEST_PX = 8
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 CAPTIONS = (".txt", ".caption")
 MAX_CAPTION = 1000
 MAX_PICTURES = 20_000
@@ -145,7 +145,7 @@ def folder(path: Path, side: int) -> TinySet:
         captions.append(_caption(file))
     if len(tiles) < 2:
         found = "no pictures" if not tiles else "only one picture"
-        raise RequestError(f"Data: the folder holds {found} (PNG, JPEG or WebP). At least 2 are needed, and some "
+        raise RequestError(f"Data: the folder holds {found} ({SHOWN}). At least 2 are needed, and some "
                            "hundred to learn anything but these by heart.", "data")
     classes = tuple(sorted(set(names)))
     classes = classes if len(classes) > 1 else ()

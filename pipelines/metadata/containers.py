@@ -1,6 +1,7 @@
-"""Where pictures keep their text: PNG chunks, the EXIF block and comments of JPEG and WebP, the comment of a GIF.
+"""Where pictures keep their text: PNG chunks, the EXIF block, XMP, comments.
 
-Reading is capped and never trusts a file; writing replaces whole files.
+Texts are read by hand (images/files), so no decoder runs for them; reading is capped and never trusts a file. Writing
+replaces whole files.
 """
 
 from __future__ import annotations
@@ -8,31 +9,35 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, WebPImagePlugin
 
 from ..errors import RequestError
+from ..images.files import KINDS, SHOWN, Header, Limit, Texts, exif_tags, kind_of
+from ..images.slots import SLOTS
 from ..requests import SHOWN_INPUT
-from . import gif
 from .fields import MAX_TEXT
 
 MAX_SHOWN = 20_000  # of one text chunk
 MAX_CHUNKS = 64
-MAX_DECODED_PX = 4096 * 4096
+MAX_DECODED_PX = 4096 * 4096  # of a picture in whose pixels a text is looked for
+MAX_FILE_BYTES = 256_000_000
 MAX_COMMENT = 16_000_000  # bytes of an EXIF comment; a graph in a WebP file may be long
 MAX_HIDDEN = 4_000_000  # bytes of a text hidden in the pixels
 MAX_SEGMENT = 65_000  # bytes that one JPEG segment holds
 
 _STEALTH = {b"stealth_pnginfo": False, b"stealth_pngcomp": True}  # mark -> whether the text behind it is packed
+_WITH_ALPHA = {"PNG": PngImagePlugin.PngImageFile, "WEBP": WebPImagePlugin.WebPImageFile}
 _LOWEST_BIT = bytes(b"01"[value & 1] for value in range(256))
 
 
 def read(source: Image.Image | str | os.PathLike) -> str | None:
-    """Return the generation text of a PNG, JPEG, WebP or GIF picture, or None. Raises RequestError for other files."""
+    """Return the generation text of a picture of any kind that is read, or None. Raises RequestError for others."""
     texts = texts_of(source)
     text = texts.get("parameters") or texts.get("UserComment")
     return text[:MAX_TEXT] if text else None
@@ -46,33 +51,74 @@ def all_text(source: Image.Image | str | os.PathLike) -> dict[str, str]:
 def texts_of(source: Image.Image | str | os.PathLike) -> dict[str, str]:
     """Return every text a picture carries, whole. Raises RequestError for files that are no pictures."""
     try:
-        if not isinstance(source, Image.Image):
-            if (comment := gif.comment(source)) is not None:
-                # Whoever writes settings into a GIF has no other place for them; any other comment is no prompt.
-                return {"parameters" if "Seed: " in comment else "comment": comment} if comment else {}
-            with Image.open(source, formats=("PNG", "JPEG", "WEBP")) as image:
-                return texts_of(image)
-        texts = source.info
-        if isinstance(source, PngImagePlugin.PngImageFile) and source.width * source.height <= MAX_DECODED_PX:
-            texts = {**texts, **source.text}  # decodes the pixels, because text may stand behind them
-    except ValueError:  # Pillow's caps: 1 MB a chunk, 64 MB a file
-        raise RequestError("Picture: the text in it is larger than 1 MB when unpacked.", "image") from None
-    except Image.DecompressionBombError:
-        raise RequestError("Picture: it has too many pixels to be opened.", "image") from None
-    except (OSError, SyntaxError):
-        if not isinstance(source, Image.Image):
-            raise RequestError("Picture: this is not a whole PNG, JPEG or WebP file.", "image") from None
-        texts = source.info
-    found = {str(key): utf8(value) for key, value in texts.items() if isinstance(value, str)}
+        named, exif, xmp = _in_memory(source) if isinstance(source, Image.Image) else _in_file(source)
+    except Limit as error:
+        raise RequestError(f"Picture: {error}.", "image") from None
+    texts = dict(named)
+    if xmp and "XML:com.adobe.xmp" not in texts:
+        texts["xmp"] = xmp.decode("utf-8", "replace")
+    tags = exif_tags(exif)
+    if (comment := tags.pop("UserComment", None)) is not None:
+        tags["UserComment"] = _user_comment(comment)
+    return {**texts, **tags}
+
+
+def _in_file(path: str | os.PathLike) -> Texts:
+    """What lies in a file, of which no pixel is decoded. Raises RequestError, and Limit for too much of anything."""
+    data, header = _opened(path)
+    try:
+        found = KINDS[header.format].reader.texts(data)
+    except Limit:
+        raise
+    except (struct.error, IndexError, ValueError):
+        raise _not_whole() from None
+    # Whoever writes settings into a GIF has no other place for them; any other comment is no prompt.
+    if header.format == "GIF" and "Seed: " in found.named.get("comment", ""):
+        return found._replace(named={"parameters": found.named["comment"]})
+    return found
+
+
+def _opened(path: str | os.PathLike) -> tuple[bytes, Header]:
+    try:
+        size = os.stat(path).st_size
+        if size > MAX_FILE_BYTES:
+            raise RequestError(f"Picture: the file has {size // 10**6} MB; the limit is {MAX_FILE_BYTES // 10**6} MB.",
+                               "image")
+        data = Path(path).read_bytes()
+        header = KINDS[kind_of(data)].reader.header(data)
+    except Limit:
+        raise
+    except (OSError, KeyError, struct.error, IndexError, ValueError):
+        header = None
+    if header is None:
+        raise _not_whole()
+    return data, header
+
+
+def _not_whole() -> RequestError:
+    return RequestError(f"Picture: this is not a whole {SHOWN.replace(' and ', ' or ')} file.", "image")
+
+
+def _in_memory(image: Image.Image) -> Texts:
+    """What Pillow keeps of a picture that it opened. An animation's later frames are not decoded for their texts."""
+    texts = image.info
+    if isinstance(image, PngImagePlugin.PngImageFile) and not image.is_animated \
+            and image.width * image.height <= MAX_DECODED_PX:
+        try:
+            texts = {**texts, **image.text}  # decodes the pixels, because text may stand behind them
+        except ValueError:  # Pillow's caps: 1 MB a chunk, 64 MB a file
+            raise Limit("the text in it is larger than 1 MB when unpacked") from None
+        except (OSError, SyntaxError):
+            texts = image.info
+    named = {str(key): utf8(value) for key, value in texts.items() if isinstance(value, str)}
     if isinstance(texts.get("comment"), bytes):
-        found["comment"] = texts["comment"].decode("utf-8", "replace")
-    if isinstance(texts.get("xmp"), bytes) and "XML:com.adobe.xmp" not in found:
-        found["xmp"] = texts["xmp"].decode("utf-8", "replace")
-    return {**found, **_exif_texts(source)}
+        named["comment"] = texts["comment"].decode("utf-8", "replace")
+    exif, xmp = (texts.get(name) or b"" for name in ("exif", "xmp"))
+    return Texts(named, *(part if isinstance(part, bytes) else part.encode() for part in (exif, xmp)))
 
 
 def utf8(text: str) -> str:
-    """Undo a reading as Latin-1: many programs write UTF-8 where PNG and EXIF have one byte a character.
+    """Undo Pillow's reading as Latin-1: many programs write UTF-8 where PNG has one byte a character.
 
     Texts of iTXt chunks are UTF-8 in any case and stay as they are.
     """
@@ -82,19 +128,6 @@ def utf8(text: str) -> str:
         return text.encode("latin-1").decode("utf-8")
     except ValueError:  # it has other characters, or it was Latin-1
         return str(text)
-
-
-def _exif_texts(image: Image.Image) -> dict[str, str]:
-    if "exif" not in image.info:
-        return {}
-    try:
-        exif = image.getexif()
-        tags = {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
-    except Exception:  # a damaged block fails in many ways, and the picture is good without it
-        return {}
-    comment = tags.pop(ExifTags.Base.UserComment, None)
-    texts = {str(ExifTags.TAGS.get(tag, tag)): utf8(value) for tag, value in tags.items() if isinstance(value, str)}
-    return texts if comment is None else {**texts, "UserComment": _user_comment(comment)}
 
 
 def _user_comment(raw: Any) -> str:
@@ -117,12 +150,9 @@ def hidden_text(source: Image.Image | str | os.PathLike) -> str:
     Column by column: a mark of 15 bytes, the length in bits as 32 bits, and the text, plain or as gzip.
     """
     try:
-        if not isinstance(source, Image.Image):
-            with Image.open(source, formats=("PNG", "WEBP")) as image:
-                return hidden_text(image)
-        if "A" not in source.getbands() or not 152 < source.width * source.height <= MAX_DECODED_PX:
-            return ""
-        alpha = source.getchannel("A").transpose(Image.Transpose.TRANSPOSE).tobytes()
+        alpha = _alpha_of(source) if isinstance(source, Image.Image) else _alpha_in(source)
+    except (Limit, RequestError):
+        raise
     except (OSError, SyntaxError, ValueError):
         return ""
     mark = _low_bits(alpha, 0, 120)
@@ -135,6 +165,22 @@ def hidden_text(source: Image.Image | str | os.PathLike) -> str:
         except zlib.error:
             return ""
     return data[:MAX_HIDDEN].decode("utf-8", "replace")
+
+
+def _alpha_in(path: str | os.PathLike) -> bytes:
+    data, header = _opened(path)
+    if header.format not in _WITH_ALPHA or header.width * header.height > MAX_DECODED_PX:
+        return b""
+    pixels = io.BytesIO(KINDS[header.format].reader.pixels(data))
+    with SLOTS, _WITH_ALPHA[header.format](pixels) as image:
+        return _alpha_of(image)
+
+
+def _alpha_of(image: Image.Image) -> bytes:
+    """The alpha channel column by column; nothing where there is none, or it is too small or too large to look into."""
+    if "A" not in image.getbands() or not 152 < image.width * image.height <= MAX_DECODED_PX:
+        return b""
+    return image.getchannel("A").transpose(Image.Transpose.TRANSPOSE).tobytes()
 
 
 def _low_bits(data: bytes, start: int, count: int) -> bytes:

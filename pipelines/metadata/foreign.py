@@ -42,7 +42,7 @@ class Found:
 
 def read_any(source: Image.Image | str | os.PathLike,
              allowed: Mapping[str, Collection[str]] | None = None) -> Found:
-    """Read what any known tool wrote into a PNG, JPEG, WebP or GIF picture.
+    """Read what any known tool wrote into a picture of any kind that is read.
 
     allowed: names that may be chosen, by field, as in `parse`. Raises RequestError for files that are no pictures.
     """

@@ -163,14 +163,17 @@ class Txt2Img(Request):
 
     @property
     def final_size(self) -> tuple[int, int]:
-        """Width and height of the finished picture, in multiples of 8."""
-        return tuple(round(side * self.hires_scale / 8) * 8 for side in (self.width, self.height))
+        """Width and height of the finished picture: whole latents of 8 px, rounded down as AUTOMATIC1111 does.
+
+        Its modules/processing.py: int(side * hr_scale), and from that // 8 latents.
+        """
+        return tuple(int(side * self.hires_scale) // 8 * 8 for side in (self.width, self.height))
 
 
 class Img2Img(Request):
     """Image to image: the picture is noised by `strength` and denoised towards the prompt."""
 
-    image: str = param("", "Picture", help="The picture to start from: PNG, JPEG or WebP.")
+    image: str = param("", "Picture", help="The picture to start from: PNG, JPEG, WebP, AVIF, BMP, TIFF or GIF.")
     strength: float = param(0.6, "Strength", gt=0, le=1, step=0.01, infotext="Denoising strength",
                             a1111="denoising_strength",
                             help="How much of the picture may change: near 0 almost nothing, 1 everything.")
@@ -197,6 +200,8 @@ class Inpaint(Img2Img):
                               help="Draws again what is not painted.")
     soft_mask: bool = param(False, "Soft mask", infotext="Soft inpainting",
                             help="Half-painted places change half: grey in the mask means less change.")
+    transparent_mask: bool = param(False, "Transparency is the mask", infotext="Transparency mask",
+                                   help="Draws again what is transparent in the picture, beside what is painted.")
     inpaint_area: InpaintArea = param("Whole picture", "Inpaint area", infotext="Inpaint area",
                                       a1111="inpaint_full_res",
                                       help="Only masked works on a close-up of the masked place, so that small "
@@ -224,7 +229,7 @@ class Upscale(Request):
     width and height, where they are given, say the scale; in a concrete request there is only the scale.
     """
 
-    image: str = param("", "Picture", help="The picture to enlarge: PNG, JPEG or WebP.")
+    image: str = param("", "Picture", help="The picture to enlarge: PNG, JPEG, WebP, AVIF, BMP, TIFF or GIF.")
     scale: float = param(2.0, "Scale", ge=1, le=8, step=0.25, infotext="Upscale by", a1111="upscaling_resize",
                          help="How many times larger the picture becomes.")
     width: int | None = param(None, "Width (px)", ge=8, le=MAX_UPSCALED_SIDE, step=1,

@@ -9,13 +9,12 @@ from typing import Any
 import gradio as gr
 
 from pipelines.errors import RequestError
+from pipelines.images.files import SUFFIXES
 from pipelines.requests import Request
 from pipelines.sweeps.series import MAX_PICTURES, MAX_TEXT, prompts_in, unused_in
 
 from ..tab import Form
 from ..wiring import QUEUED, QUIET, guarded
-
-PICTURES = [".png", ".jpg", ".jpeg", ".webp"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def many(form: Form, with_pictures: bool = False) -> Many:
         boxes: dict[str, gr.components.Component] = {"prompts": prompts}
         if with_pictures:
             boxes["pictures"] = gr.File(label="Pictures (64 MB together at most)", file_count="multiple",
-                                        file_types=PICTURES, type="filepath", height=140,
+                                        file_types=list(SUFFIXES), type="filepath", height=140,
                                         elem_id=f"{task}-many-pictures")
         line = gr.Textbox("", label="What this makes at once", show_label=False, container=False, interactive=False,
                           max_lines=4, elem_classes="line", elem_id=f"{task}-many-line")

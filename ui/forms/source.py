@@ -19,6 +19,7 @@ from gradio.utils import get_upload_folder
 
 from pipelines.errors import RequestError, StudioError
 from pipelines.families import FAMILIES
+from pipelines.images.files import SUFFIXES
 from pipelines.images.geometry import fitting_size
 from pipelines.images.store import proxy
 
@@ -33,6 +34,7 @@ class Source:
 
     view: shows the picture. image_id: hidden box with the stored picture's id. note: its size, and what was converted.
     others: what is cleared with a new picture. size: the form's width and height, which follow the picture's shape.
+    of_alpha: what is said of a picture with transparent parts.
     """
 
     view: gr.components.Component
@@ -41,6 +43,7 @@ class Source:
     upload: gr.UploadButton
     others: dict[gr.components.Component, Any] = field(default_factory=dict)
     size: tuple[gr.Slider, gr.Slider] | None = None
+    of_alpha: str = ""
 
     @property
     def outputs(self) -> list[gr.components.Component]:
@@ -50,7 +53,8 @@ class Source:
     def take(self, studio: Any, file: str, model: str | None = None) -> dict:
         """Store a picture file and show it. Raises StudioError for one that cannot be used."""
         stored = studio.images.add(Path(file))
-        words = " · ".join([f"{stored.width} × {stored.height} px", *stored.notices])
+        of_alpha = [self.of_alpha] if self.of_alpha and stored.has_alpha else []
+        words = " · ".join([f"{stored.width} × {stored.height} px", *stored.notices, *of_alpha])
         update = {self.view: small_copy(studio, stored.id), self.image_id: stored.id, self.note: words,
                   **self.others}
         if self.size is not None:
@@ -114,11 +118,10 @@ def hidden_text(name: str) -> gr.Textbox:
     return gr.Textbox("", label=name, visible="hidden", elem_id=name)
 
 
-def upload_button(task: str, and_gif: bool = False) -> gr.UploadButton:
+def upload_button(task: str) -> gr.UploadButton:
     """The hidden way in: it sends the file's own bytes."""
-    types = [".png", ".jpg", ".jpeg", ".webp", *([".gif"] if and_gif else [])]
     with gr.Column(elem_id=f"{task}-upload", elem_classes="source-upload"):
-        return gr.UploadButton("Upload", file_types=types, type="filepath")
+        return gr.UploadButton("Upload", file_types=list(SUFFIXES), type="filepath")
 
 
 def note_line(task: str) -> gr.Textbox:
@@ -127,9 +130,9 @@ def note_line(task: str) -> gr.Textbox:
                       max_lines=2, lines=1, elem_classes="line note", elem_id=f"{task}-note")
 
 
-def picture(task: str, label: str, and_gif: bool = False) -> Source:
-    """A plain picture to start from (the mask editor makes its own). and_gif: of which only the text is read."""
+def picture(task: str, label: str) -> Source:
+    """A plain picture to start from (the mask editor makes its own)."""
     view = gr.Image(label=label, type="filepath", sources=["upload"], interactive=True, format="png", height=240,
                     image_mode=None, buttons=["fullscreen"], elem_classes="source", elem_id=f"{task}-source",
                     placeholder="Drop, paste or click to choose a picture")
-    return Source(view, hidden_text(f"{task}-image-id"), note_line(task), upload_button(task, and_gif))
+    return Source(view, hidden_text(f"{task}-image-id"), note_line(task), upload_button(task))

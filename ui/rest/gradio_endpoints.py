@@ -92,8 +92,7 @@ def _stored(studio: Any, values: dict[str, Any]) -> dict[str, Any]:
         if "image" not in values:
             raise RequestError("Picture: a mask needs the picture it belongs to.", "image")
         mask = studio.images.open(studio.images.add(Path(files["mask"]), "mask").id, "mask")
-        size = studio.images.open(values["image"]).size
-        values["mask"] = studio.images.add(from_upload(mask, size, soft=True), "mask").id
+        values["mask"] = studio.images.add(from_upload(mask, mask.size, soft=True), "mask").id  # scaled by the run
     return values
 
 

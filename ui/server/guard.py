@@ -25,14 +25,15 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipelines.images.files import KINDS
+
 from ..language import language_of, said
 from .hosts import Hosts
 
 MAX_UPLOAD_BYTES = 64 * 2**20  # one request; the editor sends several files of at most 20 MB together
 OWN_UPLOAD_BYTES = 2 * 2**30  # on a page that others cannot reach: pictures to train on, or a zip of them
 MAX_BODY_BYTES = 2 * 2**20  # every other request carries text only
-MAX_PIXELS = 4096 * 4096
-FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_PIXELS = KINDS["PNG"].largest_px  # of a photo that is made smaller, and of a sheet of pictures that was drawn here
 
 # Without a login: the login page itself and its scripts. Everything else is closed to strangers.
 PUBLIC = re.compile(r"/|/(login|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?|/(assets|static)/.+"
@@ -274,10 +275,11 @@ def _leaving_alone(scope: Scope) -> Scope:
     return {**scope, "query_string": b"all_session=false"}
 
 
-def limit_decoders(formats: Iterable[str] = FORMATS, max_pixels: int = MAX_PIXELS) -> None:
-    """Let Pillow open only these formats, and no picture of more pixels.
+def limit_decoders(formats: Iterable[str] = tuple(KINDS), max_pixels: int = MAX_PIXELS) -> None:
+    """Let Pillow's Image.open take only these formats, and no picture of more pixels.
 
-    Gradio's components decode uploads before our code runs, and would try more than forty formats.
+    Gradio's components decode uploads before our code runs, and would try more than forty formats. Pictures to start
+    from are no component's: they are decoded by pipelines/images, which makes larger ones smaller.
     """
     from PIL import Image
 

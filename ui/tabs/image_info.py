@@ -21,7 +21,6 @@ from ..wiring import QUEUED, QUIET, guarded
 NOTHING = metadata.Parsed({}, {}, ())
 TITLES = {name: info.title for cls in (Txt2Img, *TASKS.values()) for name, info in cls.model_fields.items()}
 HEADERS = ("Setting", "Value")
-NO_GIF = "Of a GIF only the settings are read."
 MAX_SHOWN_TEXT = 20_000  # characters of one text; a hostile file may hold megabytes
 
 
@@ -29,7 +28,7 @@ def build(studio: Any, page: Page) -> None:
     """Build the tab inside the current Blocks."""
     with gr.Row(elem_classes="workspace info"):
         with gr.Column(elem_classes="given", min_width=0):
-            given = source.picture("image_info", "Picture", and_gif=True)
+            given = source.picture("image_info", "Picture")
             with gr.Row(elem_classes="send"):
                 gr.Markdown("Send to", elem_classes="send-label")
                 send = {name: gr.Button(label, size="sm", min_width=60, elem_id=f"image_info-send-{name}")
@@ -49,8 +48,7 @@ def build(studio: Any, page: Page) -> None:
     outputs = [*given.outputs, parameters, fields, unknown, others, path, infotext]
 
     def read(file: str) -> dict:
-        # No GIF is ever decoded here, so there is nothing to show of it but its words.
-        update = given.empty() | {given.note: NO_GIF} if metadata.is_gif(file) else given.take(studio, file)
+        update = given.take(studio, file)
         found = metadata.read_any(Path(file), allowed(studio))
         found = replace(found, parsed=studio.collection.settle(found.parsed))
         return {**update, path: file, infotext: found.parsed, **tell(metadata.read(Path(file)) or "", found)}

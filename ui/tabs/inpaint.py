@@ -14,7 +14,8 @@ from gradio.utils import get_upload_folder
 from PIL import Image, ImageChops
 
 from pipelines.errors import RequestError, StudioError
-from pipelines.images.mask import from_upload
+from pipelines.images.files import SUFFIXES
+from pipelines.images.mask import from_upload, size_notice
 from pipelines.requests import Inpaint
 
 from ..forms import controls, presets, source, styles
@@ -25,6 +26,8 @@ from ..run import bind
 from ..tab import Page, Tab
 from ..wiring import QUEUED, apart, guarded
 
+OF_ALPHA = "Parts of it are transparent: \"Transparency is the mask\" draws them again."
+
 
 def build(studio: Any, page: Page) -> None:
     """Build the tab inside the current Blocks."""
@@ -34,7 +37,7 @@ def build(studio: Any, page: Page) -> None:
         with gr.Column(elem_classes="given", min_width=0):
             given, mask = _source(form)
             with gr.Row(elem_classes="tools"):
-                upload = gr.UploadButton("Upload a mask", size="sm", file_types=[".png", ".jpg", ".jpeg", ".webp"],
+                upload = gr.UploadButton("Upload a mask", size="sm", file_types=list(SUFFIXES),
                                          type="filepath", elem_id="inpaint-upload-mask")
                 clear = gr.Button("Clear mask", size="sm", elem_id="inpaint-clear-mask")
                 onward = gr.Button("Use result as source", size="sm", elem_id="inpaint-use-result")
@@ -72,7 +75,8 @@ def _source(form: controls.Form) -> tuple[source.Source, Mask]:
     kept, last = source.hidden_text("inpaint-kept-mask"), source.hidden_text("inpaint-last-mask")
     mask = Mask(layer_files(form.task), kept, last)
     return source.Source(view, source.hidden_text("inpaint-image-id"), source.note_line(form.task),
-                         source.upload_button(form.task), others={mask.kept: "", mask.last: ""}), mask
+                         source.upload_button(form.task), others={mask.kept: "", mask.last: ""},
+                         of_alpha=OF_ALPHA), mask
 
 
 def _knobs(form: controls.Form, studio: Any) -> None:
@@ -91,6 +95,7 @@ def _knobs(form: controls.Form, studio: Any) -> None:
         with gr.Row():
             form.add("mask_invert", min_width=120)
             form.add("soft_mask", min_width=120)
+            form.add("transparent_mask", min_width=120)
         controls.sampling(form)
         controls.loras(form, studio)
         styles.picker(form, studio)
@@ -131,10 +136,12 @@ def _wire_mask(studio: Any, given: source.Source, mask: Mask, panel: results.Pan
     def upload_mask(path: str, image_id: str) -> tuple:
         if not image_id:
             raise RequestError("Mask: load the picture first, then its mask.", "mask")
-        file = studio.images.open(studio.images.add(Path(path), "mask").id, "mask")
-        whole = from_upload(file, studio.images.open(image_id).size, soft=True)
+        stored, picture = studio.images.add(Path(path), "mask"), studio.images.get(image_id)
+        size = picture.width, picture.height
+        whole = from_upload(studio.images.open(stored.id, "mask"), size, soft=True)
         kept = studio.images.add(whole, "mask").id
-        return _shown(studio, image_id, kept), kept, kept
+        words = [f"{size[0]} × {size[1]} px", *stored.notices, *size_notice((stored.width, stored.height), size)]
+        return _shown(studio, image_id, kept), kept, kept, " · ".join(words)
 
     def clear_mask(image_id: str) -> tuple:
         return (_shown(studio, image_id, "") if image_id else None), "", ""
@@ -149,7 +156,7 @@ def _wire_mask(studio: Any, given: source.Source, mask: Mask, panel: results.Pan
         return {**update, given.view: _shown(studio, image_id, kept), mask.kept: kept, mask.last: kept}
 
     apart_from_editor = apart(QUEUED, given.note)
-    upload.upload(guarded(upload_mask), [upload, given.image_id], boxes, **apart_from_editor)
+    upload.upload(guarded(upload_mask), [upload, given.image_id], [*boxes, given.note], **apart_from_editor)
     clear.click(guarded(clear_mask), given.image_id, boxes, **apart_from_editor)
     _hand_over(given, mask, onward).then(guarded(use_result), [panel.shown, panel.selected, mask.painted, mask.kept],
                                          given.outputs, **apart_from_editor)

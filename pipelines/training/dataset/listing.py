@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ...errors import RequestError
+from ...images.files import SUFFIXES
 
-PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif",
-            ".jxl")
+PICTURES = (*SUFFIXES, ".heic", ".heif", ".jxl")  # the last ones to be named: they cannot be read
 TEXTS = (".txt", ".caption")
 TABLES = (".jsonl", ".csv", ".tsv")
 NAMES_FILE = ".names.json"  # in a folder that was unpacked from a zip: what its files were called there

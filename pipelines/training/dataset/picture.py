@@ -11,11 +11,12 @@ import numpy as np
 from PIL import Image
 
 from ...errors import RequestError
-from ...images.convert import DECODERS, MAX_PHOTO_BYTES, MAX_PIXELS, ORIENTATION_TAG, convert_photo, flatten
+from ...images.colours import UNUSABLE
+from ...images.convert import MAX_PHOTO_BYTES, convert_photo, fitting, flatten
+from ...images.files import Limit
 from ...images.header import read_header
 
 MIN_SIDE = 64  # px; smaller pictures are mush when enlarged
-HEAD_BYTES = 1 << 20  # a JPEG's size stands behind its EXIF data, thumbnail and profile
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def look(path: Path, name: str, resolution: int) -> tuple[Picture, np.ndarray | 
         return Picture(path, name, verdict="left out", reasons=(_reason(str(error)),)), None
     except OSError:
         return Picture(path, name, verdict="left out", reasons=("the file cannot be opened",)), None
-    reasons += [_reason(notice) for notice in notices if "animated" not in notice]
+    reasons += [_reason(notice) for notice in notices if notice == UNUSABLE]  # the others were said from the header
     if image.mode == "RGBA":
         reasons.append("transparent: laid on white")
     picture = Picture(path, name, digest, *image.size, transparent=image.mode == "RGBA")
@@ -86,23 +87,22 @@ def look(path: Path, name: str, resolution: int) -> tuple[Picture, np.ndarray | 
 def _oddities(path: Path) -> Iterator[str]:
     """What the conversion will change, from the header alone. A damaged header is the conversion's to refuse."""
     try:
-        with path.open("rb") as file:
-            start = file.read(HEAD_BYTES)
-        header = read_header(start)
-        if header is not None and header.width * header.height > MAX_PIXELS:
-            yield f"large: {header.width} x {header.height} px are read at a smaller size"
-        with DECODERS[header.format](path) if header is not None else Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                yield "animated: its first frame is used"
-            if image.getexif().get(ORIENTATION_TAG, 1) not in (1, None):
-                yield "turned as its EXIF data says"
-            if image.mode == "CMYK":
-                yield "CMYK: converted to RGB"
-            deep = start.startswith(b"\x89PNG") and start[24:25] == b"\x10"
-            if image.mode.startswith("I") or deep:
-                yield "16-bit: reduced to 8"
-    except Exception:  # decoders raise many kinds for damaged files
+        header = read_header(path.read_bytes())
+    except Limit:
         return
+    if header is None:
+        return
+    if fitting(header.width, header.height) != (header.width, header.height):
+        yield f"large: {header.width} x {header.height} px are read at a smaller size"
+    if header.frames > 1:
+        yield "several pictures in one file: the first is used" if header.format == "TIFF" else \
+            "animated: its first frame is used"
+    if header.orientation != 1:
+        yield "turned as its EXIF data says"
+    if header.depth == 16:
+        yield "16-bit: reduced to 8"
+    if header.is_cmyk:
+        yield "CMYK: converted to RGB"
 
 
 def with_mask(picture: Picture, mask: Path | None) -> Picture:
@@ -120,10 +120,10 @@ def with_mask(picture: Picture, mask: Path | None) -> Picture:
 
 def open_picture(picture: Picture) -> tuple[Image.Image, Image.Image | None]:
     """Its pixels (RGB, on white) and where it counts (L, white is learned): of the mask file, else of its alpha."""
-    image, _ = convert_photo(picture.path)
+    image, _ = convert_photo(picture.path, apart=False)  # the survey has decoded it before
     mask = image.getchannel("A") if image.mode == "RGBA" else None
     if picture.mask is not None:
-        mask = flatten(convert_photo(picture.mask)[0]).convert("L")
+        mask = flatten(convert_photo(picture.mask, apart=False)[0]).convert("L")
         mask = mask if mask.size == image.size else mask.resize(image.size, Image.Resampling.BILINEAR)
     return flatten(image), mask
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 
 from ...errors import RequestError, StudioError
+from ...images.files import SHOWN
 from ..example import DRAWINGS
 from . import archive
 from .decoding import Encoding
@@ -67,7 +68,7 @@ class Datasets:
                                "Put them into a zip.", "data")
         wanted = _wanted(files)
         if not zips and not any(path.suffix.lower() in PICTURES for path in wanted):
-            raise RequestError("Data: there is no picture among the files. PNG, JPEG and WebP can be read.", "data")
+            raise RequestError(f"Data: there is no picture among the files. {SHOWN} can be read.", "data")
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".adding-", dir=self._root) as half:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import RequestError
+from ...images.files import SHOWN
 from .captions import MAX_CAPTIONS, NO_CAPTION, Caption, Captions, class_words
 from .decoding import Encoding
 from .listing import MASK, PICTURES, TABLES, TEXTS, File, Listing, fold_name, join_names, read_listing
@@ -55,7 +56,7 @@ def survey(data: Path, *, resolution: int, count_tokens: CountTokens | None = No
     files, masks = _masks_apart(listing.of(PICTURES))
     broken = [(file, why) for file, why in listing.broken if file.suffix in PICTURES]
     if not files and not broken:
-        raise RequestError("Data: there is no picture in it. PNG, JPEG and WebP can be read.", "data")
+        raise RequestError(f"Data: there is no picture in it. {SHOWN} can be read.", "data")
     if len(files) > MAX_PICTURES:
         raise RequestError(f"Data: {len(files):,} pictures are too many; the limit is {MAX_PICTURES:,}.", "data")
     tables, notes = read_tables(listing.of(TABLES), encoding)

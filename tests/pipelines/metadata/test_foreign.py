@@ -67,7 +67,7 @@ def test_json_of_no_known_tool_is_told_and_shown(tmp_path):
 @pytest.mark.parametrize("data", [b"", b"not a picture", b"GIF89a" + bytes(50)])
 def test_other_files_are_refused_in_plain_words(tmp_path, data):
     (tmp_path / "x.png").write_bytes(data)
-    with pytest.raises(RequestError, match="not a whole PNG, JPEG or WebP"):
+    with pytest.raises(RequestError, match="not a whole PNG, JPEG, WebP"):
         read_any(tmp_path / "x.png")
 
 

@@ -73,7 +73,7 @@ EXPECTED = {
     "zz nearly the same.jpg": ("ok", "looks like good.png"), "deeper/deep.webp": ("ok", "no caption"),
     "narrow.png": ("left out", "too small: 20 x 200"), "small.png": ("mended", "enlarged"),
     "turned.jpg": ("mended", "turned"), "clear.png": ("mended", "transparent"), "print.jpg": ("mended", "CMYK"),
-    "deep16.png": ("mended", "16-bit"), "film.webp": ("mended", "animated"), "film.gif": ("left out", "GIF"),
+    "deep16.png": ("mended", "16-bit"), "film.webp": ("mended", "animated"), "film.gif": ("ok", "no caption"),
     "cut off.png": ("left out", "damaged"), "empty.png": ("left out", "not a picture"),
     "text.png": ("left out", "not a picture"), "latin.png": ("mended", "not UTF-8"),
     "long.png": ("ok", "100 tokens"), "blank.png": ("ok", "the caption is empty"),
