@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
@@ -55,6 +56,11 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", min_length=1, max_length=255,
                       description="Address to listen on. Any other than this machine's own asks for a password.")
     port: int = Field(7860, ge=1, le=65535, description="Port to listen on.")
+    public_url: str | None = Field(None, max_length=255,
+                                   description="Address by which others reach the page through a reverse proxy, such "
+                                               "as https://example.org/atelier: its host is answered to, requests of "
+                                               "its pages are taken, and the page is then used at this address. Asks "
+                                               "for a password.")
     share: bool = Field(False, description="Open a public Gradio link. Asks for a password.")
     auth: SecretStr | None = Field(None, description="Name and password to log in with, as user:password. Other people "
                                    "on this machine can see flags: the variable or the file is the safer place.")
@@ -99,7 +105,7 @@ class Settings(BaseModel):
     @property
     def is_public(self) -> bool:
         """Whether others than this machine's own browser can reach the page: then a password is a must."""
-        return self.share or self.host not in LOOPBACK
+        return self.share or self.host not in LOOPBACK or self.public_url is not None
 
     @property
     def login(self) -> tuple[str, str] | None:
@@ -123,6 +129,22 @@ class Settings(BaseModel):
         if value is not None and not all(value.get_secret_value().partition(":")):
             raise ValueError("it must look like user:password")
         return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url_is_an_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            address = urlsplit(value)
+            host, port = address.hostname, address.port
+        except ValueError:
+            host = port = None
+        if not (host and address.scheme in ("http", "https")) or set(value) & set("?#@\\") or not value.isprintable():
+            raise ValueError("it must look like https://example.org or https://example.org/atelier")
+        name = f"[{host}]" if ":" in host else host
+        is_usual = port in (None, {"http": 80, "https": 443}[address.scheme])
+        return f"{address.scheme}://{name}{'' if is_usual else f':{port}'}{address.path.rstrip('/')}"
 
     @field_validator("data_dir", "model_dir", "dataset_dir", mode="after")
     @classmethod

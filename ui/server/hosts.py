@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from urllib.parse import urlsplit
 
 from pipelines.settings import LOOPBACK
 
@@ -14,10 +15,13 @@ ANY_ADDRESS = ("0.0.0.0", "::", "")
 class Hosts:
     """The names this server answers to; anything else may be a foreign name that points here (DNS rebinding)."""
 
-    def __init__(self, bound_to: str):
+    def __init__(self, bound_to: str, public_url: str | None = None):
+        """bound_to: the address listened on. public_url: of a reverse proxy, as the setting has it."""
+        public = urlsplit(public_url or "")
+        self._public_origin = f"{public.scheme}://{public.netloc}" if public_url else ""
         self._any_address = bound_to in ANY_ADDRESS
         self._shared: set[str] = set()
-        self._names = {name.lower() for name in (*LOOPBACK, bound_to) if name}
+        self._names = {name.lower() for name in (*LOOPBACK, bound_to, public.hostname) if name}
         if bound_to not in LOOPBACK:
             name = socket.gethostname().lower()
             self._names |= {name, name.partition(".")[0], f"{name.partition('.')[0]}.local"}
@@ -39,7 +43,9 @@ class Hosts:
         return name in self._names or name in self._shared or (self._any_address and _is_address(name))
 
     def is_own(self, origin: str, host: str) -> bool:
-        """Tell whether an Origin header names the server that the Host header names, or the share link."""
+        """Tell whether an Origin header names the server that the Host header names, the proxy, or the share link."""
+        if origin.lower() == self._public_origin:  # a proxy may rewrite Host
+            return True
         name = origin.lower().partition("://")[2]
         return name != "" and (name == host.lower() or name in self._shared)  # a tunnel may rewrite Host
 

@@ -52,7 +52,7 @@ def launch(demo: Any, settings: Settings, *, port: int | None = None, throttle: 
     for a weak password and for an address that cannot be used.
     """
     login = credentials(settings)
-    throttle, hosts = throttle or Throttle(), Hosts(settings.host)
+    throttle, hosts = throttle or Throttle(), Hosts(settings.host, settings.public_url)
     wanted = settings.port if port is None else port
     port = free_port(settings.host, wanted)
     guard = {"hosts": hosts, "throttle": throttle if login else None,
@@ -61,6 +61,8 @@ def launch(demo: Any, settings: Settings, *, port: int | None = None, throttle: 
     _serve(demo, settings, port, guard, checker(login, throttle) if login else None)
     shown = "127.0.0.1" if settings.host in ANY_ADDRESS else settings.host
     running = Running(demo, f"http://{_bracketed(shown)}:{port}/", hosts, login)
+    if settings.public_url:
+        running.notices.append(f"Behind the reverse proxy, Atelier is at {settings.public_url}/")
     if wanted not in (0, port):
         running.notices.append(f"Port {wanted} is in use; port {port} is taken instead.")
     if settings.share:
@@ -104,12 +106,14 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
 
     from .. import language
     from ..language.first import First
+    from ..reverse_proxy import BehindProxy
     from ..static import theme
     from . import sessions
     from .frontend_patch import Quick
 
     data_dir, cache_dir = settings.data_dir.resolve(), Path(get_upload_folder()).resolve()
     private = [data_dir / "share", data_dir / "config.toml", *(path.resolve() for path in settings.model_dir)]
+    proxied = [Middleware(BehindProxy, public_url=settings.public_url)] if settings.public_url else []
     # The tunnel's end is on this machine, so uvicorn would believe the address that any visitor sends.
     os.environ["FORWARDED_ALLOW_IPS"] = ""
     # api_open: else a call could walk past the queue. The limit is high because a handler only relays what the
@@ -118,10 +122,10 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
     # Everything that an environment variable of Gradio's could change is said here. The two lists of paths are
     # never empty, because an empty one is taken from the environment.
     demo.launch(
-        server_name=_bracketed(settings.host), server_port=port, root_path="", share=False, inbrowser=False,
+        server_name=_bracketed(settings.host), server_port=port, root_path=settings.public_url or "", share=False, inbrowser=False,
         inline=False, debug=False, quiet=True, prevent_thread_lock=True, max_threads=2 * QUEUE_SIZE,
         auth=check, auth_message=None,
-        app_kwargs={"middleware": [Middleware(Guard, files_dir=cache_dir, **guard), Middleware(First),
+        app_kwargs={"middleware": [*proxied, Middleware(Guard, files_dir=cache_dir, **guard), Middleware(First),
                                    Middleware(Quick)],
                     "openapi_url": None},
         allowed_paths=[str(data_dir)],  # what a handler may hand out; visitors read from the cache only (see Guard)
