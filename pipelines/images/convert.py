@@ -62,16 +62,17 @@ def convert(source: bytes | Path | Image.Image, field: str = "image") -> Plain:
 
 
 def convert_photo(path: Path, *, apart: bool = True) -> Plain:
-    """Read a picture to learn from as `convert` does, of up to MAX_PHOTO_BYTES.
+    """Read a picture to learn from as `convert` does, of up to MAX_PHOTO_BYTES, and halve it until it fits.
 
-    apart: in a process of its own where the header does not bound the work; False where this one may be killed.
+    Halves are quick to decode, and of what is learned much less is seen. apart: in a process of its own where the
+    header does not bound the work; False where this one may be killed.
     """
     with SLOTS:
-        return convert_in_slot(path, "image", MAX_PHOTO_BYTES, apart)
+        return convert_in_slot(path, "image", MAX_PHOTO_BYTES, apart, halve=True)
 
 
 def convert_in_slot(source: bytes | Path | Image.Image, field: str, limit: int = MAX_FILE_BYTES,
-                    apart: bool = True) -> Plain:
+                    apart: bool = True, halve: bool = False) -> Plain:
     """Convert, as one who holds a slot already."""
     title = TITLES.get(field, "Picture")
     try:
@@ -81,10 +82,10 @@ def convert_in_slot(source: bytes | Path | Image.Image, field: str, limit: int =
         data = _read(source, title, field, limit)
         header = _checked_header(data, title, field)
         if is_bounded(header) or not apart:
-            return decode(data, header)
-        return decode_apart(data, title, field)
+            return decode(data, header, halve)
+        return decode_apart(data, title, field, halve)
     except Limit as error:
-        raise RequestError(f"{title}: {error}.", field) from None
+        raise RequestError(f"{title}: {error}", field) from None
     except RequestError as error:
         raise RequestError(f"{title}: {str(error).removeprefix('Picture: ').removeprefix(f'{title}: ')}",
                            field) from None
@@ -101,13 +102,13 @@ def is_bounded(header: Header) -> bool:
     return header.is_bounded and pixels * header.scans <= MAX_WORK_PX and pixels <= largest
 
 
-def decode(data: bytes, header: Header) -> Plain:
-    """Decode a checked file. Raises whatever a decoder raises for a damaged one."""
+def decode(data: bytes, header: Header, halve: bool = False) -> Plain:
+    """Decode a checked file; halve: as often as it must be. Raises whatever a decoder raises for a damaged one."""
     kind = KINDS[header.format]
     with DECODERS[header.format](io.BytesIO(kind.reader.pixels(data))) as image:
         if image.width * image.height > header.width * header.height:  # a second header, to get past the size check
             raise ValueError(f"two sizes in one file: {image.size} and {header}")
-        original, size = image.size, fitting(*image.size)
+        original, size = image.size, (halved if halve else fitting)(*image.size)
         if size != original:
             image.draft(None, size)  # a JPEG decodes to a half, quarter or eighth that is not smaller
         plain, notices = _plain(image, header, size)
@@ -123,6 +124,14 @@ def fitting(width: int, height: int) -> tuple[int, int]:
     if scale == 1:
         return width, height
     return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+def halved(width: int, height: int) -> tuple[int, int]:
+    """The first half, quarter, eighth ... of a size that the engine takes, rounded up."""
+    factor = 1
+    while fitting(-(-width // factor), -(-height // factor)) != (-(-width // factor), -(-height // factor)):
+        factor *= 2
+    return -(-width // factor), -(-height // factor)
 
 
 def check_size(width: int, height: int, field: str = "image") -> None:

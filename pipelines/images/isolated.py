@@ -22,13 +22,14 @@ DEADLINE_S = 60.0  # of the clock, on a busy machine; the child's own work ends 
 WORK_S = 20  # of a processor
 MEMORY_BYTES = 2 << 30  # of addresses, of which the libraries themselves take some hundred MB
 ENDED_BY_LIMIT = -24  # SIGXCPU
+HALVE = "halve"  # the child's only argument
 REFUSED = 3  # exit status of a file that is refused in words
 
 
-def decode_apart(data: bytes, title: str, field: str, deadline_s: float = DEADLINE_S
+def decode_apart(data: bytes, title: str, field: str, halve: bool = False, *, deadline_s: float = DEADLINE_S
                  ) -> tuple[Image.Image, tuple[str, ...]]:
     """Decode a checked file, as `convert.decode` does, in a child. Raises RequestError, also at the deadline."""
-    command = [sys.executable, "-m", "pipelines.images.isolated"]
+    command = [sys.executable, "-m", "pipelines.images.isolated", *([HALVE] if halve else [])]
     child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
@@ -59,7 +60,7 @@ def main() -> int:
     _limit()
     AvifImagePlugin.DEFAULT_MAX_THREADS = 2  # each takes addresses
     try:
-        image, notices = decode(data, read_header(data))
+        image, notices = decode(data, read_header(data), HALVE in sys.argv)
     except RequestError as error:
         sys.stdout.write(json.dumps(str(error)) + "\n")
         return REFUSED

@@ -26,7 +26,7 @@ from .fields import MAX_TEXT
 MAX_SHOWN = 20_000  # of one text chunk
 MAX_CHUNKS = 64
 MAX_DECODED_PX = 4096 * 4096  # of a picture in whose pixels a text is looked for
-MAX_FILE_BYTES = 256_000_000
+MAX_FILE_BYTES = 256 * 2**20
 MAX_COMMENT = 16_000_000  # bytes of an EXIF comment; a graph in a WebP file may be long
 MAX_HIDDEN = 4_000_000  # bytes of a text hidden in the pixels
 MAX_SEGMENT = 65_000  # bytes that one JPEG segment holds
@@ -53,7 +53,7 @@ def texts_of(source: Image.Image | str | os.PathLike) -> dict[str, str]:
     try:
         named, exif, xmp = _in_memory(source) if isinstance(source, Image.Image) else _in_file(source)
     except Limit as error:
-        raise RequestError(f"Picture: {error}.", "image") from None
+        raise RequestError(f"Picture: {error}", "image") from None
     texts = dict(named)
     if xmp and "XML:com.adobe.xmp" not in texts:
         texts["xmp"] = xmp.decode("utf-8", "replace")
@@ -82,8 +82,7 @@ def _opened(path: str | os.PathLike) -> tuple[bytes, Header]:
     try:
         size = os.stat(path).st_size
         if size > MAX_FILE_BYTES:
-            raise RequestError(f"Picture: the file has {size // 10**6} MB; the limit is {MAX_FILE_BYTES // 10**6} MB.",
-                               "image")
+            raise Limit(f"the file has {size / 2**20:.1f} MB; the limit is {MAX_FILE_BYTES // 2**20} MB.")
         data = Path(path).read_bytes()
         header = KINDS[kind_of(data)].reader.header(data)
     except Limit:
@@ -107,7 +106,7 @@ def _in_memory(image: Image.Image) -> Texts:
         try:
             texts = {**texts, **image.text}  # decodes the pixels, because text may stand behind them
         except ValueError:  # Pillow's caps: 1 MB a chunk, 64 MB a file
-            raise Limit("the text in it is larger than 1 MB when unpacked") from None
+            raise Limit("the text in it is larger than 1 MB when unpacked.") from None
         except (OSError, SyntaxError):
             texts = image.info
     named = {str(key): utf8(value) for key, value in texts.items() if isinstance(value, str)}

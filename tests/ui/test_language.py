@@ -44,7 +44,7 @@ PART = re.compile(r"(?!.*=>)([\s,;:({]*[a-z{][^A-Z_=<>/|\\]*? [^\s].*|.*[a-z]+ .
 # Parts that stand in a whole sentence of the table, or are names and sizes.
 STAND_IN_A_SENTENCE = {
     "is an inpainting model", "is {}, and the library has none for it", "{} cannot do {}: it {}.", " and no ",
-    "ranks {} to {}", ", for {}", "{} thread{}", "PNG, JPEG and WebP can be read.", "this is a {} file. {}",
+    "ranks {} to {}", ", for {}", "{} thread{}", "{} can be read.", "this is a {} file. {}",
     "this is not a picture file. {}", ", with parts waiting in main memory", ", layer by layer: slow", ": too much",
     " ({} MB free)", " The steps after {} are lost.", " Did you mean {}?", "{}; {}. The run can go on from here.",
     "{} pictures ({} x {} on {} {}){}.", ", about {}", "Settings read{}.", ": step {} of {}", "{} of {} GB",

@@ -1,4 +1,4 @@
-"""A page behind a reverse proxy, as its visitors see it: over HTTP, with the headers that proxies send and leave out."""
+"""A page behind a reverse proxy, over HTTP, with the headers that proxies send and those that they leave out."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from gradio.utils import get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta
 
 from pipelines.errors import RequestError
+from pipelines.events import Notice
 from pipelines.images.mask import from_upload
 from pipelines.queue.jobs import Job
 from pipelines.requests import TASKS, Request, make
@@ -42,14 +43,17 @@ def _endpoint(studio: Any, task: str, cls: type[Request], asked: dict[Job, str])
         values = signature.bind(*args, **kwargs).arguments
         caller, job = values.pop("caller"), None
         try:
-            job = studio.submit(make(cls, **_stored(studio, values)))
+            values, changes = _stored(studio, values)
+            job = studio.submit(make(cls, **values))
             asked[job] = caller.session_hash
             records = job.wait().records
         except Exception as error:
             raise gr.Error(problem(error), print_exception=False) from None
         finally:
             asked.pop(job, None)
-        return [{"image": _served(record), "infotext": record.infotext, "seed": record.seed} for record in records]
+        notices = [*changes, *(event.text for event in job.events if isinstance(event, Notice))]
+        return [{"image": _served(record), "infotext": record.infotext, "seed": record.seed, "notices": notices}
+                for record in records]
 
     told_by_gradio = inspect.Parameter("caller", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)
     signature = inspect.Signature([told_by_gradio, *(_parameter(*each) for each in cls.model_fields.items()
@@ -83,17 +87,21 @@ def _parameter(name: str, info: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
 
 
-def _stored(studio: Any, values: dict[str, Any]) -> dict[str, Any]:
-    """Replace the sent files by ids. A mask is read as white = repaint."""
+def _stored(studio: Any, values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Replace the sent files by ids; what was changed in them comes along. A mask is read as white = repaint."""
+    changes: list[str] = []
     files = {name: _uploaded(values.pop(name), name) for name in FILES if name in values}
     if files.get("image"):
-        values["image"] = studio.images.add(Path(files["image"])).id
+        stored = studio.images.add(Path(files["image"]))
+        values["image"], changes = stored.id, [*stored.notices]
     if files.get("mask"):
         if "image" not in values:
             raise RequestError("Picture: a mask needs the picture it belongs to.", "image")
-        mask = studio.images.open(studio.images.add(Path(files["mask"]), "mask").id, "mask")
+        stored = studio.images.add(Path(files["mask"]), "mask")
+        changes += stored.notices
+        mask = studio.images.open(stored.id, "mask")
         values["mask"] = studio.images.add(from_upload(mask, mask.size, soft=True), "mask").id  # scaled by the run
-    return values
+    return values, changes
 
 
 def _uploaded(value: Any, field: str) -> str | None:

@@ -122,8 +122,8 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
     # Everything that an environment variable of Gradio's could change is said here. The two lists of paths are
     # never empty, because an empty one is taken from the environment.
     demo.launch(
-        server_name=_bracketed(settings.host), server_port=port, root_path=settings.public_url or "", share=False, inbrowser=False,
-        inline=False, debug=False, quiet=True, prevent_thread_lock=True, max_threads=2 * QUEUE_SIZE,
+        server_name=_bracketed(settings.host), server_port=port, root_path=settings.public_url or "", share=False,
+        inbrowser=False, inline=False, debug=False, quiet=True, prevent_thread_lock=True, max_threads=2 * QUEUE_SIZE,
         auth=check, auth_message=None,
         app_kwargs={"middleware": [*proxied, Middleware(Guard, files_dir=cache_dir, **guard), Middleware(First),
                                    Middleware(Quick)],

@@ -12,7 +12,7 @@ MAX_UNPACKED = 1 << 20  # bytes of one compressed text or profile
 
 
 class Limit(ValueError):
-    """A file made of more parts than any program writes. The text is a clause without the field: "it has ..."."""
+    """A file made of more parts than any program writes. The text is a sentence without the field: "it has ..."."""
 
 
 class Header(NamedTuple):
@@ -48,7 +48,7 @@ class Texts(NamedTuple):
 def counted(number: int, limit: int, what: str) -> int:
     """Return the number. Raises Limit when it is above the limit."""
     if number > limit:
-        raise Limit(f"it has more than {limit:,} {what}, which no program writes")
+        raise Limit(f"it has more than {limit:,} {what}, which no program writes.")
     return number
 
 

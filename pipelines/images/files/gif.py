@@ -28,7 +28,7 @@ def blocks(data: bytes) -> Iterator[tuple[int, int, int, int]]:
         yield data[at], data[at + 1] if is_extension else 0, at, end
         at = end
     if data[at] != END:
-        raise IndexError("no block begins here")
+        raise IndexError  # no block begins here
     yield END, 0, at, at + 1
 
 
@@ -54,7 +54,7 @@ def pixels(data: bytes) -> bytes:
             return data[:HEAD + _colours(data[10])] + control + data[start:end] + bytes([END])
         if label == CONTROL:
             control = data[start:end]
-    raise IndexError("there is no picture")
+    raise IndexError
 
 
 def texts(data: bytes) -> Texts:
@@ -76,7 +76,7 @@ def _end_of_chain(data: bytes, at: int, links: int) -> tuple[int, int]:
         at += 1 + length
         links += 1
         if links > MAX_LINKS:
-            raise Limit(f"its blocks have more than {MAX_LINKS:,} links, which no program writes")
+            raise Limit(f"its blocks have more than {MAX_LINKS:,} links, which no program writes.")
     return at + 1, links
 
 

@@ -50,7 +50,7 @@ def _behind_fill(data: bytes, at: int) -> int:
     """Where the marker begins: any number of bytes 0xFF may stand before it. Raises IndexError where none comes."""
     code = NO_FILL.search(data, at)
     if code is None:
-        raise IndexError("the file ends before a marker")
+        raise IndexError
     return code.start() - 1
 
 

@@ -85,7 +85,7 @@ def texts(data: bytes) -> Texts:
         key, text = READERS[name](data[start:end])
         total += len(text)
         if total > MAX_TEXT_BYTES:
-            raise Limit(f"the texts in it are larger than {MAX_TEXT_BYTES // 10**6} MB")
+            raise Limit(f"the texts in it are larger than {MAX_TEXT_BYTES // 10**6} MB.")
         if key:
             named[key.decode("latin-1")] = utf8_or_latin1(text)
     xmp = named.get("XML:com.adobe.xmp", "").encode()
@@ -115,7 +115,7 @@ READERS = {b"tEXt": _plain, b"zTXt": _packed, b"iTXt": _international}
 def _text_of(packed: bytes) -> bytes:
     text = _unpacked(packed)
     if text is None:
-        raise Limit("the text in it is larger than 1 MB when unpacked")
+        raise Limit("the text in it is larger than 1 MB when unpacked.")
     return text
 
 

@@ -62,7 +62,7 @@ def directory(data: bytes, place: int | None = None) -> Directory:
             (offset,) = struct.unpack(order + word, value)
             total += size
             if total > len(data) + SHARED_BYTES:
-                raise Limit("its tags hold more than the whole file")
+                raise Limit("its tags hold more than the whole file.")
             value = data[offset:offset + size]
         made[tag] = (kind, value[:size])
     with suppress(struct.error):  # some writers end the file here

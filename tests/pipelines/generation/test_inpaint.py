@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.errors import RequestError
 from pipelines.events import ImageReady, Notice
 from pipelines.families import FAMILIES
 from pipelines.generation import samplers
@@ -70,6 +69,40 @@ def test_masked_content_decides_what_lies_under_the_mask(sd, content):
     assert not same(*(pictures(sd, one, images, task="inpaint")[0] for one in (request, other)))
 
 
+@pytest.mark.parametrize("invert", [False, True])
+def test_what_is_transparent_can_be_the_mask_and_nothing_else_changes(sd, invert):
+    hole = disc((75, 64), (30, 32), 12)
+    source = picture((75, 64), "RGB")
+    source.putalpha(hole.point(lambda value: 255 - value))
+    request = make(Inpaint, **{**BASE, "image": "a", "transparent_mask": True, "mask_blur": 0, "mask_invert": invert,
+                               "resize_mode": "stretch", "strength": 0.9})
+    seen = events(sd, request, {"a": source}, task="inpaint")
+    result = next(event.image for event in seen if isinstance(event, ImageReady))
+    before, after, drawn = np.asarray(source), np.asarray(result), (np.asarray(hole) == 255) != invert
+    assert (before[~drawn] == after[~drawn]).all() and (after[drawn][:, 3] == 255).all()
+    assert not any(isinstance(event, Notice) for event in seen)
+
+
+def test_a_picture_without_transparent_parts_says_that_its_transparency_masks_nothing(sd):
+    request = make(Inpaint, **{**BASE, "image": "a", "mask": "m", "transparent_mask": True})
+    seen = events(sd, request, {"a": picture(), "m": disc((64, 64), (32, 32), 20)}, task="inpaint")
+    assert [event.text for event in seen if isinstance(event, Notice)] == [
+        "The picture has no transparent part, so its transparency masks nothing."]
+
+
+def test_a_mask_of_another_size_is_scaled_and_said_and_the_rest_stays_byte_identical(sd):
+    source, painted = picture((101, 67)), Image.new("L", (202, 201))
+    painted.paste(255, (80, 90, 120, 150))
+    request = make(Inpaint, **{**BASE, "image": "a", "mask": "m", "mask_blur": 0, "resize_mode": "stretch"})
+    seen = events(sd, request, {"a": source, "m": painted}, task="inpaint")
+    result = next(event.image for event in seen if isinstance(event, ImageReady))
+    assert any(isinstance(event, Notice) and "202 x 201 px and the picture 101 x 67 px" in event.text for event in seen)
+    changed = (np.asarray(source) != np.asarray(result)).any(-1)
+    assert changed[32:48, 42:58].any()
+    changed[29:51, 39:61] = False
+    assert not changed.any()
+
+
 def test_grey_in_a_soft_mask_changes_less_than_white(sd):
     source = Image.new("RGB", (64, 64), (90, 120, 150))
     change = []
@@ -118,9 +151,3 @@ def test_a_nine_channel_checkpoint_inpaints_and_keeps_the_rest(sd9):
     far = kept & (np.hypot(*np.mgrid[-32:32, -40:40]) > 35)
     assert (np.asarray(source)[far] == np.asarray(result)[far]).all() and not same(result, source)
     assert len(pictures(sd9, make(Txt2Img, **BASE))) == 1  # and it can draw from nothing
-
-
-def test_mask_of_another_size_is_refused_with_both_sizes(sd):
-    with pytest.raises(RequestError, match="32 x 32 px and the picture 64 x 64 px"):
-        events(sd, make(Inpaint, **{**BASE, "image": "a", "mask": "m"}),
-               {"a": picture(), "m": disc((32, 32), (5, 5), 3)}, task="inpaint")

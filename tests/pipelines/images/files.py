@@ -59,7 +59,7 @@ def bombs(width: int, height: int) -> dict[str, bytes]:
     frame = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, height, width, 3) + b"\1\x22\0\2\x11\1\3\x11\1"
     jpeg = encoded(smooth(16, 16), "JPEG")
     start = jpeg.index(b"\xff\xc0")
-    canvas = b"\0\0\0\0" + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    canvas = b"\0\0\0\0" + max(width - 1, 0).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     still = encoded(smooth(16, 16), "WEBP", lossless=True)[12:]
     chunks = b"VP8X" + struct.pack("<I", 10) + canvas + still
     return {

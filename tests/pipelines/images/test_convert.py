@@ -188,21 +188,21 @@ def test_phone_picture_with_a_second_picture_inside_is_no_animation():
 
 def other_kinds() -> dict[str, bytes]:
     image = smooth(16, 16)
-    frames = [noise(8, 8, seed=seed) for seed in range(3)]
+    raw = encoded(image, "TIFF", tiffinfo={254: 1})  # the preview that a camera's raw file begins with
     return {
-        "GIF": encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), "TIFF": encoded(image, "TIFF"),
-        "BMP": encoded(image, "BMP"), "PostScript": encoded(image, "EPS"), "JPEG 2000": encoded(image, "JPEG2000"),
-        "icon": encoded(image, "ICO"), "PDF": encoded(image, "PDF"), "AVIF": encoded(image, "AVIF"),
+        "PostScript": encoded(image, "EPS"), "JPEG 2000": encoded(image, "JPEG2000"),
+        "icon": encoded(image, "ICO"), "PDF": encoded(image, "PDF"), "camera raw": raw,
+        "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64),
         "SVG": b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
         "Photoshop": b"8BPS\0\1\0\0\0\0\0\0\0\3\0\0\0\1\0\0\0\1\0\x08\0\3" + bytes(64), "ZIP": b"PK\3\4" + bytes(64),
     }
 
 
-@pytest.mark.parametrize(("kind", "data"), other_kinds().items())
+@pytest.mark.parametrize(("kind", "data"), other_kinds().items(), ids=other_kinds())
 def test_other_kinds_are_refused_by_name_whatever_the_file_is_called(kind, data, tmp_path):
     path = tmp_path / "picture.png"
     path.write_bytes(data)
-    with pytest.raises(RequestError, match=f"Picture: this is a {kind} file. PNG, JPEG and WebP can be read."):
+    with pytest.raises(RequestError, match=f"Picture: this is a {kind} file. PNG, JPEG, WebP, AVIF, BMP, TIFF and GIF"):
         convert(path)
 
 
@@ -246,10 +246,11 @@ def test_flipped_bytes_never_raise_anything_else(kind):
             assert str(error).startswith("Picture: ")
 
 
-@pytest.mark.parametrize(("size", "limit"), [((20000, 20000), "16384 px"), ((16000, 2000), "16.8 megapixels"),
-                                             ((1, 16385), "16384 px")])
+@pytest.mark.parametrize(("size", "limit"), [((16383, 16383), "megapixels"), ((0, 40), "a side may be 1")])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WebP"])
 def test_sizes_beyond_the_limit_are_refused_by_name(size, limit, kind):
+    if kind == "WebP" and not size[0]:
+        pytest.skip("its header cannot say 0")
     with pytest.raises(RequestError, match=f"{size[0]} x {size[1]} px.*{limit}") as refused:
         convert(bombs(*size)[kind], "mask")
     assert refused.value.field == "mask" and str(refused.value).startswith("Mask: ")

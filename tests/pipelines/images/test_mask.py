@@ -75,10 +75,19 @@ def test_an_uploaded_mask_with_transparent_parts_is_read_by_alpha():
     assert np.asarray(masks.from_upload(image, (4, 1), soft=True)).tolist() == [[0, 128, 129, 255]]
 
 
-def test_a_mask_of_another_size_is_refused_with_both_sizes():
-    with pytest.raises(RequestError, match="3 x 5 px and the picture 511 x 333 px") as refused:
-        masks.from_upload(Image.new("L", (3, 5)), (511, 333))
-    assert refused.value.field == "mask"
+def test_a_mask_of_another_size_is_scaled_and_both_sizes_are_said():
+    mask = Image.new("L", (4, 2))
+    mask.paste(255, (0, 0, 2, 2))
+    scaled = np.asarray(masks.from_upload(mask, (512, 128)))
+    assert scaled.shape == (128, 512) and scaled[:, :192].min() == 255 and scaled[:, 320:].max() == 0
+    assert "4 x 2 px and the picture 512 x 128 px" in masks.size_notice(mask.size, (512, 128))[0]
+    assert masks.size_notice((512, 128), (512, 128)) == ()
+
+
+def test_what_is_transparent_is_a_mask():
+    image = layer(np.array([[0, 128, 255]], np.uint8))
+    assert np.asarray(masks.from_transparency(image)).tolist() == [[255, 127, 0]]
+    assert masks.is_empty(masks.from_transparency(Image.new("RGB", (3, 1))))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (41, 23)])

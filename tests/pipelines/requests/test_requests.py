@@ -125,6 +125,13 @@ def test_messages_carry_no_path_and_no_web_address():
         assert "/" not in str(error) and "pydantic" not in str(error)
 
 
+@pytest.mark.parametrize(("size", "scale", "final"), [
+    ((832, 1216), 1.4, (1160, 1696)), ((512, 768), 2.0, (1024, 1536)), ((512, 512), 1.1, (560, 560)),
+    ((800, 600), 1.15, (912, 688)), ((64, 64), 1.0, (64, 64))])
+def test_the_second_pass_has_the_size_that_automatic1111_gives_it(size, scale, final):
+    assert make(Txt2Img, width=size[0], height=size[1], hires_scale=scale).final_size == final
+
+
 def test_changed_gives_a_checked_copy():
     request = make(Txt2Img, prompt="a", seed=5)
     assert changed(request, seed=6) == make(Txt2Img, prompt="a", seed=6)
