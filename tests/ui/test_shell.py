@@ -121,6 +121,16 @@ def test_inpainting_leaves_everything_else_byte_for_byte(client, tmp_path, mode)
     assert np.array_equal(before[kept], after[kept]) and not np.array_equal(before[~kept], after[~kept])
 
 
+def test_an_answer_says_what_was_changed_in_the_files_that_were_sent(client, tmp_path):
+    noisy((75, 53)).save(tmp_path / "in.gif", save_all=True, append_images=[noisy((75, 53), seed=1)])
+    Image.new("L", (30, 30), 255).save(tmp_path / "mask.bmp")
+    (made,) = client.predict(prompt="a cat", image=handle_file(tmp_path / "in.gif"), steps=2,
+                             mask=handle_file(tmp_path / "mask.bmp"), api_name="/inpaint")
+    assert Image.open(made["image"]).size == (75, 53)
+    assert any("only its first frame" in notice for notice in made["notices"])
+    assert any("30 x 30 px and the picture 75 x 53 px" in notice for notice in made["notices"])
+
+
 @pytest.mark.parametrize(("values", "message"), [
     ({"steps": 0}, "Steps: 0 is not possible"), ({"steps": "12"}, "Steps: '12' is not possible"),
     ({"sampler": "Best"}, "Best"), ({"width": 65}, "Width"), ({"seed": -2}, "Seed"), ({"prompt": "x" * 4001}, "Prompt"),
