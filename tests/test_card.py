@@ -1,4 +1,4 @@
-"""What a CUDA card does to the app: the tests in tests/card, in a process that takes this machine for one with cards."""
+"""What a CUDA card does to the app: tests/card, in a process that takes this machine for one with two cards."""
 
 from __future__ import annotations
 

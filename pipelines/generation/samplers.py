@@ -75,6 +75,9 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "SGM Uniform": {**_PLAIN, "timestep_spacing": "trailing"},
     "DDIM": {**_PLAIN, "timestep_spacing": "leading"},
 }
+# Their constructors place every training timestep, one by one: half a second for steps that nobody takes.
+_PLACE_ALL = ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
+              "LMSDiscreteScheduler")
 _BY_FLAG = ("Karras", "Exponential", "Beta")
 # The solvers without sigmas step back by a fixed 1000 // steps, so evenly placed timesteps would miss their end.
 _NEEDS_SIGMAS = (*_BY_FLAG, "Uniform")
@@ -127,12 +130,12 @@ def make(sampler: str, schedule: str, config: dict[str, Any], steps: int, device
     by_hand = followed in _BY_FLAG and not row.flags
     if by_hand or not row.flags:
         flags = {k: v for k, v in flags.items() if k == "timestep_spacing"}
-    cls = getattr(diffusers, row.scheduler)
+    cls = _quickly_built(getattr(diffusers, row.scheduler))
     known = inspect.signature(cls).parameters  # from_config warns about every entry of another class
     if "original_inference_steps" in known:  # LCM picks its steps among that many
         flags["original_inference_steps"] = max(steps, config.get("original_inference_steps", 50))
     scheduler = cls.from_config({k: v for k, v in config.items() if k in known}, **row.options, **flags)
-    if row.scheduler == "KDPM2DiscreteScheduler":  # on a device it makes float64, which a Mac's has not
+    if row.scheduler.startswith("KDPM2"):  # on a device it makes float64, which a Mac's has not
         scheduler.set_timesteps(steps, device="cpu")
         scheduler.timesteps = scheduler.timesteps.float().to(device)
     else:
@@ -142,6 +145,17 @@ def make(sampler: str, schedule: str, config: dict[str, Any], steps: int, device
     if hasattr(scheduler, "set_begin_index"):  # else looked up by the first timestep, which Beta may have twice
         scheduler.set_begin_index(0)
     return scheduler
+
+
+def _quickly_built(cls: type) -> type:
+    """Return a scheduler class whose constructor places two timesteps, where it would place all of them."""
+    if cls.__name__ not in _PLACE_ALL:
+        return cls
+
+    def set_timesteps(self: Any, count: int, device: Any = None, *given: Any, **named: Any) -> None:
+        cls.set_timesteps(self, count if hasattr(self, "timesteps") else 2, device, *given, **named)
+
+    return type(cls.__name__, (cls,), {"set_timesteps": set_timesteps, "__module__": cls.__module__})
 
 
 def _respace(scheduler: Any, schedule: str, steps: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import sys
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ BFLOAT16_FROM_PARAMETERS = 100_000_000
 # What an error says that has no class of its own: of a Mac or a driver, of the host, of the host on Windows, of cuBLAS.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory: you tried to allocate",
                  "CUBLAS_STATUS_ALLOC_FAILED")
+ALLOCATOR_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # torch's name for them, and its old one
 CGROUP_FILES = (  # (limit, use, its parts) of a container's memory: cgroup v2, then v1
     tuple(Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current", "memory.stat")),
     tuple(Path("/sys/fs/cgroup/memory") / name for name in (
@@ -52,6 +55,9 @@ def prepare_environment(environ: MutableMapping[str, str], *, offline: bool = Fa
     environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # a few operations have no Metal kernel
+    # Without it, memory that pictures of many sizes leave in pieces cannot be joined again. Windows' driver lacks it.
+    if sys.platform == "linux" and not any(environ.get(name) for name in ALLOCATOR_SETTINGS):
+        environ[ALLOCATOR_SETTINGS[0]] = "expandable_segments:True"
     for name in ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         environ.setdefault(name, "1")
     environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -67,7 +73,8 @@ def choose(settings_device: str = "auto", settings_dtype: str = "auto", *, unet_
     half_vae: False when the family's autoencoder overflows in float16. It decodes in float32 on MPS and the CPU in
     any case: on MPS half precision shows artefacts, on the CPU one decode is a small part of a picture and
     bfloat16's 8 bits would be visible in smooth skies. wide: whether the numbers leave float16's range, as those of
-    flow transformers and of their T5 do.
+    flow transformers and of their T5 do. bfloat16 is chosen only where the device multiplies it: older cards emulate
+    it, which is slower than float32.
     """
     device = _device(settings_device)
     kind = device.partition(":")[0]
@@ -78,10 +85,12 @@ def choose(settings_device: str = "auto", settings_dtype: str = "auto", *, unet_
         if settings_dtype == "float16":
             raise RequestError("Dtype: 'float16' is not possible on a CPU, where it is hundreds of times slower than "
                                "float32. Take auto, float32 or bfloat16.", "dtype")
-        sound = unet_parameters > BFLOAT16_FROM_PARAMETERS and _cpu_multiplies_bfloat16()
+        sound = unet_parameters > BFLOAT16_FROM_PARAMETERS and multiplies_bfloat16(device)
         automatic = "bfloat16" if sound else "float32"
+    elif wide:
+        automatic = "bfloat16" if multiplies_bfloat16(device) else "float32"
     else:
-        automatic = "bfloat16" if wide else "float16"
+        automatic = "float16"
     dtype = automatic if settings_dtype == "auto" else settings_dtype
     half = kind == "cuda" and (dtype == "bfloat16" or half_vae)
     return Placement(device=device, dtype=dtype, vae_dtype=dtype if half else "float32")
@@ -134,6 +143,41 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
+def empty_cache() -> None:
+    """Give memory that torch keeps of freed tensors back to the driver, where other processes can have it.
+
+    Call it outside an `except` block: a live traceback keeps its tensors alive.
+    """
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def make_current(device: str) -> None:
+    """Make a card the current one of this thread, on which streams and events are made that name none."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.set_device(torch.device(device).index or 0)
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether a device has instructions for bfloat16, instead of emulating it."""
+    import torch
+
+    if device.startswith("cuda"):
+        with torch.cuda.device(torch.device(device).index or 0):  # torch asks the current card
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "mps":
+        return torch.backends.mps.is_macos_or_newer(14, 0)
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
 def host_free_bytes() -> int:
     """Main memory that can still be taken: the machine's, or the container's limit when that is smaller."""
     import psutil
@@ -165,11 +209,4 @@ def _device(asked: str) -> str:
     known = re.fullmatch(r"cuda(:\d+)?|mps", asked)
     reason = "This machine has no such device" if known else "There is no device of that name"
     raise RequestError(f"Device: {asked[:40]!r} is not possible. {reason}; it has {', '.join(here)}.", "device")
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    import torch
-
-    has = torch.cpu.get_capabilities()
-    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 

@@ -5,7 +5,6 @@ Every context manager here undoes on exit what it changed, so that a shared mode
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,15 +22,6 @@ LATENT_PX = 8  # pixels of a side under one latent
 LAYERS_AT_ONCE = 8  # activations of a U-Net's first width that live at the same time, beside its skip connections
 VAE_ROOM_BYTES = 6e9  # what the autoencoder may take for one picture; beyond it, it works in windows
 VAE_WINDOW_PX, VAE_OVERLAP = 1024, 0.25
-
-
-def free() -> None:
-    """Give cached memory back. Call it outside the `except` block: a live traceback keeps its tensors alive."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif torch.backends.mps.is_available():
-        torch.mps.empty_cache()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ..families import FAMILIES, Family
 from ..library.checkpoints import ModelCard
-from ..machine.device import Placement
+from ..machine.device import Placement, empty_cache
 from . import sharing
 from .offload import offloaded
 
@@ -30,6 +30,11 @@ class Loaded:
     size_bytes: int
     parked: bool = False
     lock: Lock = field(default_factory=Lock)
+
+    @property
+    def is_on_host(self) -> bool:
+        """Whether its weights are in host memory and the device is another one."""
+        return self.parked or self.placement.home != self.placement.device
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,9 @@ class PipelineCache:
 
     @property
     def placed(self) -> tuple[tuple[str, bool, int], ...]:
-        """(name, whether it is parked, bytes) of each checkpoint in memory, least recently used first."""
+        """(name, whether it waits in host memory, bytes) of each checkpoint, least recently used first."""
         with self._lock:
-            return tuple((entry.card.name, entry.parked, entry.size_bytes) for entry in self._loaded.values())
+            return tuple((entry.card.name, entry.is_on_host, entry.size_bytes) for entry in self._loaded.values())
 
     def holds(self, card: ModelCard) -> bool:
         """Whether a lease of this very file would need no loading."""
@@ -96,11 +101,13 @@ class PipelineCache:
             self._make_room(wanted)
 
     def vacate(self) -> None:
-        """Leave the device to another process: park or drop every idle checkpoint that lies on a card."""
+        """Leave the device to another process: park or drop every idle checkpoint that lies on a card, and give what
+        was cached of its memory back to the driver."""
         with self._lock:
             for key, entry in list(self._loaded.items()):
                 if entry.placement.home != "cpu" and not entry.parked and not entry.lock.locked():
                     self._leave(key, entry)
+        empty_cache()
 
     @contextmanager
     def lease(self, card: ModelCard, task: str, placed: Callable[[Placement], Placement] = lambda usual: usual

@@ -83,6 +83,7 @@ class Worker:
     def __call__(self, job: Job) -> Iterator[Event]:
         """Run a job; the queue closes this on its own thread."""
         self._open()
+        device.make_current(self._device)  # which is a thread's own
         kinds = {LoadModel: self._bring, Matrix: self._matrix, Series: self._series, TrainRun: self._train,
                  MergeLora: self._merge, LabJob: self._lab}
         yield from kinds.get(type(job.request), self._single)(job, job.request)
@@ -96,8 +97,8 @@ class Worker:
 
     def _train(self, job: Job, run: TrainRun) -> Iterator[Event]:
         """Leave the device to a training run for as long as it lives."""
-        self._cache.vacate()
         self._vaes.clear()
+        self._cache.vacate()
         yield from self._runs.work(job, run)
         self._collection.library.refresh()  # a whole model may have come of it
 
@@ -271,8 +272,8 @@ class Worker:
 
         settings = self._settings
         host = device.budget_bytes("cpu", settings.host_budget_gb)
-        on_cpu = device.choose(settings.device, unet_parameters=0, half_vae=True).device == "cpu"
-        own = host if on_cpu else device.budget_bytes(settings.device, settings.device_budget_gb)
+        self._device = device.choose(settings.device, unet_parameters=0, half_vae=True).device
+        own = host if self._device == "cpu" else device.budget_bytes(settings.device, settings.device_budget_gb)
         self._shelf, self._vaes = Shelf(self._collection.loras), Vaes()
         self._device_bytes = own
         self._cache = cache.PipelineCache(self._load, cache.Budget(own, host), beside=self._vaes)

@@ -1,10 +1,10 @@
 """A pretend CUDA card, as a plugin of pytest: `cuda` devices are then host memory that refuses what a card refuses.
 
-torch's own build for the CPU is made to believe in a card: a library (native/) takes over the dispatch key of CUDA, and
-this module answers what torch.cuda asks of a driver. So `device.type` is "cuda", and autocast, streams, and the hooks of
-accelerate and diffusers are the very code that a card runs. Memory is counted, limited and cached. Not emulated: work
-that is queued (but see `queued`), fragments, cuDNN, speed, bitsandbytes. It holds for the whole process, so the tests
-of the card have one of their own (tests/test_card.py).
+torch's own build for the CPU is made to believe in a card: a library (native/) takes over the dispatch key of CUDA,
+and this module answers what torch.cuda asks of a driver. So `device.type` is "cuda", and autocast, streams, and the
+hooks of accelerate and diffusers are the very code that a card runs. Memory is counted, limited and cached. Not
+emulated: work that is queued (but see `queued`), fragments, cuDNN, speed, bitsandbytes. It holds for the whole process,
+so the tests of the card have one of their own (tests/test_card.py).
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ from PIL import Image
 from ...errors import Cancelled
 from ...events import Event, ImageReady, Notice, StepDone
 from ...families import Family
+from ...machine.device import make_current
+from ...models.offload import device_of
 from ...prompts import lora_tags
 from ...prompts.schedule import Sections, plan
 from ...queue.control import Control
@@ -128,6 +130,7 @@ class Maker:
 
     def _call(self, arguments: dict[str, Any], watch: Callable[..., None]) -> Image.Image:
         pipe = self._pipe
+        make_current(str(device_of(getattr(pipe, self._family.core))))  # a new thread begins with the first card
         pipe.set_progress_bar_config(disable=True)
         with ExitStack() as undone:
             for part in pipe.components.values():

@@ -107,7 +107,7 @@ def _placement(config: TrainLora, card: ModelCard) -> tuple[Placement, torch.dty
     if config.precision != "auto":
         dtype = config.precision
     elif chosen.device.startswith("cuda"):
-        dtype = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        dtype = "bfloat16" if device.multiplies_bfloat16(chosen.device) else "float32"
     else:
         dtype = chosen.dtype if chosen.device == "cpu" else "float32"
     kept = "float32" if config.method == "full" else dtype

@@ -89,12 +89,35 @@ def test_plms_begins_anew_where_an_image_to_image_run_begins(steps, strength):
 
 
 @pytest.mark.parametrize("schedule", samplers.schedules_for("DPM2"))
-def test_dpm2_takes_no_float64_to_a_device(schedule):
+@pytest.mark.parametrize("name", ["DPM2", "DPM2 a"])
+def test_dpm2_takes_no_float64_to_a_device(name, schedule):
     import torch
 
-    scheduler = samplers.make("DPM2", schedule, CONFIG, 9, "meta")
+    scheduler = samplers.make(name, schedule, CONFIG, 9, "meta")
     assert (scheduler.timesteps.dtype, scheduler.timesteps.device.type) == (torch.float32, "meta")
     assert scheduler.sigmas.device.type == "cpu"
+
+
+@pytest.mark.parametrize(("name", "schedule"), PAIRS)
+def test_a_scheduler_is_that_of_the_library_and_places_only_the_steps_that_are_taken(name, schedule):
+    """Some of the library's constructors place all 1000 training timesteps first, in up to a second."""
+    import cProfile
+    import pstats
+
+    import diffusers
+
+    with cProfile.Profile() as profile:
+        made = samplers.make(name, schedule, CONFIG, 7, "cpu")
+    placed = sum(calls for (_, _, function), (_, calls, *_) in pstats.Stats(profile).stats.items()
+                 if function in ("_sigma_to_t", "ppf"))
+    assert placed < 100
+    row = samplers.SAMPLERS[name]
+    if row.scheduler in samplers._PLACE_ALL:
+        plain = getattr(diffusers, row.scheduler).from_config(made.config)
+        plain.set_timesteps(7)
+        assert isinstance(made, type(plain)) and made.config == plain.config
+        assert made.sigmas.tolist() == plain.sigmas.tolist()
+        assert made.timesteps.tolist() == plain.timesteps.to(made.timesteps.dtype).tolist()
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)

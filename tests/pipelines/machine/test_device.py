@@ -104,6 +104,17 @@ def test_the_environment_is_prepared_without_overriding_the_user():
     assert fresh["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
+def test_a_cards_memory_is_taken_in_segments_that_grow_unless_somebody_said_how():
+    fresh: dict[str, str] = {}
+    prepare_environment(fresh)
+    wanted = "expandable_segments:True" if sys.platform == "linux" else None  # other drivers have no such segments
+    assert fresh.get("PYTORCH_ALLOC_CONF") == wanted
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        told = {name: "max_split_size_mb:64"}
+        prepare_environment(told)
+        assert {key: value for key, value in told.items() if "ALLOC" in key} == {name: "max_split_size_mb:64"}
+
+
 def test_preparing_the_environment_imports_no_torch():
     code = ("import sys; from pipelines.machine.device import prepare_environment; prepare_environment({}); "
             "sys.exit('torch' in sys.modules)")
