@@ -18,9 +18,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..training.numbers.optimizers import state_bytes as optimizer_bytes
+
 Precision = Literal["float32", "mixed", "bfloat16"]
 Optimizer = Literal["sgd", "adamw", "adamw8bit", "adafactor"]
-BLOCK = 256  # values that share one float32 scale in bitsandbytes' 8-bit states
 
 
 @dataclass(frozen=True)
@@ -74,26 +75,6 @@ def cost(model: nn.Module, plan: Plan, step: Step, whole: bool = False) -> Cost:
         trained = [p for p in twin.parameters() if p.requires_grad]
         return Cost(_bytes([*twin.parameters(), *twin.buffers()]), _bytes(trained),
                     optimizer_bytes(plan.optimizer, trained), ledger.peak)
-
-
-def optimizer_bytes(name: str, weights: list[Tensor]) -> int:
-    """What an optimizer remembers from step to step.
-
-    adamw: two moments of each weight, in its format (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1). adamw8bit: one
-    byte a moment and a scale for each 256 (Dettmers et al. 2022, arXiv:2110.02861, sec. 2). adafactor: a row and a
-    column of each matrix (Shazeer & Stern 2018, arXiv:1804.04235, algorithm 4).
-    """
-    values = sum(weight.numel() for weight in weights)
-    if name == "sgd":
-        return 0
-    if name == "adamw":
-        return 2 * _bytes(weights)
-    if name == "adamw8bit":
-        return round(2 * values * (1 + 4 / BLOCK))
-    if name == "adafactor":
-        return sum(4 * (w.numel() // w.shape[-1] + w.numel() // w.shape[-2] if w.ndim > 1 else w.numel())
-                   for w in weights)
-    raise ValueError(f"unknown optimizer {name!r}")
 
 
 class Ledger(TorchDispatchMode):

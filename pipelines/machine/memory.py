@@ -23,6 +23,8 @@ LAYERS_AT_ONCE = 8  # activations of a U-Net's first width that live at the same
 VAE_ROOM_BYTES = 6e9  # what the autoencoder may take for one picture; beyond it, it works in windows
 VAE_WINDOW_PX, VAE_OVERLAP = 1024, 0.25
 
+free = device.empty_cache
+
 
 @contextmanager
 def tiled(vae: Any) -> Iterator[None]:

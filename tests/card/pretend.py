@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -85,6 +86,7 @@ def queued(seconds: float) -> None:
 @contextlib.contextmanager
 def limited(free_bytes: int, card: int = 0) -> Iterator[None]:
     """Leave only so much of a card free meanwhile, beside what is in use."""
+    gc.collect()
     cuda.empty_cache()
     lib.pretend_limit(card, lib.pretend_used(card) + int(free_bytes))
     try:

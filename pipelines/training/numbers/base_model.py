@@ -61,9 +61,10 @@ class Base:
         return self.latent_px * 2 ** (len(self.unet.config.block_out_channels) - 1)
 
     def park(self, text_too: bool) -> None:
-        """Move what training does not use to host memory; a no-op on a CPU."""
+        """Move what training does not use to host memory, and the U-Net to its device; a no-op on a CPU."""
         for part in (self.vae, *(self.encoders.values() if text_too else ())):
             part.to("cpu")
+        self.unet.to(self.device)
 
     def recall(self) -> None:
         """Bring everything back, to draw."""

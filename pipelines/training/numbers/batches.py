@@ -22,6 +22,7 @@ from ..dataset.picture import Picture
 from ..request import TrainLora
 from .base_model import Base
 from .caches import Embeddings, Latents, TensorCache
+from .room import Room
 
 HELD_OUT_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the noise schedule
 
@@ -97,8 +98,9 @@ class Examples:
                  cache: TensorCache):
         self.trained, self.held = list(trained), list(held)
         self._base, self._config = base, config
-        self._latents = Latents(base, cache)
-        self._embeddings = Embeddings(base, cache, config.clip_skip)
+        self.room = Room(base)
+        self._latents = Latents(base, cache, self.room)
+        self._embeddings = Embeddings(base, cache, config.clip_skip, self.room)
         self._text_trained = config.text_encoder != "off" and config.method == "lora"
 
     def prepare(self) -> Iterator[tuple[int, int]]:

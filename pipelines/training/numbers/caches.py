@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from PIL import Image
 
 from ...errors import StudioError
 from ...images.geometry import Box, Size, cut
+from ...machine import memory
 from ..dataset.picture import Picture, open_picture
 from .base_model import Base
+from .room import Room
 from .tensors import write_tensors
 from .text import encode
 
@@ -34,14 +36,15 @@ class TensorCache:
     def __init__(self, folder: Path | None = None):
         self._folder, self._kept = folder, {}
 
-    def get(self, key: str, make: Callable[[], Entry]) -> Entry:
-        """The entry under `key`, made and kept when it is not there. What the disk does not take stays in memory."""
+    def get(self, key: str, make: Callable[[], Entry], *, on_disk: bool = True) -> Entry:
+        """The entry under `key`, made and kept when it is not there. What the disk does not take stays in memory, and
+        what is not to go there."""
         if key in self._kept:
             return self._kept[key]
         entry = self._read(key)
         if entry is None:
             entry = {name: tensor.detach().cpu().contiguous() for name, tensor in make().items()}
-            if not self._write(key, entry):
+            if not (on_disk and self._write(key, entry)):
                 self._kept[key] = entry
         return entry
 
@@ -79,8 +82,8 @@ def key_of(*facts: Any) -> str:
 class Latents:
     """Pictures as the model sees them: {"mean", "std": (c, h, w), scaled; "mask": (1, h, w)}."""
 
-    def __init__(self, base: Base, cache: TensorCache):
-        self._base, self._cache = base, cache
+    def __init__(self, base: Base, cache: TensorCache, room: Room | None = None):
+        self._base, self._cache, self._room = base, cache, room or Room(base)
         self._open: tuple[Picture | None, Any] = (None, None)  # the picture decoded last: its crops come in a row
 
     def get(self, picture: Picture, box: Box, size: Size, flip: bool) -> Entry:
@@ -88,7 +91,12 @@ class Latents:
         mask = hashlib.sha256(picture.mask.read_bytes()).hexdigest() if picture.mask else ""
         key = key_of("latents", picture.digest, mask, box.edges, size, flip, self._base.card.fingerprint,
                      str(self._base.vae.dtype))
-        return self._cache.get(key, lambda: self._encode(picture, box, size, flip))
+
+        def found() -> Entry:
+            # Tiles change the numbers a little, so what they give is not kept for other runs.
+            return self._cache.get(key, lambda: self._encode(picture, box, size, flip), on_disk=not self._room.in_tiles)
+
+        return self._room.encoded(found, picture.name[:80])
 
     def _encode(self, picture: Picture, box: Box, size: Size, flip: bool) -> Entry:
         image, mask = self._decoded(picture)
@@ -98,7 +106,7 @@ class Latents:
         vae, factor = self._base.vae, self._base.vae.config.scaling_factor
         values = np.asarray(shown[0], np.float32)[None] / 255
         pixels = (torch.from_numpy(values.transpose(0, 3, 1, 2)) * 2 - 1).to(vae.device, vae.dtype)
-        with torch.no_grad():
+        with torch.no_grad(), memory.tiled(vae) if self._room.in_tiles else nullcontext():
             posterior = vae.encode(pixels).latent_dist
         entry = {"mean": (posterior.mean * factor)[0].float(), "std": (posterior.std * factor)[0].float()}
         if not all(bool(tensor.isfinite().all()) for tensor in entry.values()):
@@ -117,14 +125,14 @@ class Latents:
 class Embeddings:
     """Captions as the model reads them: {"embeds": (tokens, width), "pooled": (width,)}."""
 
-    def __init__(self, base: Base, cache: TensorCache, clip_skip: int):
-        self._base, self._cache, self._clip_skip = base, cache, clip_skip
+    def __init__(self, base: Base, cache: TensorCache, clip_skip: int, room: Room | None = None):
+        self._base, self._cache, self._clip_skip, self._room = base, cache, clip_skip, room or Room(base)
 
     def get(self, text: str) -> Entry:
         """The embedding of one caption."""
         encoder = next(iter(self._base.encoders.values()))
         key = key_of("text", text, self._base.card.fingerprint, self._clip_skip, str(encoder.dtype))
-        return self._cache.get(key, lambda: self._encode(text))
+        return self._room.encoded(lambda: self._cache.get(key, lambda: self._encode(text)), f"Caption {text[:40]!r}")
 
     def batch(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Embeddings of several captions: (b, tokens, width) and (b, width) or None."""

@@ -45,16 +45,18 @@ class Trainee:
 
     @contextmanager
     def showing(self, weights: dict[str, Tensor] | None) -> Iterator[None]:
-        """Use other weights for a while: the averaged ones, to draw or to export."""
+        """Use other weights for a while, in the place of their own: the averaged ones, to draw or to export."""
         if weights is None:
             yield
             return
-        own = {name: tensor.clone() for name, tensor in self.weights().items()}
-        self.put(weights)
+        own = self.weights()
         try:
+            for name, parameter in self.named.items():
+                parameter.data = weights[name].to(parameter.device, parameter.dtype)  # no copy where both are the same
             yield
         finally:
-            self.put(own)
+            for name, parameter in self.named.items():
+                parameter.data = own[name]
 
 
 def make(base: Base, config: TrainLora) -> Trainee:
@@ -98,6 +100,11 @@ class Average:
         decay = min(self._decay, (1 + step) / (10 + step))
         for name, parameter in self._trainee.weights().items():
             self.weights[name].lerp_(parameter, 1 - decay)
+
+    def put(self, weights: dict[str, Tensor]) -> None:
+        """Take another average over, in place."""
+        for name, tensor in (self.weights or {}).items():
+            tensor.copy_(weights[name])
 
     def restart(self) -> None:
         if self.weights is not None:

@@ -212,8 +212,10 @@ class _Run:
 
     def _prepare(self, examples: Examples) -> Iterator[Event]:
         """Encode everything; the return value says whether to go on."""
-        told = time.monotonic()
+        told, said = time.monotonic(), 0
         for done, of in examples.prepare():
+            yield from (Notice(0, text) for text in examples.room.told[said:])
+            said = len(examples.room.told)
             if self._team.size == 1 and {"stop", "pause"} & set(self._asked()):
                 return False
             if time.monotonic() - told > PREPARING_EVERY_S:
@@ -225,7 +227,7 @@ class _Run:
         """Write the result: of the last step, or of the best one. A LoRA has a preview, drawn now if there is none."""
         config, step, weights = export.config, loop.progress.step, loop.average.weights
         if config.keep_best and loop.progress.best_step in loop.checkpoints.steps():
-            best = loop.checkpoints.load(loop.progress.best_step, export.base.device)
+            best = loop.checkpoints.load(loop.progress.best_step)
             step, weights = loop.progress.best_step, best["average"] or best["weights"]
             yield Notice(loop.progress.step, f"The result is that of step {step}, the best by held-out loss.")
         elif config.keep_best and loop.progress.best_loss is not None:
@@ -237,7 +239,6 @@ class _Run:
                 if adapter is not None and not preview.is_file():
                     export.trainee.set_training(False)
                     yield from samples.draw(step, most=1)
-                export.base.recall()
                 kept = keep_old(Path(config.output), config.name)
                 if kept is not None:
                     yield Notice(step, f"There was {config.name!r} already: it is called {kept!r} now.")

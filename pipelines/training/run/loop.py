@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ...errors import OutOfMemory, StudioError
+from ...machine import memory
 from ..events import CheckpointSaved, Event, HeldOut, Notice, Skipped, StepDone
 from ..numbers import optimizers
 from ..numbers.base_model import Base
@@ -55,7 +56,7 @@ class Loop:
 
     def resume(self) -> int:
         """Take the newest whole state up; returns its step, 0 when there is none."""
-        found = self.checkpoints.newest(self.base.device)
+        found = self.checkpoints.newest()
         if found is not None:
             self._restore(found[1])
         return self.progress.step
@@ -65,9 +66,12 @@ class Loop:
                 "optimizer": self.optimizer.state_dict(), "progress": asdict(self.progress)}
 
     def _restore(self, tree: dict[str, Any]) -> None:
+        """Take a state over that lies in host memory: a card has no room for two of them."""
         self.trainee.put(tree["weights"])
-        if self.average.weights is not None and tree["average"] is not None:
-            self.average.weights = tree["average"]
+        if tree["average"] is not None:
+            self.average.put(tree["average"])
+        self.optimizer.state.clear()
+        memory.free()
         self.optimizer.load_state_dict(tree["optimizer"])
         self.progress = Progress(**tree["progress"])
         self.saved_step = self.progress.step
@@ -176,7 +180,7 @@ class Loop:
         if math.isfinite(value + length):
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * rate
-            self.optimizer.step()
+            self._step()
             self.average.update(self.progress.step)
             self.progress.bad_in_a_row = 0
         else:
@@ -184,6 +188,22 @@ class Loop:
             self.progress.bad_in_a_row += 1
         self.optimizer.zero_grad(set_to_none=True)
         return value, length
+
+    def _step(self) -> None:
+        """Let the optimizer take its step. Raises OutOfMemory when its states, made by the first one, find no room."""
+        full = False
+        try:
+            self.optimizer.step()
+        except Exception as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            full = True
+        if full:
+            self.optimizer.zero_grad(set_to_none=True)
+            memory.free()  # outside the except block: its traceback would keep the tensors
+            needed = optimizers.state_bytes(self.config.optimizer, self.trainee.parameters)
+            raise OutOfMemory(f"Not enough memory for what the optimizer {self.config.optimizer} keeps, "
+                              f"{needed / 1e9:.1f} GB. Take the optimizer adafactor, the method lora or a lower rank.")
 
     def _measure(self) -> Iterator[Event]:
         """The held-out loss, when pictures are held out."""
@@ -211,7 +231,7 @@ class Loop:
         if bad.detour >= MAX_ROLLBACKS:
             raise StudioError("The loss is not a number again and again. Lower the learning rate, or choose precision "
                               "float32. The saved states are good.")
-        found = self.checkpoints.newest(self.base.device)
+        found = self.checkpoints.newest()
         if found is not None:
             self._restore(found[1])
         elif self._start is not None:

@@ -12,8 +12,10 @@ from typing import Self
 
 import torch
 
+from ...errors import OutOfMemory
 from ...machine import device
 from ..events import Event, Forecast, Notice
+from ..numbers import optimizers
 from .loop import Loop
 
 UPDATES = 3  # that are timed; one with a single picture comes before them
@@ -27,7 +29,8 @@ def probe(loop: Loop, pictures_a_sampling: int) -> Iterator[Event]:
 
     Raises OutOfMemory when not even one picture fits.
     """
-    yield from _fit(loop)
+    state = optimizers.state_bytes(loop.config.optimizer, loop.trainee.parameters)  # which the first update makes
+    yield from _fit(loop, state)
     with Peak(loop.base.device) as peak:
         first = monotonic()
         took = []
@@ -37,21 +40,30 @@ def probe(loop: Loop, pictures_a_sampling: int) -> Iterator[Event]:
             first = monotonic()
     step_s = min(took)
     loop.aside_s = _aside_s(loop, step_s, pictures_a_sampling)
-    free = device.free_bytes(loop.base.placement.device)
-    yield Forecast(0, step_s, (step_s + loop.aside_s) * loop.config.steps, peak.bytes, peak.bytes + free,
+    room = peak.after + device.free_bytes(loop.base.placement.device)
+    yield Forecast(0, step_s, (step_s + loop.aside_s) * loop.config.steps, peak.bytes + state, room,
                    loop.progress.micro_batch, loop.progress.checkpointing)
 
 
-def _fit(loop: Loop) -> Iterator[Event]:
-    """Measure what one of the largest pictures takes, and set how many of them are computed at once."""
+def _fit(loop: Loop, state: int) -> Iterator[Event]:
+    """Measure what one of the largest pictures takes, and set how many of them are computed at once.
+
+    state: bytes that the optimizer will keep beside that.
+    """
     wanted = loop.progress.micro_batch
     # Of several processes the first one's numbers count, so that all take the same way.
-    free = loop.team.agree(int(device.free_bytes(loop.base.placement.device) * SPARE))
+    whole = loop.team.agree(device.free_bytes(loop.base.placement.device))
+    free = int(whole * SPARE) - state
     need = yield from _needed_bytes(loop)
     if need > free and not loop.progress.checkpointing and loop.config.gradient_checkpointing == "auto":
         loop.progress.checkpointing = True
         yield Notice(0, "One picture takes more memory than is free: gradient checkpointing is on; it is slower.")
         need = yield from _needed_bytes(loop)
+    exact = loop.base.device.type == "cuda"  # of a process on a CPU the memory is known about, and some can be swapped
+    if state + (need if exact else 0) > whole:
+        raise OutOfMemory(f"Not enough memory: the optimizer {loop.config.optimizer} keeps {state / 1e9:.1f} GB beside "
+                          f"the {need / 1e9:.1f} GB of a picture, and {whole / 1e9:.1f} GB are free. Take the "
+                          "optimizer adafactor, the method lora, a lower rank or resolution.")
     loop.progress.micro_batch = max(1, min(wanted, free // max(need, 1)))
     if loop.progress.micro_batch < wanted:
         yield Notice(0, f"{loop.progress.micro_batch} of {wanted} pictures fit into memory at once, so a step is "
@@ -79,12 +91,12 @@ def _aside_s(loop: Loop, step_s: float, pictures_a_sampling: int) -> float:
 
 
 class Peak:
-    """The most memory taken between enter and exit. bytes, before: on the card; of the process on a CPU."""
+    """The most memory taken between enter and exit. bytes, before, after: on the card; of the process on a CPU."""
 
     def __init__(self, where: torch.device):
         self._where, self._ended = where, threading.Event()
         self._watch = threading.Thread(target=self._look, daemon=True)
-        self.before = self.bytes = 0
+        self.before = self.bytes = self.after = 0
 
     def __enter__(self) -> Self:
         if self._where.type == "cuda":
@@ -98,9 +110,11 @@ class Peak:
     def __exit__(self, *error: object) -> None:
         if self._where.type == "cuda":
             self.bytes = torch.cuda.max_memory_allocated(self._where)
+            self.after = torch.cuda.memory_allocated(self._where)
         else:
             self._ended.set()
             self._watch.join()
+            self.after = _resident()
 
     def _look(self) -> None:
         while not self._ended.wait(LOOK_EVERY_S):

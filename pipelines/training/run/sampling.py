@@ -32,19 +32,29 @@ class Samples:
 
     def draw(self, step: int, most: int | None = None) -> Iterator[Event]:
         """One picture a prompt, of the first `most` ones. What goes wrong is said, and training goes on."""
-        self._base.recall()
-        pipe = build(self._base.family.name, "txt2img", self._base.components)
-        self._folder.samples.mkdir(exist_ok=True)
-        for number, (line, request) in enumerate(self._requests[:most]):
-            try:
-                yield from self._one(pipe, step, number, line, request)
-            except (StudioError, OSError) as error:
-                yield Notice(step, f"A sample could not be made: {error}")
-            except Exception as error:
-                if not memory.is_out_of_memory(error):
-                    raise
-                yield Notice(step, "A sample could not be made: not enough memory.")
-        self._base.park(text_too=self._config.text_encoder == "off")
+        try:
+            for number, (line, request) in enumerate(self._requests[:most]):
+                yield from self._tried(step, number, line, request)
+        finally:
+            self._base.park(text_too=self._config.text_encoder == "off")
+
+    def _tried(self, step: int, number: int, line: str, request: Txt2Img) -> Iterator[Event]:
+        """Draw a picture, or say why it could not be."""
+        full = False
+        try:
+            self._base.recall()
+            self._folder.samples.mkdir(exist_ok=True)
+            pipe = build(self._base.family.name, "txt2img", self._base.components)
+            yield from self._one(pipe, step, number, line, request)
+        except (StudioError, OSError) as error:
+            yield Notice(step, f"A sample could not be made: {error}")
+        except Exception as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            full = True
+        if full:
+            memory.free()  # outside the except block: its traceback would keep the tensors
+            yield Notice(step, "A sample could not be made: not enough memory.")
 
     def _request(self, number: int, prompt: SamplePrompt) -> Txt2Img:
         card, config = self._base.card, self._config

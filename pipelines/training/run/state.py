@@ -24,18 +24,22 @@ LEAF = "$tensor"  # stands in the JSON where a tensor stood
 def flatten(tree: Any) -> tuple[Any, dict[str, torch.Tensor]]:
     """Part nested dicts and lists into what JSON can hold and the tensors, by number."""
     tensors: dict[str, torch.Tensor] = {}
+    return _without_tensors(tree, tensors), tensors
 
-    def part(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            tensors[str(len(tensors))] = value
-            return {LEAF: str(len(tensors) - 1)}
-        if isinstance(value, dict):
-            return {"$dict": [[key, part(inner)] for key, inner in value.items()]}  # keys may be numbers
-        if isinstance(value, list | tuple):
-            return [part(inner) for inner in value]
-        return value
 
-    return part(tree), tensors
+def _without_tensors(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """Put what stands for tensors in their place, and the tensors among `tensors`.
+
+    No function inside `flatten`: one that calls itself is garbage that keeps the tensors until it is looked for.
+    """
+    if isinstance(value, torch.Tensor):
+        tensors[str(len(tensors))] = value
+        return {LEAF: str(len(tensors) - 1)}
+    if isinstance(value, dict):
+        return {"$dict": [[key, _without_tensors(inner, tensors)] for key, inner in value.items()]}  # keys: numbers too
+    if isinstance(value, list | tuple):
+        return [_without_tensors(inner, tensors) for inner in value]
+    return value
 
 
 def unflatten(table: Any, tensors: dict[str, torch.Tensor]) -> Any:
