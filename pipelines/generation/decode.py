@@ -14,6 +14,7 @@ from PIL import Image
 from ..errors import ModelError
 from ..families import Family
 from ..machine import memory
+from ..machine.device import synchronize
 from ..machine.memory import LATENT_PX
 from .windows import by_windows
 
@@ -79,14 +80,17 @@ class Previews:
 
     def __init__(self, pipe: Any, family: Family):
         self._pipe, self._family = pipe, family
-        self._small = sum(p.numel() for p in pipe.vae.parameters()) < SMALL_DECODER
+        # Where components take turns on the device, a call of the autoencoder would send the U-Net away each time.
+        takes_turns = hasattr(pipe.vae, "_hf_hook")
+        self._small = not takes_turns and sum(p.numel() for p in pipe.vae.parameters()) < SMALL_DECODER
         self._due = perf_counter() + PREVIEW_EVERY_S
 
     def draw(self, x0: torch.Tensor) -> Image.Image | None:
         """x0: (b, c, h, w) predicted clean latents. Returns a picture of the first, or None when none is due."""
-        begin = perf_counter()
-        if begin < self._due:
+        if perf_counter() < self._due:
             return None
+        synchronize(str(x0.device))  # or the steps that a card has in its queue would count as the preview's time
+        begin = perf_counter()
         try:
             image = to_image(torch.nan_to_num(_decode(self._pipe.vae, _reduced(x0[:1])))) if self._small else \
                 _by_factors(x0[:1], self._family)

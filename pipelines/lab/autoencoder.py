@@ -19,6 +19,7 @@ from torch import Tensor
 from ..errors import RequestError
 from ..generation.decode import to_image
 from ..images.convert import flatten
+from ..models.offload import device_of
 
 GRAIN = 8  # pixels of a side under one latent
 
@@ -50,7 +51,7 @@ def examine(vae: Any, image: Image.Image) -> Reconstruction:
 def encode(vae: Any, image: Image.Image) -> Tensor:
     """(1, c, h / 8, w / 8), scaled to about unit variance; the posterior's mean, so always the same."""
     with torch.no_grad():
-        out = vae.encode(pixels_of(_cut(image)).to(vae.device, vae.dtype))
+        out = vae.encode(pixels_of(_cut(image)).to(device_of(vae), vae.dtype))
         latents = out.latent_dist.mean if hasattr(out, "latent_dist") else out.latents  # the tiny one has no posterior
         return (latents * vae.config.scaling_factor).float()
 
@@ -58,8 +59,8 @@ def encode(vae: Any, image: Image.Image) -> Tensor:
 def decode(vae: Any, latents: Tensor) -> Image.Image:
     """The picture of latents (1, c, h, w)."""
     with torch.no_grad():
-        pixels = vae.decode((latents / vae.config.scaling_factor).to(vae.device, vae.dtype), return_dict=False)[0]
-        return to_image(pixels.float())
+        scaled = (latents / vae.config.scaling_factor).to(device_of(vae), vae.dtype)
+        return to_image(vae.decode(scaled, return_dict=False)[0].float())
 
 
 def channels(latents: Tensor, enlarge: int = GRAIN) -> tuple[Image.Image, ...]:

@@ -13,6 +13,7 @@ from ..families import Family
 from ..generation import samplers
 from ..images.convert import flatten
 from ..library.checkpoints import EMBEDDED_NAME
+from ..models.offload import device_of
 from ..queue.control import Control
 from .assets import Shelf
 from .filmstrip import Animation
@@ -60,7 +61,7 @@ class Scene:
         if pipe.unet.config.in_channels != pipe.vae.config.latent_channels:
             raise RequestError("Model: this one repaints pictures and cannot begin with noise alone. Choose another "
                                "one.", "model")
-        return samplers.make(sampler, "Automatic", dict(pipe.scheduler.config), steps, pipe.unet.device)
+        return samplers.make(sampler, "Automatic", dict(pipe.scheduler.config), steps, device_of(pipe.unet))
 
     def frozen(self) -> Frozen | None:
         """The checkpoint's parts that runs of the recipe latents learn with."""

@@ -14,6 +14,7 @@ from ..errors import RequestError
 from ..families import Family
 from ..generation import decode, samplers
 from ..images.grid import grid
+from ..models.offload import device_of
 from .latent import LatentState, TextDenoiser, start, walk
 from .sampling import State
 
@@ -67,7 +68,7 @@ def compare(pipe: Any, family: Family, strips: Sequence[Strip], prompt: str, *, 
     """The same prompt and seed with several samplers and step counts, one after the other."""
     for strip in strips:
         scheduler = samplers.make(strip.sampler, strip.schedule, dict(pipe.scheduler.config), strip.steps,
-                                  pipe.unet.device)
+                                  device_of(pipe.unet))
         latents, generators = start(pipe, scheduler, width, height, [seed])
         denoiser = TextDenoiser(pipe, family, prompt, guidance_scale=guidance_scale)
         for frame in frames(walk(denoiser, strip.sampler, scheduler, latents, generators), paint_latents(pipe), every):

@@ -19,6 +19,7 @@ from ..generation import samplers
 from ..generation.backends.unet import unet_arguments
 from ..generation.denoise import denoise
 from ..generation.init_latents import Start
+from ..models.offload import device_of
 from ..prompts.embed import embed
 from .sampling import CLEAN, Denoiser, Level
 
@@ -102,7 +103,7 @@ def start(pipe: Any, scheduler: Any, width: int, height: int,
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     size = pipe.vae.config.latent_channels, height // LATENT_PX, width // LATENT_PX
     noise = torch.stack([torch.randn(size, generator=one, dtype=pipe.unet.dtype) for one in generators])
-    return noise.to(pipe.unet.device) * scheduler.init_noise_sigma, generators
+    return noise.to(device_of(pipe.unet)) * scheduler.init_noise_sigma, generators
 
 
 def decoder(pipe: Any) -> Callable[[Tensor], Tensor]:

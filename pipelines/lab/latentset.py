@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..generation.decode import to_image
+from ..models.offload import device_of
 from .data import TinySet
 
 EMBEDDED = Path(__file__).parents[1] / "demo" / "model"
@@ -38,18 +39,18 @@ class Frozen:
         """Last hidden states (n, places, width) of captions, cut to one pass of the encoder."""
         told = self.tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt")
         with torch.no_grad():
-            return self.text_encoder(told.input_ids.to(self.text_encoder.device))[0].float().cpu()
+            return self.text_encoder(told.input_ids.to(device_of(self.text_encoder)))[0].float().cpu()
 
     def latents(self, pixels: Tensor) -> Tensor:
         """(n, 3, h, w) in -1..1 -> (n, c, h / 8, w / 8) of about unit variance; the posterior's mean."""
         with torch.no_grad():
-            mean = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist.mean
+            mean = self.vae.encode(pixels.to(device_of(self.vae), self.vae.dtype)).latent_dist.mean
             return (mean * self.vae.config.scaling_factor).float().cpu()
 
     def picture(self, latents: Tensor) -> Image.Image:
         """The picture of latents (c, h, w)."""
         with torch.no_grad():
-            scaled = (latents[None] / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
+            scaled = (latents[None] / self.vae.config.scaling_factor).to(device_of(self.vae), self.vae.dtype)
             return to_image(self.vae.decode(scaled, return_dict=False)[0].float())
 
 

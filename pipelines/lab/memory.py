@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from ..training.numbers.optimizers import state_bytes as optimizer_bytes
 
 Precision = Literal["float32", "mixed", "bfloat16"]
 Optimizer = Literal["sgd", "adamw", "adamw8bit", "adafactor"]
+HOOKS = ("_hf_hook", "_old_forward", "_diffusers_hook", "forward")  # attributes of accelerate's and diffusers' hooks
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,14 @@ class Cost:
 Step = Callable[[nn.Module, Plan], Tensor]  # (model, plan) -> loss of one batch; makes its own inputs
 
 
-def cost(model: nn.Module, plan: Plan, step: Step, whole: bool = False) -> Cost:
+def cost(model: nn.Module, plan: Plan, step: Step, whole: bool = False, where: Any = None) -> Cost:
     """Rehearse one update of a model, which is not touched.
 
-    Weights without requires_grad count as frozen, unless the whole model is to be trained.
+    Weights without requires_grad count as frozen, unless the whole model is to be trained. where: the device that is
+    trained on, when it is not where the weights wait.
     """
     fake = FakeTensorMode()
-    twin = _twin(model, fake, torch.bfloat16 if plan.precision == "bfloat16" else None)
+    twin = _twin(model, fake, torch.bfloat16 if plan.precision == "bfloat16" else None, where)
     twin = twin.requires_grad_() if whole else twin
     with fake:
         if plan.checkpointing:
@@ -144,7 +147,10 @@ def unet_step(unet: nn.Module, plan: Plan) -> Tensor:
 
 def rehearsed(unet: nn.Module, plan: Plan, device: str) -> int:
     """Bytes that the passes of one real update take, made on a copy of the U-Net."""
-    twin = copy.deepcopy(unet).train().requires_grad_()
+    dtype = unet.dtype
+    with _bare(unet):
+        twin = copy.deepcopy(unet)
+    twin = twin.to(device, dtype).train().requires_grad_()
     if plan.precision == "bfloat16":
         twin.bfloat16()
     if plan.checkpointing:
@@ -159,16 +165,30 @@ def rehearsed(unet: nn.Module, plan: Plan, device: str) -> int:
     return measured(update, device)
 
 
-def _twin(model: nn.Module, fake: FakeTensorMode, dtype: torch.dtype | None) -> nn.Module:
+def _twin(model: nn.Module, fake: FakeTensorMode, dtype: torch.dtype | None, where: Any) -> nn.Module:
     """A copy whose weights have no contents."""
     memo: dict[int, Any] = {}
+    computing = getattr(model, "dtype", None)  # where weights are kept in 8 bits, that of the arithmetic
     for tensor in (*model.parameters(), *model.buffers()):
+        wanted = dtype or (computing if tensor.dtype.itemsize == 1 else None)
         empty = fake.from_tensor(tensor.detach())
         with fake:
-            empty = empty.to(dtype) if dtype and tensor.is_floating_point() else empty
+            empty = empty.to(where or tensor.device, wanted if wanted and tensor.is_floating_point() else None)
             memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-    with fake:
+    with _bare(model), fake:
         return copy.deepcopy(model, memo).train()
+
+
+@contextmanager
+def _bare(model: nn.Module) -> Iterator[None]:
+    """Take off a network what moves and casts its weights: a copy of it would hold other networks, and move them."""
+    taken = [(module, {name: module.__dict__.pop(name) for name in HOOKS if name in module.__dict__})
+             for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in taken:
+            module.__dict__.update(attributes)
 
 
 def _bytes(tensors: list[Tensor]) -> int:

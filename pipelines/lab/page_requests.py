@@ -165,6 +165,12 @@ class LabGuide(Guide):
     def looks_into_checkpoint(self) -> bool:
         return self.subject == CHECKPOINT or self.goal == "text"
 
+    @property
+    def gradients(self) -> str:
+        if self.subject != CHECKPOINT:
+            return ""
+        return "network" if self.through_network else "decoder"
+
 
 class LabLora(LabRequest):
     """Adapt a run by low-rank layers, or look into a LoRA file."""

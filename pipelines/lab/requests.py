@@ -30,6 +30,7 @@ class LabRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     looks_into_checkpoint: ClassVar[bool] = True  # whether a loaded checkpoint is needed for the answer
+    gradients: ClassVar[str] = ""  # what of the checkpoint they are taken through: "decoder", or "network" for both
     trains: ClassVar[bool] = False  # whether it is refused to visitors where training is
 
     seed: int = param(1, "Seed", ge=0, le=MAX_SEED, step=1, help="Everything random follows from it.")

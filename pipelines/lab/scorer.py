@@ -15,6 +15,7 @@ from torch import Tensor
 from ..demo import MODEL_DIR
 from ..errors import ModelError
 from ..library.checkpoints import EMBEDDED_NAME
+from ..models.offload import device_of
 from .context import Scene
 from .guidance import Scorer
 
@@ -49,7 +50,7 @@ def find(scene: Scene, tower: Path = TOWER) -> Scorer | None:
     tower: the tower's weights; where there is no CLIP checkpoint, it judges the pictures of other models too.
     """
     folder = scene.shelf.clip_folder()
-    device = torch.device("cpu") if scene.pipe is None else scene.pipe.device
+    device = torch.device("cpu") if scene.pipe is None else device_of(scene.pipe.unet)
     if tower.is_file() and (folder is None or scene.model == EMBEDDED_NAME):
         from ..demo.tower import Scorer as Tower
 

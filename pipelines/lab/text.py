@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..models.offload import device_of
 from ..prompts.chunks import COMMA, chunked
 from ..prompts.schedule import Piece
 
@@ -73,7 +74,7 @@ class Vectors:
 def vectors(tokenizer: Any, encoder: Any, prompt: str) -> Vectors:
     """Run the text encoder on one prompt. Its last layer, as Stable Diffusion 1.x reads it."""
     reading = read(tokenizer, prompt)
-    ids = torch.tensor([[token.id for token in reading.tokens]], device=encoder.device)
+    ids = torch.tensor([[token.id for token in reading.tokens]], device=device_of(encoder))
     with torch.no_grad():
         states = encoder(ids, output_hidden_states=False)[0]
         if states.ndim == 2:  # an encoder with a projection gives its pooled vector first

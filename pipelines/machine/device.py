@@ -165,6 +165,16 @@ def make_current(device: str) -> None:
         torch.cuda.set_device(torch.device(device).index or 0)
 
 
+def synchronize(device: str) -> None:
+    """Wait for the work that is queued on a device."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    elif device.startswith("mps"):
+        torch.mps.synchronize()
+
+
 def multiplies_bfloat16(device: str) -> bool:
     """Whether a device has instructions for bfloat16, instead of emulating it."""
     import torch

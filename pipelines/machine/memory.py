@@ -19,6 +19,7 @@ from . import device
 from .device import is_out_of_memory as is_out_of_memory
 
 LATENT_PX = 8  # pixels of a side under one latent
+MIN_SIDE = 64  # px, of a request
 LAYERS_AT_ONCE = 8  # activations of a U-Net's first width that live at the same time, beside its skip connections
 VAE_ROOM_BYTES = 6e9  # what the autoencoder may take for one picture; beyond it, it works in windows
 VAE_WINDOW_PX, VAE_OVERLAP = 1024, 0.25
@@ -104,16 +105,29 @@ def largest_pass(request: Request) -> tuple[int, int]:
 
 
 def advice(request: Request) -> str:
-    """Say that a request does not fit, and the next size to try: half the pixels, in steps of 64 px where possible."""
+    """Say that a request does not fit, and what to try next: half the pixels, in steps of 64 px where possible.
+
+    Nothing that was tried is advised again: the smallest size, or fewer pictures where there is one.
+    """
     def smaller(side: int) -> int:
         grain = 64 if side > 256 else 8
-        return max(64, int(side * 0.7) // grain * grain)
+        return max(MIN_SIDE, int(side * 0.7) // grain * grain)
 
     if isinstance(request, Txt2Img) and request.hires_scale > 1:
         wide, high = request.final_size
         return (f"Not enough memory for {wide}x{high} px, which is hires scale {request.hires_scale:g}. Try "
                 f"{max(1, int(request.hires_scale * 7) / 10):g}.")
     if isinstance(request, Upscale):
+        if request.tile == smaller(request.tile):
+            return f"Not enough memory for tiles of {request.tile} px. Close other programs, or choose a smaller model."
         return f"Not enough memory for tiles of {request.tile} px. Try {smaller(request.tile)} px."
-    return (f"Not enough memory for {request.width}x{request.height} px. Try {smaller(request.width)}x"
-            f"{smaller(request.height)} px, or fewer pictures at once.")
+    asked = request.width, request.height
+    less = tuple(map(smaller, asked))
+    size, alone = f"{asked[0]}x{asked[1]}", request.batch_size == 1
+    if less != asked:
+        tried = f"{less[0]}x{less[1]}"
+        return (f"Not enough memory for {size} px. Try {tried} px." if alone else
+                f"Not enough memory for {size} px. Try {tried} px, or fewer pictures at once.")
+    if not alone:
+        return f"Not enough memory for {size} px. Try fewer pictures at once."
+    return f"Not enough memory for {size} px. Close other programs, or choose a smaller model."

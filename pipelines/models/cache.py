@@ -15,7 +15,7 @@ from ..families import FAMILIES, Family
 from ..library.checkpoints import ModelCard
 from ..machine.device import Placement, empty_cache
 from . import sharing
-from .offload import offloaded
+from .offload import in_place, offloaded
 
 log = logging.getLogger(__name__)
 
@@ -114,14 +114,15 @@ class PipelineCache:
               ) -> Iterator[Lease]:
         """Lend a pipeline for `task`: "txt2img", "img2img" or "inpaint".
 
-        placed: the placement for this lease alone, which may let parts wait in main memory. The pipeline is new, its
+        placed: the placement for this lease alone, which may let parts wait in main memory, or bring those in place
+        that wait there. The pipeline is new, its
         modules are the cached ones, and its scheduler is a fresh copy, so that nothing a job sets on either stays.
         Raises ModelError when the checkpoint cannot be loaded.
         """
         with self._held(card) as entry:
             pipe = build(entry.card.family, task, entry.components, card.scheduler)
             placement = placed(entry.placement)
-            with offloaded(pipe, placement, entry.placement.home):
+            with offloaded(pipe, placement, entry.placement.home), in_place(pipe, placement, entry.placement):
                 yield Lease(pipe, FAMILIES[entry.card.family], placement)
 
     @contextmanager

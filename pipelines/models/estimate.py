@@ -103,6 +103,22 @@ def for_run(placement: Placement, needed: Need, settings: Settings, free_bytes: 
     return placement
 
 
+def for_gradients(card: ModelCard, placement: Placement, through: str, free_bytes: int) -> Placement:
+    """The placement for one run that takes gradients: backward needs the weights where and as forward had them.
+
+    through: "decoder", or "network" for both. Raises ModelError where there is no room for that.
+    """
+    packed = placement.weights == "8-bit"
+    if not (placement.offload == "group" if through == "decoder" else placement.offload != "none" or packed):
+        return placement
+    whole = replace(placement, offload="none", weights="" if packed else placement.weights)
+    needed = need(card, whole, card.native_size, card.native_size).on_device("none")
+    if needed > free_bytes:
+        raise ModelError(f"Gradients need all of {card.title} on the device, and not in 8 bits: about "
+                         f"{needed / 1e9:.1f} GB, and {free_bytes / 1e9:.1f} GB are free. Choose a smaller model.")
+    return whole
+
+
 def sentence(needed: Need, offload: str, free_bytes: int) -> str:
     """Say it for a person: "Needs about 5.1 of 8 GB"."""
     asked, free = needed.on_device(offload) / 1e9, free_bytes / 1e9

@@ -8,6 +8,9 @@ from typing import Any
 
 from ..machine.device import Placement
 
+# Modules that bring their input into the format of their weights, which would be the 8 bits.
+READ_THEIR_WEIGHTS = ("encoder_hid_proj",)
+
 
 def device_of(network: Any) -> Any:
     """Where a network computes, whether or not its weights are there at the moment."""
@@ -34,6 +37,56 @@ def offloaded(pipe: Any, placement: Placement, home: str = "cpu") -> Iterator[No
                 part.to(home)
 
 
+@contextmanager
+def in_place(pipe: Any, placement: Placement, usual: Placement) -> Iterator[None]:
+    """Bring weights that wait, or that are kept in 8 bits, to where and as what they compute, for gradients need both.
+
+    placement: as the pipeline is leased. usual: how its weights lie before and afterwards.
+    """
+    waits = usual.offload != "none" and placement.offload == "none"
+    packed = usual.weights == "8-bit" and not placement.weights
+    if not (waits or packed):
+        yield
+        return
+    networks = [part for part in pipe.components.values() if hasattr(part, "parameters")]
+    casts = [(module, hook) for network in networks for module, hook in _casts(network)] if packed else []
+    stored = [hook.storage_dtype for _, hook in casts]
+    if usual.offload == "group":
+        for network in networks:
+            _not_by_layers(network)
+    try:
+        for network in networks:
+            network.to(placement.device)
+        for module, hook in casts:
+            hook.storage_dtype = hook.compute_dtype
+            module.to(hook.compute_dtype)
+        yield
+    finally:
+        for (module, hook), dtype in zip(casts, stored, strict=True):
+            hook.storage_dtype = dtype
+            module.to(dtype)  # exact: that is where the numbers came from
+        for network in networks:
+            network.to(usual.home)
+            if usual.offload == "group":
+                by_layers(network, usual)
+
+
+def _casts(network: Any) -> list[tuple[Any, Any]]:
+    """The modules whose weights are kept in fewer bits, with the library's hook that does it."""
+    registries = ((module, getattr(module, "_diffusers_hook", None)) for module in network.modules())
+    found = ((module, registry.get_hook("layerwise_casting")) for module, registry in registries if registry)
+    return [(module, hook) for module, hook in found if hook]
+
+
+def _not_by_layers(network: Any) -> None:
+    """Undo `by_layers`."""
+    from diffusers.hooks import HookRegistry
+
+    registry = HookRegistry.check_if_exists_or_initialize(network)
+    for name in ("group_offloading", "layer_execution_tracker", "lazy_prefetch_group_offloading"):
+        registry.remove_hook(name, recurse=True)
+
+
 def by_layers(network: Any, placement: Placement) -> None:
     """Let a network's layers come to the device one by one, the next while one computes. It stays that way."""
     import torch
@@ -47,5 +100,7 @@ def by_layers(network: Any, placement: Placement) -> None:
 def in_eight_bits(network: Any) -> None:
     """Keep the weights of a network's layers in float8, and compute in its own number format."""
     import torch
+    from diffusers.hooks.layerwise_casting import DEFAULT_SKIP_MODULES_PATTERN
 
-    network.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=network.dtype)
+    network.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=network.dtype,
+                                     skip_modules_pattern=(*DEFAULT_SKIP_MODULES_PATTERN, *READ_THEIR_WEIGHTS))

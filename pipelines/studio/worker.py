@@ -171,10 +171,14 @@ class Worker:
             return
         card = self._card(asked.model)
         yield from self._loading(card)
-        with self._cache.lease(card, card.tasks[0]) as lease:
+        with self._cache.lease(card, card.tasks[0], partial(self._with_gradients, card, asked)) as lease:
             scene = replace(scene, pipe=lease.pipe, family=lease.family, placement=lease.placement,
                             native_px=card.native_size, model=card.name)
             yield from lab.run(asked, scene, folder, self._settings.embed_metadata)
+
+    def _with_gradients(self, card: ModelCard, asked: LabJob, usual: Any) -> Any:
+        through = asked.request.gradients
+        return estimate.for_gradients(card, usual, through, self.room_bytes(usual.device)) if through else usual
 
     def _merge(self, job: Job, request: MergeLora) -> Iterator[Event]:
         card = self._card(request.model)

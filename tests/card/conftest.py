@@ -21,3 +21,20 @@ def first_card():
     torch.cuda.empty_cache()
     yield
     torch.cuda.set_device(0)
+
+
+@pytest.fixture
+def make_studio(tmp_path, sd_folder):
+    """Studios on a card. flags: of the command line."""
+    from pipelines.settings import load
+    from pipelines.studio.studio import Studio
+
+    made = []
+
+    def build(*flags):
+        made.append(Studio(load(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder), *flags], {})))
+        return made[-1]
+
+    yield build
+    for studio in made:
+        studio.close()

@@ -11,8 +11,6 @@ from pipelines.machine.device import Placement
 from pipelines.models.cache import Budget, PipelineCache
 from pipelines.models.loading import bytes_of, load
 from pipelines.requests import Txt2Img, make
-from pipelines.settings import load as settings_of
-from pipelines.studio.studio import Studio
 
 QUICK = dict(prompt="a red cat", steps=2, width=64, height=64, seed=5, sampler="DDIM",
              schedule="Automatic")
@@ -27,20 +25,6 @@ def cache_on(device="cuda", offload="none"):
         return parts, placement, bytes_of(parts)
 
     return PipelineCache(read, ROOM)
-
-
-@pytest.fixture
-def make_studio(tmp_path, sd_folder):
-    """Studios on a card. flags: of the command line."""
-    made = []
-
-    def build(*flags):
-        made.append(Studio(settings_of(["--data-dir", str(tmp_path / "data"), "--model", str(sd_folder), *flags], {})))
-        return made[-1]
-
-    yield build
-    for studio in made:
-        studio.close()
 
 
 @pytest.mark.parametrize("offload", ["none", "model", "group"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ...errors import OutOfMemory
+from ...errors import OutOfMemory, RequestError
 from ...events import Event, Notice, StepDone, Tabled
+from ...machine import device
 from ...machine.memory import is_out_of_memory
 from .. import memory
 from ..context import Scene
@@ -18,13 +19,16 @@ MB = 1024**2
 
 def answer(request: LabMemory, scene: Scene) -> Iterator[Event]:
     unet = scene.pipe.unet
+    if scene.placement.weights == "4-bit":
+        raise RequestError("Model: weights in 4 bits cannot be trained, so there is nothing to calculate. Start with "
+                           "--quantize none.", "model")
     plan = Plan(request.batch_size, request.side, request.precision, request.accumulation, request.checkpointing,
                 request.optimizer)
     ways = {"as asked": plan, **_ways_out(plan)}
     rows, asked = [], None
     for number, (name, way) in enumerate(ways.items(), 1):
         scene.go_on()
-        found = memory.cost(unet, way, memory.unet_step, whole=True)
+        found = memory.cost(unet, way, memory.unet_step, whole=True, where=scene.placement.device)
         asked = asked or found
         rows.append((name, *map(_mb, (found.weights, found.gradients, found.optimizer, found.passing, found.peak)),
                      f"{found.peak / asked.peak:.0%}"))
@@ -50,6 +54,11 @@ def _ways_out(plan: Plan) -> dict[str, Plan]:
 
 
 def _measured(request: LabMemory, scene: Scene, plan: Plan, asked: Cost) -> Iterator[Event]:
+    needed, free = asked.weights + asked.passing, device.free_bytes(scene.placement.device)
+    if needed > free:  # a card would refuse it; of main memory the system would end the whole program
+        yield Notice(f"Not measured: the step would take about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
+                     "free.")
+        return
     if request.optimizer == "adamw8bit":
         yield Notice("The 8-bit optimizer is only calculated: measured were the passes.")
     try:
