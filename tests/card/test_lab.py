@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from pipelines.errors import ModelError
-from pipelines.events import Notice, Pictured, Tabled
+from pipelines.events import Pictured, Tabled
 from pipelines.lab.latentset import Frozen
+from pipelines.lab.memory import Plan, cost, rehearsed, unet_step
 from pipelines.library.read.card import read_folder
 from pipelines.machine.device import Placement
 from pipelines.models.cache import build
@@ -18,17 +19,19 @@ from pipelines.models.offload import offloaded
 from pipelines.requests import Txt2Img, make
 from tests.card import pretend
 
-GUIDE = ("guide", {"goal": "symmetry", "prompt": "a red cat", "steps": 2, "count": 1})
+GUIDE = ("guide", {"goal": "symmetry", "prompt": "a red cat", "steps": 1, "count": 1})
+THROUGH = ("guide", {**GUIDE[1], "through_network": True})
+FLAGS = ("--offload", "--quantize")
 PAGES = [
-    ("film", {"prompt": "a red cat", "steps": 2}), ("words", {"prompt": "a red cat", "steps": 2}),
-    ("autoencoder", {"side": 64}), GUIDE, ("guide", {**GUIDE[1], "through_network": True}),
-    ("memory", {"side": 64, "batch_size": 1})]
+    (("--offload", "model"), (("film", {"prompt": "a red cat", "steps": 1}), ("words", {"prompt": "cat", "steps": 1}),
+                              ("autoencoder", {"side": 64}), GUIDE, THROUGH)),
+    (("--offload", "group"), (GUIDE, THROUGH)), (("--quantize", "8-bit"), (THROUGH,))]
 
 
 def answer(studio, name, values):
     job = studio.lab(name, values)
     job.wait(600)
-    return [event for event in job.events if isinstance(event, Pictured | Tabled | Notice)]
+    return [event for event in job.events if isinstance(event, Pictured | Tabled)]
 
 
 def picture(studio):
@@ -37,21 +40,25 @@ def picture(studio):
     return np.asarray(Image.open(record.path))
 
 
-@pytest.mark.parametrize("flags", [("--offload", "model"), ("--offload", "group"), ("--quantize", "8-bit")],
-                         ids=lambda flags: flags[1])
-def test_every_page_answers_and_leaves_the_weights_as_they_were(make_studio, flags):
+@pytest.mark.parametrize(("flags", "pages"), PAGES, ids=lambda value: value[-1] if value[0] in FLAGS else "")
+def test_every_page_answers_and_leaves_the_weights_as_they_were(make_studio, flags, pages):
     studio = make_studio(*flags)
     before = picture(studio)
     image = studio.images.add(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))).id
-    for name, values in PAGES:
-        given = {**values, "image": image} if name == "autoencoder" else values
-        shown = answer(studio, name, given)
-        assert shown, name
-        if name == "memory":
-            (measured,) = [event for event in shown if isinstance(event, Tabled) and event.title == "Measured"]
-            calculated, taken = (float(cell.replace(",", "")) for cell in measured.rows[0][1:3])
-            assert calculated == pytest.approx(taken, rel=0.2)
+    for name, values in pages:
+        assert answer(studio, name, {**values, "image": image} if name == "autoencoder" else values), name
     assert (picture(studio) == before).all()
+
+
+@pytest.mark.parametrize("weights", ["", "8-bit"])
+def test_a_training_step_is_calculated_and_measured_on_copies_without_hooks(sd_folder, weights):
+    placement, plan = Placement("cuda", "float32", "float32", "model", weights), Plan(1, 64)
+    pipe = build("sd15", "txt2img", load(read_folder(sd_folder, "m"), placement))
+    with offloaded(pipe, placement):
+        calculated = cost(pipe.unet, plan, unet_step, whole=True, where="cuda")
+        assert calculated.passing == pytest.approx(rehearsed(pipe.unet, plan, "cuda"), rel=0.2)
+        assert calculated.weights == sum(4 * one.numel() for one in (*pipe.unet.parameters(), *pipe.unet.buffers()))
+        assert hasattr(pipe.unet, "_hf_hook") and pipe.unet.device.type == "cpu"
 
 
 def test_captions_and_pictures_that_a_run_learns_from_are_encoded_by_parts_that_wait(sd_folder):
@@ -62,7 +69,7 @@ def test_captions_and_pictures_that_a_run_learns_from_are_encoded_by_parts_that_
         assert parts.states(["a cat", ""]).shape[:2] == (2, 77)
         latents = parts.latents(torch.zeros(1, 3, 64, 64))
         assert parts.picture(latents[0]).size == (64, 64)
-        assert parts.vae.device.type == "cuda" and parts.text_encoder.device.type == "cpu"
+        assert parts.vae.device.type == "cuda" and pipe.unet.device.type == "cpu"
 
 
 def test_gradients_without_room_for_the_whole_model_are_one_sentence(make_studio):
@@ -70,14 +77,3 @@ def test_gradients_without_room_for_the_whole_model_are_one_sentence(make_studio
     picture(studio)
     with pretend.limited(4e6), pytest.raises(ModelError, match="Gradients need all of .* on the device"):
         answer(studio, *GUIDE)
-
-
-def test_a_step_that_does_not_fit_on_the_card_is_calculated_and_not_measured(make_studio):
-    studio = make_studio()
-    picture(studio)
-    torch.cuda.reset_peak_memory_stats()
-    taken = torch.cuda.memory_allocated()
-    (told,) = [event for event in answer(studio, "memory", {"side": 2048, "batch_size": 64})
-               if isinstance(event, Notice)]
-    assert "Not measured: the step would take about" in told.text
-    assert torch.cuda.max_memory_allocated() == taken

@@ -269,6 +269,14 @@ def test_a_training_step_is_calculated_and_measured_within_15_percent(studio):
     assert float(calculated) == pytest.approx(float(measured), rel=0.15)
 
 
+def test_a_training_step_that_does_not_fit_is_calculated_and_not_measured(studio):
+    job = studio.lab("memory", {"side": 2048, "batch_size": 64, "accumulation": 2})
+    job.wait(600)
+    assert any("Not measured: the step would take about" in event.text for event in job.events
+               if isinstance(event, Notice))
+    assert not any(event.title == "Measured" for event in job.events if isinstance(event, Tabled))
+
+
 def test_visitors_neither_train_nor_reach_the_hub(tmp_path, sd_folder):
     public = Studio(load(["--data-dir", str(tmp_path), "--model", str(sd_folder), "--share"], {}))
     try:

@@ -161,6 +161,14 @@ def test_eight_bits_never_need_the_room_of_sixteen_on_the_device(sd_folder, monk
     assert sent and sent[-1] == bytes_of({"unet": eight["unet"]})
 
 
+def test_a_model_that_reads_the_format_of_its_own_weights_draws_in_8_bits(tmp_path):
+    found = read_folder(write_tiny("kandinsky2", tmp_path / "k"), "k")
+    eight = load(found, Placement("cpu", "float32", "float32", weights="8-bit"))
+    assert eight["unet"].encoder_hid_proj.image_embeds.weight.dtype.itemsize == 4
+    assert eight["unet"].conv_in.weight.dtype.itemsize == 1
+    assert draw(build("kandinsky2", "txt2img", eight), "kandinsky2").shape == (64, 64, 3)
+
+
 @pytest.mark.parametrize("name", ["sdxl", "flux"])
 def test_four_bits_take_an_eighth_of_float32_and_draw_nearly_the_same_with_a_lora_too(name, tmp_path, sdxl_folder):
     pytest.importorskip("bitsandbytes", reason="4-bit weights need the package bitsandbytes")

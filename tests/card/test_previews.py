@@ -1,0 +1,39 @@
+"""Previews on a card: its queue is not their time, and they leave the weights where they are."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import torch
+
+from pipelines.families import FAMILIES
+from pipelines.generation.decode import PREVIEW_SHARE, Previews
+from pipelines.library.read.card import read_folder
+from pipelines.machine.device import Placement
+from pipelines.models.cache import build
+from pipelines.models.loading import load
+from pipelines.models.offload import offloaded
+from tests.card import pretend
+
+QUEUED_S = 1.0
+
+
+def test_the_steps_in_a_cards_queue_are_not_the_previews_time(sd_folder):
+    pipe = build("sd15", "txt2img", load(read_folder(sd_folder, "m"), Placement("cuda", "float32", "float32")))
+    previews = Previews(pipe, FAMILIES["sd15"])
+    previews._due = 0.0
+    pretend.queued(QUEUED_S)
+    assert previews.draw(torch.zeros(1, 4, 8, 8, device="cuda")) is not None
+    assert previews._due - perf_counter() < 0.5 * QUEUED_S / PREVIEW_SHARE
+
+
+def test_a_preview_sends_no_network_away_where_they_take_turns(sd_folder):
+    placement = Placement("cuda", "float32", "float32", "model")
+    pipe = build("sd15", "txt2img", load(read_folder(sd_folder, "m"), placement))
+    with offloaded(pipe, placement):
+        latents = torch.zeros(1, 4, 8, 8, device="cuda")
+        pipe.unet(latents, 1, torch.zeros(1, 77, 32, device="cuda"))
+        previews = Previews(pipe, FAMILIES["sd15"])
+        previews._due = 0.0
+        assert previews.draw(latents) is not None
+        assert pipe.unet.device.type == "cuda" and pipe.vae.device.type == "cpu"
