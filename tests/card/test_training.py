@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pipelines.errors import OutOfMemory
+from pipelines.optimizer_state import state_bytes
 from pipelines.training.events import Forecast, Notice, SampleSaved, StepDone
-from pipelines.training.numbers import optimizers
 from pipelines.training.run.probe import probe
 from pipelines.training.run.sampling import Samples
 from tests.card import pretend
@@ -45,7 +45,7 @@ def test_the_forecast_holds_the_optimizers_states_and_a_run_for_which_there_is_n
     begin = torch.cuda.memory_allocated()
     forecast = forecast_of(loop)
     assert forecast.room_bytes == torch.cuda.mem_get_info()[1]
-    state = optimizers.state_bytes("adamw", loop.trainee.parameters)
+    state = state_bytes("adamw", loop.trainee.parameters)
     with pretend.limited(forecast.peak_bytes - begin - state / 2), pytest.raises(OutOfMemory, match="adamw keeps"):
         list(probe(loop, 0))
     loop.progress.checkpointing = False
@@ -60,7 +60,7 @@ def test_an_optimizer_that_finds_no_room_at_its_first_step_says_so_and_what_help
     loop = make_loop(**FULL)
     begin = torch.cuda.memory_allocated()
     forecast = forecast_of(loop)
-    state = optimizers.state_bytes("adamw", loop.trainee.parameters)
+    state = state_bytes("adamw", loop.trainee.parameters)
     room = max(forecast.peak_bytes - state - begin, state * 0.6)
     with pretend.limited(room), pytest.raises(OutOfMemory, match="what the optimizer adamw keeps"):
         for event in loop.train():

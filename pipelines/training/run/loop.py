@@ -17,6 +17,7 @@ import torch
 
 from ...errors import OutOfMemory, StudioError
 from ...machine import memory
+from ...optimizer_state import state_bytes
 from ..events import CheckpointSaved, Event, HeldOut, Notice, Skipped, StepDone
 from ..numbers import optimizers
 from ..numbers.base_model import Base
@@ -201,7 +202,7 @@ class Loop:
         if full:
             self.optimizer.zero_grad(set_to_none=True)
             memory.free()  # outside the except block: its traceback would keep the tensors
-            needed = optimizers.state_bytes(self.config.optimizer, self.trainee.parameters)
+            needed = state_bytes(self.config.optimizer, self.trainee.parameters)
             raise OutOfMemory(f"Not enough memory for what the optimizer {self.config.optimizer} keeps, "
                               f"{needed / 1e9:.1f} GB. Take the optimizer adafactor, the method lora or a lower rank.")
 

@@ -14,8 +14,8 @@ import torch
 
 from ...errors import OutOfMemory
 from ...machine import device
+from ...optimizer_state import state_bytes
 from ..events import Event, Forecast, Notice
-from ..numbers import optimizers
 from .loop import Loop
 
 UPDATES = 3  # that are timed; one with a single picture comes before them
@@ -29,7 +29,7 @@ def probe(loop: Loop, pictures_a_sampling: int) -> Iterator[Event]:
 
     Raises OutOfMemory when not even one picture fits.
     """
-    state = optimizers.state_bytes(loop.config.optimizer, loop.trainee.parameters)  # which the first update makes
+    state = state_bytes(loop.config.optimizer, loop.trainee.parameters)  # which the first update makes
     yield from _fit(loop, state)
     with Peak(loop.base.device) as peak:
         first = monotonic()

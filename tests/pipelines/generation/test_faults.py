@@ -6,7 +6,8 @@ import pytest
 
 from pipelines.errors import ModelError, OutOfMemory
 from pipelines.events import ImageReady, Notice, StepDone
-from pipelines.requests import Txt2Img, make
+from pipelines.machine.memory import advice as advice_for
+from pipelines.requests import Txt2Img, Upscale, make
 
 from .draw import BASE, FaultAt, events, furthest, out_of_memory, pictures, same
 
@@ -29,6 +30,18 @@ def test_out_of_memory_for_one_picture_names_a_smaller_size_and_the_next_job_wor
     with FaultAt(sd[1]["unet"], range(1, 99), out_of_memory()), pytest.raises(OutOfMemory, match="Try 320x320 px"):
         events(sd, request)
     assert len(pictures(sd, make(Txt2Img, **BASE))) == 1
+
+
+@pytest.mark.parametrize("side", [64, 72, 256, 320, 1024, 2048])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_advice_never_names_what_did_not_fit(side, batch_size):
+    request = make(Txt2Img, **{**BASE, "width": side, "height": side, "batch_size": batch_size})
+    advice = advice_for(request)
+    assert advice.count(f"{side}x{side}") == 1
+    assert ("fewer pictures" in advice) == (batch_size > 1)
+    assert "Try " in advice or "choose a smaller model" in advice
+    tiles = advice_for(make(Upscale, **{**BASE, "image": "x", "tile": side, "width": None, "height": None}))
+    assert tiles.count(f"{side} px") == 1
 
 
 def test_failed_attempts_keep_no_tensors_alive(sd):
