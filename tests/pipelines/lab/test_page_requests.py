@@ -270,7 +270,7 @@ def test_a_training_step_is_calculated_and_measured_within_15_percent(studio):
 
 
 def test_a_training_step_that_does_not_fit_is_calculated_and_not_measured(studio):
-    job = studio.lab("memory", {"side": 2048, "batch_size": 64, "accumulation": 2})
+    job = studio.lab("memory", {"side": 2048, "batch_size": 64})
     job.wait(600)
     assert any("Not measured: the step would take about" in event.text for event in job.events
                if isinstance(event, Notice))
