@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..optimizer_state import state_bytes as optimizer_bytes
+from ..models.optimizer_state import state_bytes as optimizer_bytes
 
 Precision = Literal["float32", "mixed", "bfloat16"]
 Optimizer = Literal["sgd", "adamw", "adamw8bit", "adafactor"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipelines.errors import OutOfMemory
-from pipelines.optimizer_state import state_bytes
+from pipelines.models.optimizer_state import state_bytes
 from pipelines.training.events import Forecast, Notice, SampleSaved, StepDone
 from pipelines.training.run.probe import probe
 from pipelines.training.run.sampling import Samples

@@ -106,10 +106,10 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
 
     from .. import language
     from ..language.first import First
-    from ..reverse_proxy import BehindProxy
     from ..static import theme
     from . import sessions
     from .frontend_patch import Quick
+    from .reverse_proxy import BehindProxy
 
     data_dir, cache_dir = settings.data_dir.resolve(), Path(get_upload_folder()).resolve()
     private = [data_dir / "share", data_dir / "config.toml", *(path.resolve() for path in settings.model_dir)]

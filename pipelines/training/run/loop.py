@@ -17,7 +17,7 @@ import torch
 
 from ...errors import OutOfMemory, StudioError
 from ...machine import memory
-from ...optimizer_state import state_bytes
+from ...models.optimizer_state import state_bytes
 from ..events import CheckpointSaved, Event, HeldOut, Notice, Skipped, StepDone
 from ..numbers import optimizers
 from ..numbers.base_model import Base

@@ -14,7 +14,7 @@ import torch
 
 from ...errors import OutOfMemory
 from ...machine import device
-from ...optimizer_state import state_bytes
+from ...models.optimizer_state import state_bytes
 from ..events import Event, Forecast, Notice
 from .loop import Loop
 
