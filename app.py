@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipelines import settings as settings_of
 from pipelines.errors import StudioError
 from pipelines.machine.device import prepare_environment
+from pipelines.machine.locks import app_of
 from pipelines.settings import Settings
 
 FAILED = 2
@@ -29,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
         quieten(os.environ, settings)
         make_folder(settings.data_dir / "cache")  # before the imports, which take seconds
-        run(settings)
+        with app_of(settings.data_dir) as tell_others:
+            run(settings, tell_others)
     except StudioError as error:
         print(error, file=sys.stderr)
         return FAILED
@@ -51,8 +53,11 @@ def quieten(environ: MutableMapping[str, str], settings: Settings) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it notes every request
 
 
-def run(settings: Settings) -> None:
-    """Build everything, say where the page is, and wait to be interrupted."""
+def run(settings: Settings, tell_others: Callable[[str], None]) -> None:
+    """Build everything, say where the page is, and wait to be interrupted.
+
+    tell_others: notes the address for an app that wants the same data folder.
+    """
     from pipelines.studio.studio import Studio
     from ui import shell
     from ui.server.guard import limit_decoders
@@ -65,6 +70,7 @@ def run(settings: Settings) -> None:
         running = launch(shell.build(studio), settings)
         try:
             announce(running)
+            tell_others(running.url)
             gc.freeze()
             gc.enable()
             studio.warm_up()

@@ -30,13 +30,19 @@ def merge(folder: Path, pipe: Any, family: Family, uses: Uses, dtype: torch.dtyp
     Text encoders get the names with `text_model`, which old and new programs read. Raises ModelError for a folder
     that is there, and for weights that are not finite; nothing is left behind then.
     """
+    taken = ModelError(f"{folder.name[:80]}: there is a model of this name already.")
     if folder.exists():
-        raise ModelError(f"{folder.name[:80]}: there is a model of this name already.")
+        raise taken
     half = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     try:
         with merged(pipe, uses):
             _write_folder(half, pipe, family, dtype)
-        half.rename(folder)
+        try:
+            half.rename(folder)
+        except OSError:
+            if folder.exists():  # of another process that was quicker
+                raise taken from None
+            raise
     finally:
         shutil.rmtree(half, ignore_errors=True)
     return folder

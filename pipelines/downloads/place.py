@@ -12,6 +12,7 @@ from ..library.folders import Place
 from ..library.read.card import read_folder
 from ..library.recognise import recognise
 from ..library.walk import walk
+from ..machine.locks import locked
 from .sources import Plan
 
 FOLDERS = {"checkpoint": "models/checkpoints", "lora": "loras", "vae": "models/vae", "embedding": "models/embeddings"}
@@ -60,9 +61,10 @@ def _kind(path: Path) -> tuple[str, str]:
 
 
 def _moved(source: Path, folder: Path, name: str, suffix: str) -> Path:
-    """Move to a name that is free."""
+    """Move to a name that is free, and that no other process takes meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
     names = (f"{name}{f' ({i})' if i else ''}{suffix}" for i in range(1000))
-    target = next(folder / one for one in names if not (folder / one).exists())
-    os.rename(source, target)
+    with locked(folder / ".names.lock"):
+        target = next(folder / one for one in names if not (folder / one).exists())
+        os.rename(source, target)
     return target

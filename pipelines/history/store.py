@@ -8,21 +8,23 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
 from pathlib import Path
-from threading import Lock
 
 from PIL import Image
 
 from .. import metadata
 from ..errors import StudioError
 from ..events import Event, Notice, Record, Saved
+from ..machine.locks import locked
 
 log = logging.getLogger(__name__)
 
 INDEX = "index.jsonl"
+LOCK = ".index.lock"  # of all days: names are given, and lists written, by one process at a time
 NAME = re.compile(r"(?:grid-)?(\d{5,})(?:-\d+)?\.png")
 ID = re.compile(rf"(\d{{4}}-\d\d-\d\d)/({NAME.pattern})", re.ASCII)
 
@@ -44,7 +46,7 @@ class Results:
     """Writes to folder/YYYY-MM-DD/00001-SEED.png. embed: whether the text goes into the file as well."""
 
     def __init__(self, folder: Path, embed: bool = True):
-        self._folder, self._embed, self._lock = folder, embed, Lock()
+        self._folder, self._embed = folder, embed
 
     def save(self, made: Made) -> Iterator[Event]:
         """Store a picture and yield Saved. What cannot be written is shown all the same, with a Notice why."""
@@ -93,7 +95,7 @@ class Results:
         folder, name = (self._folder / match[1], match[2]) if match else (self._folder, "")
         index = folder / INDEX
         try:
-            with self._lock:
+            with self._alone():
                 lines = index.read_text(encoding="utf-8").splitlines(keepends=True) if name and owner else []
                 kept = [line for line in lines if not _tells_of(line, name, owner)]
                 if len(kept) == len(lines):
@@ -107,15 +109,32 @@ class Results:
 
     def _write(self, made: Made, facts: dict) -> Path:
         folder = self._folder / date.today().isoformat()
-        folder.mkdir(parents=True, exist_ok=True)
-        with self._lock:
-            number = 1 + max((int(match[1]) for match in map(NAME.fullmatch, _names(folder)) if match), default=0)
-            path = folder / (f"grid-{number:05d}.png" if made.is_grid else f"{number:05d}-{made.seed}.png")
+        path = self._take(folder, made)
+        try:
             metadata.save_png(made.image, path, made.infotext if self._embed else None)
-            with (folder / INDEX).open("a", encoding="utf-8") as index:
-                # The line break comes first: one that was cut off by a full disk or a crash spoils itself alone.
-                index.write("\n" + json.dumps({"file": path.name, "owner": made.owner, **facts}))
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        with self._alone(), (folder / INDEX).open("a", encoding="utf-8") as index:
+            # The line break comes first: one that was cut off by a full disk or a crash spoils itself alone.
+            index.write("\n" + json.dumps({"file": path.name, "owner": made.owner, **facts}))
         return path
+
+    def _take(self, folder: Path, made: Made) -> Path:
+        """Make an empty file under a name of its own, whose number nobody else has."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            number = 1 + max((int(match[1]) for match in map(NAME.fullmatch, _names(folder)) if match), default=0)
+            while True:  # on a disk without locks somebody may be quicker
+                path = folder / (f"grid-{number:05d}.png" if made.is_grid else f"{number:05d}-{made.seed}.png")
+                with suppress(FileExistsError):
+                    path.open("xb").close()
+                    return path
+                number += 1
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keep every other thread and process from names and lists. Raises OSError for a folder that is not there."""
+        return locked(self._folder / LOCK)
 
     def _room(self) -> str:
         try:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from ..errors import ModelError
 from ..families import FAMILIES
 from ..families.clip import write_vocabulary
+from ..machine.locks import locked
 from ..settings import Settings
 from .entry import LibraryEntry, entry_of
 from .folders import places
@@ -87,14 +89,17 @@ def short_hash(card: ModelCard, cache_file: Path) -> str:
     facts = file.stat()
     key = f"{file} {facts.st_size} {facts.st_mtime_ns}"
     known = _known_hashes(cache_file)
-    if key not in known:
-        with file.open("rb") as opened:
-            known[key] = hashlib.file_digest(opened, "sha256").hexdigest()[:10]
+    if key in known:
+        return known[key]
+    with file.open("rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()[:10]
+    with suppress(OSError):  # a full disk: it is found again the next time
         cache_file.parent.mkdir(parents=True, exist_ok=True)
-        half = cache_file.with_name(f"{cache_file.name}.{os.getpid()}.new")
-        half.write_text(json.dumps(known), encoding="utf-8")
-        half.replace(cache_file)
-    return known[key]
+        with locked(cache_file.with_name(f".{cache_file.name}.lock")):
+            half = cache_file.with_name(f"{cache_file.name}.{os.getpid()}.new")
+            half.write_text(json.dumps({**_known_hashes(cache_file), key: found}), encoding="utf-8")
+            half.replace(cache_file)
+    return found
 
 
 def tokenizer_folder(card: ModelCard, data_dir: Path) -> Path:

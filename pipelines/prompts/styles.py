@@ -7,12 +7,12 @@ import csv
 import io
 import os
 import shutil
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import RequestError, StudioError
+from ..machine.locks import locked
 from .comments import without_comments
 
 COLUMNS = ("name", "prompt", "negative_prompt")
@@ -37,7 +37,6 @@ class Styles:
 
     def __init__(self, path: Path):
         self._path = path
-        self._lock = threading.Lock()
         self._seen: tuple[object, tuple[Style, ...]] = (None, ())
 
     def all(self) -> tuple[Style, ...]:
@@ -64,16 +63,24 @@ class Styles:
         for style in styles:
             if not style.name.strip() or len(style.name) > MAX_NAME:
                 raise StudioError(f"Name: a style needs one, of at most {MAX_NAME} characters.")
-        with self._lock:
-            merged = {style.name: style for style in (*self.all(), *styles)}
-            if len(merged) > MAX_STYLES:
-                raise StudioError(f"There are {len(merged):,} styles. At most {MAX_STYLES:,}.")
-            write(self._path, tuple(merged.values()))
+        self._change(lambda known: tuple({style.name: style for style in (*known, *styles)}.values()))
 
     def delete(self, name: str) -> None:
         """Take a style out of the file; the file before stays as .bak."""
-        with self._lock:
-            write(self._path, [style for style in self.all() if style.name != name])
+        self._change(lambda known: tuple(style for style in known if style.name != name))
+
+    def _change(self, change: Callable[[tuple[Style, ...]], tuple[Style, ...]]) -> None:
+        """Read, change and write the file while no other thread or process does."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with locked(self._path.with_name(f".{self._path.name}.lock")):
+                changed_styles = change(read(self._path))
+                if len(changed_styles) > MAX_STYLES:
+                    raise StudioError(f"There are {len(changed_styles):,} styles. At most {MAX_STYLES:,}.")
+                write(self._path, changed_styles)
+        except OSError as error:
+            raise StudioError(f"Styles: they cannot be written: {error.strerror or 'the disk refused'}.") from None
+        self._seen = (None, ())  # within a tick of the disk's clock, two files may have one time and size
 
 
 def apply(prompt: str, negative_prompt: str, styles: Iterable[Style]) -> tuple[str, str]:

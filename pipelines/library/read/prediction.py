@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 
-from ...errors import RequestError
+from ...errors import RequestError, StudioError
 from ...families import FAMILIES
+from ...machine.locks import locked
 from .card import ModelCard
 
 FILE_NAME = "predictions.json"
@@ -49,7 +50,7 @@ class Predictions:
     """
 
     def __init__(self, data_dir: Path):
-        self._file, self._lock = data_dir / FILE_NAME, Lock()
+        self._file = data_dir / FILE_NAME
         self._known = self._read()
 
     def told(self, card: ModelCard) -> ModelCard:
@@ -67,19 +68,24 @@ class Predictions:
         """Keep what a person says, "" being what the file says. Raises RequestError for anything else."""
         if kind not in CHOICES:
             raise RequestError(f"Predicts: {kind[:40]!r} is not possible. Take noise, v or what the file says.", "kind")
-        self._keep(card, "chosen", kind)
+        try:
+            self._keep(card, "chosen", kind)
+        except OSError as error:
+            raise StudioError(f"Predicts: it cannot be kept: {error.strerror or 'the disk refused'}.") from None
 
     def found(self, card: ModelCard, kind: str) -> None:
-        """Keep what trying the model showed, so that it is tried once."""
-        self._keep(card, "found", kind)
+        """Keep what trying the model showed, so that it is tried once; with a full disk, once in each run."""
+        with suppress(OSError):
+            self._keep(card, "found", kind)
 
     def _keep(self, card: ModelCard, what: str, kind: str) -> None:
-        with self._lock:
-            others = {name: value for name, value in self._known.get(card.fingerprint, {}).items() if name != what}
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self._file.with_name(f".{FILE_NAME}.lock")):
+            known = self._read() or self._known  # another process may have learned something
+            others = {name: value for name, value in known.get(card.fingerprint, {}).items() if name != what}
             facts = {**others, **({what: kind} if kind else {})}
-            rest = {key: value for key, value in self._known.items() if key != card.fingerprint}
+            rest = {key: value for key, value in known.items() if key != card.fingerprint}
             self._known = {**rest, card.fingerprint: facts} if facts else rest
-            self._file.parent.mkdir(parents=True, exist_ok=True)
             half = self._file.with_name(f"{self._file.name}.{os.getpid()}.new")
             half.write_text(json.dumps(self._known), encoding="utf-8")
             half.replace(self._file)

@@ -10,10 +10,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import Lock
 
 from ...errors import RequestError, StudioError
 from ...images.files import SHOWN
+from ...machine.locks import locked
 from ..example import DRAWINGS
 from . import archive
 from .decoding import Encoding
@@ -30,7 +30,7 @@ class Datasets:
     """Folders of pictures by name. root: where copies lie. browsable: a folder of the server that may be named."""
 
     def __init__(self, root: Path, browsable: Path | None = None):
-        self._root, self._browsable, self._lock = root, browsable, Lock()
+        self._root, self._browsable = root, browsable
 
     def names(self) -> tuple[str, ...]:
         """What can be trained on: uploads, newest first; the folders of the server; the example comes last."""
@@ -80,7 +80,8 @@ class Datasets:
                     for path in wanted:
                         shutil.copyfile(path, made / path.name)
                     write_names(made, {}, [path.name for path in files if path not in wanted])
-                with self._lock:  # the name is chosen at the end: another page may bring the same one meanwhile
+                # The name is chosen at the end: another page or program may bring the same one meanwhile.
+                with locked(self._root / ".names.lock"):
                     return made.rename(self._root / self._unused(name)).name
         except OSError as error:
             raise StudioError(f"The pictures cannot be stored: {error.strerror or 'the disk refuses them'}.") from None
