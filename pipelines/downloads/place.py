@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,11 +13,11 @@ from ..library.folders import Place
 from ..library.read.card import read_folder
 from ..library.recognise import recognise
 from ..library.walk import walk
-from ..machine.locks import locked
 from .sources import Plan
 
 FOLDERS = {"checkpoint": "models/checkpoints", "lora": "loras", "vae": "models/vae", "embedding": "models/embeddings"}
 MAX_NAME = 100
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
@@ -64,7 +65,13 @@ def _moved(source: Path, folder: Path, name: str, suffix: str) -> Path:
     """Move to a name that is free, and that no other process takes meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
     names = (f"{name}{f' ({i})' if i else ''}{suffix}" for i in range(1000))
-    with locked(folder / ".names.lock"):
-        target = next(folder / one for one in names if not (folder / one).exists())
-        os.rename(source, target)
-    return target
+    for target in (folder / one for one in names if not (folder / one).exists()):
+        try:
+            if source.is_file():
+                target.open("xb").close()  # the name is ours before anything takes its place
+            os.replace(source, target)  # a folder with something in it is not replaced
+            return target
+        except OSError as error:
+            if error.errno not in TAKEN:
+                raise
+    raise ModelError(f"{name[:80]}: there are a thousand of this name already.")

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from ...errors import RequestError, StudioError
 from ...images.files import SHOWN
-from ...machine.locks import locked
 from ..example import DRAWINGS
 from . import archive
 from .decoding import Encoding
@@ -80,9 +79,7 @@ class Datasets:
                     for path in wanted:
                         shutil.copyfile(path, made / path.name)
                     write_names(made, {}, [path.name for path in files if path not in wanted])
-                # The name is chosen at the end: another page or program may bring the same one meanwhile.
-                with locked(self._root / ".names.lock"):
-                    return made.rename(self._root / self._unused(name)).name
+                return self._placed(made, name)
         except OSError as error:
             raise StudioError(f"The pictures cannot be stored: {error.strerror or 'the disk refuses them'}.") from None
 
@@ -103,6 +100,16 @@ class Datasets:
             raise RequestError(f"Data: there is no picture {picture[:40]!r}.", "data")
         lines = (" ".join(line.split()) for line in text.splitlines())
         path.with_suffix(".txt").write_text("\n".join(filter(None, lines)), encoding="utf-8")
+
+    def _placed(self, made: Path, name: str) -> str:
+        """Give a folder its name. It is chosen at the end: another page or program may bring the same one meanwhile."""
+        while True:
+            target = self._root / self._unused(name)
+            try:
+                return made.rename(target).name
+            except OSError:  # a folder with something in it is not replaced
+                if not target.exists():
+                    raise
 
     def _unused(self, name: str) -> str:
         number, free = 1, name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,8 @@ from typing import Any
 
 from ... import settings as settings_of
 from ...errors import StudioError
+from ...machine import processes
+from ...machine.locks import try_lock
 from ...settings import Settings
 from ..events import Ended, Event, from_line, to_line
 from ..request import TrainLora, from_table
@@ -76,12 +77,13 @@ class RunFolder:
 
     @property
     def is_alive(self) -> bool:
-        """Whether a process is working in it: of this machine by its number, of another by its heartbeat."""
+        """Whether a process is working in it: of this machine by which it is, of another by its heartbeat."""
         status = self.status()
         if status is None:
             return False
-        if status.get("host") == socket.gethostname():
-            return status.get("created") is not None and created(status.get("pid", 0)) == status["created"]
+        seen = processes.is_running(status)
+        if seen is not None:
+            return seen
         try:
             return time.time() - self.status_file.stat().st_mtime < SILENT_S
         except OSError:
@@ -89,8 +91,16 @@ class RunFolder:
 
     @property
     def has_spoken(self) -> bool:
-        """Whether the process that works in it has written into the log."""
-        return _is_newer(self.log_file, (self.status() or {}).get("created"))
+        """Whether the process that works in it has written into the log: more than the end of a line cut off."""
+        return self.log_bytes > (self.status() or {}).get("log_bytes", 0) + 1
+
+    @property
+    def log_bytes(self) -> int:
+        return _size(self.log_file)
+
+    def status_of(self, pid: int) -> dict[str, Any]:
+        """What is noted of a process that begins to work in it now."""
+        return {**processes.describe(pid), "log_bytes": self.log_bytes}
 
     def status(self) -> dict[str, Any] | None:
         """What the working process wrote of itself; None when none did, or it ended in order."""
@@ -143,13 +153,14 @@ def owned(folder: RunFolder) -> Iterator[None]:
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = (folder.path / "lock").open("a")
     try:
-        _lock(lock)
+        try_lock(lock)
     except OSError:
         lock.close()
         raise StudioError(f"{folder.path.name[:80]}: another process is working on this run.") from None
     ended = Flag()
-    write_json(folder.status_file, {"pid": os.getpid(), "created": created(os.getpid()), "host": socket.gethostname()})
-    beat = Thread(target=_beat, args=(folder.status_file, ended), daemon=True)
+    status = folder.status_of(os.getpid())
+    write_json(folder.status_file, status)
+    beat = Thread(target=_beat, args=(folder, status, ended), daemon=True)
     beat.start()
     try:
         yield
@@ -160,41 +171,20 @@ def owned(folder: RunFolder) -> Iterator[None]:
         lock.close()
 
 
-def created(pid: int) -> float | None:
-    """When a living process began, or None: a number may long belong to another process."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.Error:
-        return None
-
-
-def _is_newer(file: Path, moment: float | None) -> bool:
-    """Whether a file was written after a moment, in seconds since 1970."""
-    try:
-        return moment is not None and file.stat().st_mtime >= moment
-    except OSError:
-        return False
-
-
-def _beat(file: Path, ended: Flag) -> None:
+def _beat(folder: RunFolder, status: dict[str, Any], ended: Flag) -> None:
     while not ended.wait(HEARTBEAT_S):
         with suppress(OSError):
-            os.utime(file)
+            if folder.status() == status:
+                os.utime(folder.status_file)
+            else:  # of one that wanted the folder, too, and did not get it
+                write_json(folder.status_file, status)
 
 
-def _lock(file: Any) -> None:
-    """Lock a file for this process, or raise OSError at once."""
+def _size(file: Path) -> int:
     try:
-        import fcntl
-    except ImportError:
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file.stat().st_size
+    except OSError:
+        return 0
 
 
 def _table(file: Path) -> dict[str, Any] | None:
@@ -233,16 +223,25 @@ def read_events(folder: RunFolder, offset: int = 0) -> tuple[list[Event], int]:
 
 
 class Commands:
-    """What others ask of a running process: lines appended to a file, read once each."""
+    """What others ask of a running process: lines appended to a file, read once each.
+
+    A line is a word, and behind it the name of the process that is meant. What was asked of an earlier process is no
+    business of this one; what came while it started is. A line without a name counts when the file was written since.
+    """
 
     def __init__(self, folder: RunFolder):
-        self._file = folder.commands_file
-        # What was asked of an earlier process is no business of this one; what came while it started is.
-        self._offset = 0 if _is_newer(self._file, created(os.getpid())) else self._size()
+        import psutil
+
+        self._file, self._offset, self._me = folder.commands_file, 0, processes.own_name()
+        try:
+            is_newer = self._file.stat().st_mtime >= psutil.Process().create_time()
+        except (OSError, psutil.Error):
+            is_newer = True
+        self._old_bytes = 0 if is_newer else _size(self._file)
 
     def read(self) -> list[str]:
         """The words that came since the last call: stop, pause, sample, save."""
-        if self._size() <= self._offset:
+        if _size(self._file) <= self._offset:
             return []
         try:
             with self._file.open("rb") as file:
@@ -250,15 +249,14 @@ class Commands:
                 data = file.read()
         except OSError:
             return []
-        whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return whole.decode("utf-8", "replace").split()
-
-    def _size(self) -> int:
-        try:
-            return self._file.stat().st_size
-        except OSError:
-            return 0
+        words = []
+        for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+            said = line.decode("utf-8", "replace").split()
+            name = said.pop() if said and processes.MARK in said[-1] else ""
+            if name == self._me or not name and self._offset >= self._old_bytes:
+                words += said
+            self._offset += len(line)
+        return words
 
 
 def write_json(path: Path, value: Any) -> None:

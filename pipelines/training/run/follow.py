@@ -6,7 +6,6 @@ A run outlives who started it: its folder tells everything, so anybody may look 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import StudioError
+from ...machine import processes
 from ...settings import Settings
 from ..events import CheckpointSaved, Ended, Event, Started, StepDone
 from ..numbers.progress import WORDS
 from ..request import TrainLora
-from .folder import RunFolder, created, read_events, write_json
+from .folder import RunFolder, read_events, write_json
 
 ROOT = Path(__file__).resolve().parents[3]
 POLL_S = 0.25
@@ -81,8 +81,10 @@ def ask(folder: Path, word: str) -> None:
     """Ask a running process: stop or pause (both finish the step and save), sample, save."""
     if word not in WORDS:
         raise ValueError(f"{word!r} is none of {', '.join(WORDS)}")
-    with RunFolder(folder).commands_file.open("a", encoding="utf-8") as file:
-        file.write(f"{word}\n")
+    run = RunFolder(folder)
+    status = run.status()  # by which process is asked, not by when: a clock may be set
+    with run.commands_file.open("a", encoding="utf-8") as file:
+        file.write(f"{word} {processes.name_of(status)}\n" if status else f"{word}\n")
 
 
 def state(folder: Path) -> RunState:
@@ -167,5 +169,5 @@ def _spawn(run: RunFolder, settings: Settings, *flags: str) -> subprocess.Popen:
         process = subprocess.Popen([sys.executable, "-m", "pipelines.training", str(run.path.absolute()), *flags],
                                    cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **apart)
     # Until it has said so itself, that it lives is said for it; it writes the same.
-    write_json(run.status_file, {"pid": process.pid, "created": created(process.pid), "host": socket.gethostname()})
+    write_json(run.status_file, run.status_of(process.pid))
     return process

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipelines.errors import StudioError
+from pipelines.machine import processes
 from pipelines.training.events import CheckpointSaved, Ended, Notice, SampleSaved, Started, StepDone, from_line, to_line
 from pipelines.training.run import follow
-from pipelines.training.run.folder import Commands, EventLog, RunFolder, created, owned, read_events, write_json
+from pipelines.training.run.folder import Commands, EventLog, RunFolder, owned, read_events, write_json
 
 STARTED = Started(0, 10, 5, 1, 100, "CPU")
 
@@ -57,16 +59,16 @@ def test_what_was_lost_is_left_out_of_the_history(folder):
 def test_how_it_ended_is_told_from_the_folder(folder):
     assert follow.state(folder.path).how == "new"
     log = EventLog(folder)
-    log.write(STARTED)
-    log.write(step(3))
     with owned(folder):
+        log.write(STARTED)
+        log.write(step(3))
         found = follow.state(folder.path)
         assert (found.how, found.step, found.steps) == ("running", 3, 10)
     assert follow.state(folder.path).how == "killed"  # gone without a word
     log.write(Ended(3, "paused", "Everything is saved."))
     assert follow.state(folder.path).how == "paused"
     # A later process died while it was loading, before it could say anything.
-    write_json(folder.status_file, {"pid": 2**22 + 1, "created": 1.0, "host": json.loads(json.dumps(os.uname()[1]))})
+    write_json(folder.status_file, {**processes.describe(os.getpid()), "pid": 2**22 + 1})
     assert follow.state(folder.path).how == "killed"
 
 
@@ -88,12 +90,57 @@ def test_what_is_asked_while_a_process_starts_is_not_lost(folder):
 
 
 def test_a_number_that_belongs_to_another_process_now_is_not_taken_for_the_run(folder):
-    write_json(folder.status_file, {"pid": os.getpid(), "created": created(os.getpid()) - 5, "host": os.uname()[1]})
+    status = processes.describe(os.getpid())
+    write_json(folder.status_file, status)
+    assert folder.is_alive
+    write_json(folder.status_file, {**status, "started": "5"})
     assert not folder.is_alive
 
 
+def test_a_run_lives_when_the_clock_is_set(folder, monkeypatch):
+    """The system counts a process's date back from the clock, and the log gets the new time."""
+    log = EventLog(folder)
+    began = psutil.Process.create_time
+    for seconds in (2.0, -2.0, 3600.0):
+        with owned(folder):
+            monkeypatch.setattr(psutil.Process, "create_time", lambda process, by=seconds: began(process) + by)
+            assert follow.state(folder.path).how == "starting"
+            log.write(STARTED)
+            os.utime(folder.log_file, (1, 1))
+            assert follow.state(folder.path).how == "running"
+            assert not Commands(folder).read()
+            follow.ask(folder.path, "stop")
+            os.utime(folder.commands_file, (1, 1))
+            assert Commands(folder).read() == ["stop"]
+        folder.commands_file.unlink()
+
+
+def test_a_run_lives_when_its_machine_gets_another_name(folder):
+    write_json(folder.status_file, {**processes.describe(os.getpid()), "host": "by-another-name"})
+    os.utime(folder.status_file, (1, 1))
+    assert folder.is_alive
+
+
+def test_what_was_asked_of_an_earlier_process_is_not_done(folder):
+    write_json(folder.status_file, {**processes.describe(os.getpid()), "started": "5"})
+    follow.ask(folder.path, "stop")
+    assert Commands(folder).read() == []
+
+
+def test_a_process_that_was_written_over_tells_again_that_it_lives(folder, monkeypatch):
+    monkeypatch.setattr("pipelines.training.run.folder.HEARTBEAT_S", 0.01)
+    with owned(folder):
+        own = folder.status()
+        write_json(folder.status_file, {**own, "pid": 2**22 + 1})  # of a second process, that ends at the lock
+        end = time.monotonic() + 30
+        while folder.status() != own and time.monotonic() < end:
+            time.sleep(0.01)
+        assert folder.status() == own and folder.is_alive
+    assert folder.status() is None
+
+
 def test_a_process_of_another_machine_lives_as_long_as_its_heart_beats(folder):
-    write_json(folder.status_file, {"pid": 1, "created": 1.0, "host": "elsewhere"})
+    write_json(folder.status_file, {"pid": 1, "started": "1", "boot": "another", "host": "elsewhere"})
     assert folder.is_alive
     os.utime(folder.status_file, (1, 1))
     assert not folder.is_alive
