@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import os
 import re
 
 import gradio as gr
@@ -86,6 +89,31 @@ def test_the_same_request_gives_the_same_picture(client):
 def test_a_batch_answers_every_picture_and_then_the_grid(client):
     made = client.predict(prompt="a dog", batch_count=2, **QUICK, api_name="/txt2img")
     assert [each["seed"] for each in made] == [5, 6, 5] and len(made) == 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such limit")
+def test_a_picture_that_no_disk_takes_is_in_the_answer_with_the_reason(client):
+    """No file of this process may grow, which is what a full disk says as well."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # httpx's client and the test's own output write no files meanwhile
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        (made,) = client.predict(prompt="a red cat", **QUICK, api_name="/txt2img")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    head, _, data = made["image"]["url"].partition(",")
+    assert head == "data:image/png;base64"
+    assert metadata.read(Image.open(io.BytesIO(base64.b64decode(data)))) == made["infotext"]
+    assert any("could not be saved" in notice for notice in made["notices"])
+
+
+def test_an_answer_tells_what_the_page_would_have_noticed(client):
+    (made,) = client.predict(prompt="a red cat <lora:nowhere:1>", **QUICK, api_name="/txt2img")
+    assert any("nowhere" in notice for notice in made["notices"])
+    (made,) = client.predict(prompt="a red cat", **QUICK, api_name="/txt2img")
+    assert made["notices"] == []
 
 
 def test_a_caller_stops_its_own_jobs_and_nobody_elses(running, client):

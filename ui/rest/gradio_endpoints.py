@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import gradio as gr
 from gradio.components.api_component import Api
 from gradio.context import get_blocks_context
-from gradio.processing_utils import save_file_to_cache
+from gradio.processing_utils import save_bytes_to_cache, save_file_to_cache
 from gradio.utils import get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta
 
+from pipelines import metadata
 from pipelines.errors import RequestError
-from pipelines.events import Notice
+from pipelines.events import Notice, Record
 from pipelines.images.mask import from_upload
 from pipelines.queue.jobs import Job
 from pipelines.requests import TASKS, Request, make
@@ -52,7 +54,8 @@ def _endpoint(studio: Any, task: str, cls: type[Request], asked: dict[Job, str])
         finally:
             asked.pop(job, None)
         notices = [*changes, *(event.text for event in job.events if isinstance(event, Notice))]
-        return [{"image": _served(record), "infotext": record.infotext, "seed": record.seed, "notices": notices}
+        embed = studio.settings.embed_metadata
+        return [{"image": _served(record, embed), "infotext": record.infotext, "seed": record.seed, "notices": notices}
                 for record in records]
 
     told_by_gradio = inspect.Parameter("caller", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)
@@ -113,9 +116,23 @@ def _uploaded(value: Any, field: str) -> str | None:
     return value["path"]
 
 
-def _served(record: Any) -> dict[str, Any] | None:
-    """The saved PNG, with its text, where a caller may fetch it."""
-    if record.path is None:
-        return None
-    path = save_file_to_cache(record.path, get_upload_folder())
-    return {"path": path, "orig_name": record.path.name, "meta": {"_type": "gradio.FileData"}}
+def _served(record: Record, embed: bool) -> dict[str, Any]:
+    """The PNG where a caller may fetch it; one that the disk has no room for lies in the answer itself, as `url`.
+
+    embed: whether a picture that could not be saved gets its text, as a saved one has.
+    """
+    name = f"{record.seed}.png" if record.path is None else record.path.name
+    try:
+        if record.path is not None:
+            path = save_file_to_cache(record.path, get_upload_folder())
+        else:
+            path = save_bytes_to_cache(_data(record, embed), name, get_upload_folder())
+    except OSError:
+        return {"url": f"data:image/png;base64,{b64encode(_data(record, embed)).decode()}", "orig_name": name}
+    return {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+
+
+def _data(record: Record, embed: bool) -> bytes:
+    if record.path is not None:
+        return record.path.read_bytes()
+    return metadata.png_bytes(record.image, record.infotext if embed else None)
