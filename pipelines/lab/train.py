@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import RequestError
 from ..events import Notice
+from ..machine.locks import claimed
 from ..queue.control import Control
 from ..requests import make
 from . import checkpoints, draw, latentset, sets
@@ -28,6 +29,7 @@ from .sampling import ddim, denoiser_of, last
 
 MAY_CHANGE = {"token", "output", "epochs", "minutes", "samples", "device", "resume"}
 DEFAULT_MINUTES = 3.0
+LOCK = ".run.lock"
 SAMPLE_STEPS = 10
 SAMPLE_COLUMNS = 10
 SHOWN_PX = 64  # about the side of a sample
@@ -55,6 +57,13 @@ def run(request: Train, control: Control | None = None, parts: Frozen | None = N
     learner = Learner(request, tiny, device, parts if request.recipe == "latents" else None)
     if saved is not None:
         learner.restore(saved)
+    folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder / LOCK, RequestError("Output: another process is training in this folder.", "output")):
+        yield from _taught(request, folder, learner, control)
+
+
+def _taught(request: Train, folder: Path, learner: Learner, control: Control) -> Iterator[Event]:
+    """Train to the end, in a folder that nobody else writes into."""
     checkpoints.write_json(folder / "run.json", request.model_dump(exclude={"token", "output"}))
     board = _tensorboard(folder)
     yield Started(len(learner.taught), len(learner.held_out), learner.parameters, learner.epoch, str(learner.device))

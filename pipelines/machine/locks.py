@@ -39,6 +39,18 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def claimed(path: Path, refusal: StudioError) -> Iterator[None]:
+    """Hold the lock on this file, which is made, or raise `refusal` at once when somebody else holds it."""
+    with path.open("a") as file:
+        try:
+            try_lock(file)
+        except OSError as error:
+            if error.errno in HELD:
+                raise refusal from None
+        yield
+
+
+@contextmanager
 def app_of(data_dir: Path) -> Iterator[Callable[[str], None]]:
     """Be the one app that works in a data folder; yields what tells others its address.
 

@@ -52,6 +52,15 @@ def same(first: Path, second: Path) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_a_folder_belongs_to_the_process_that_trains_in_it(pictures, tmp_path):
+    first = train.run(request(pictures, tmp_path / "run"))
+    assert isinstance(next(first), Started)
+    with pytest.raises(RequestError, match="another process is training in this folder"):
+        next(train.run(request(pictures, tmp_path / "run")))
+    first.close()
+    assert isinstance(next(train.run(request(pictures, tmp_path / "run"))), Started)
+
+
 def test_a_run_reports_every_update_and_epoch_and_leaves_samples_log_and_checkpoint(pictures, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
