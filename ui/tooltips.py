@@ -41,6 +41,8 @@ TIPS = {
     "-again-steps": "The same picture with half as many steps again: finer, seldom different.",
     "-again-sampler": "The same settings with the next sampler of the list.",
     "-again-variation": "A picture that is a little different: another seed is mixed in.",
+    "-prompt-models": "Shows the models of this machine, and some to fetch that know far more words.",
+    "models-starter-download": "Fetches the chosen model into the data folder. Nothing is fetched before.",
     "-upload-mask": "Takes a mask from a file: white is drawn again, black stays.",
     "-clear-mask": "Takes away everything that was painted.",
     "-use-result": "Goes on with the result: it becomes the picture to paint on.",

@@ -57,8 +57,7 @@ def count(text: str, folder: Path, *, names: Mapping[str, int] | None = None) ->
     def encode(piece: str) -> list[int]:
         return tokenizer.encode(piece, add_special_tokens=False).ids
 
-    scenes = list(dict.fromkeys(plan(without_comments(text), "", STEPS).scenes))[:MAX_SCENES]
-    texts = dict.fromkeys(sections for scene in scenes for sections, _ in scene.prompts)
+    texts = _texts(text)
     comma = tokenizer.token_to_id(COMMA)
     found = [(sections, chunked(sections, encode, comma, names=names)) for sections in texts]
     sections, chunks = max(found, key=lambda pair: _count(pair[1]))
@@ -67,6 +66,16 @@ def count(text: str, folder: Path, *, names: Mapping[str, int] | None = None) ->
         return Tokens(_count(chunks), CHUNK * len(chunks), text, "", _lengths(chunks))
     kept, cut = _cut(sections, tokenizer, sum(len(chunk.ids) for chunk in read))
     return Tokens(_count(chunks), CHUNK * MAX_CHUNKS, kept, cut, _lengths(read))
+
+
+def plain(text: str) -> str:
+    """All that a prompt says at any step, without its syntax."""
+    return "\n".join("".join(piece.text for section in sections for piece in section) for sections in _texts(text))
+
+
+def _texts(text: str) -> tuple[Sections, ...]:
+    scenes = list(dict.fromkeys(plan(without_comments(text), "", STEPS).scenes))[:MAX_SCENES]
+    return tuple(dict.fromkeys(sections for scene in scenes for sections, _ in scene.prompts))
 
 
 def _lengths(chunks: tuple[Chunk, ...]) -> tuple[int, ...]:

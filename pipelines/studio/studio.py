@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,9 @@ from typing import Any
 
 from ..adapters import find, merge_request
 from ..adapters.merge_request import MergeLora
+from ..demo.words import Strange, strange
 from ..downloads import Download
+from ..downloads.starters import Starter, starters
 from ..errors import RequestError, StudioError
 from ..events import Record
 from ..families import FAMILIES
@@ -24,10 +27,11 @@ from ..library.checkpoints import ModelCard
 from ..library.embeddings import named
 from ..machine import device
 from ..models import estimate
+from ..prompts import lora_tags
 from ..prompts.marks import Mark, marks
 from ..prompts.styles import Style, Styles
 from ..prompts.texts import each
-from ..prompts.tokens import Tokens, count
+from ..prompts.tokens import Tokens, count, plain
 from ..queue.jobs import LOAD, Job, JobQueue
 from ..requests import Request, Upscale, changed, make, task_of
 from ..settings import Settings
@@ -42,6 +46,7 @@ from .resolver import Resolver
 from .worker import LoadModel, Resident, Worker
 
 TRAIN = "train"
+WILDCARD = re.compile(r"__\S+?__")
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,16 @@ class Studio:
         known = {entry.name: entry.facts["vectors"] for entry in named(self.collection.library.entries(), [text])
                  if not entry.fault}
         return count(text, checkpoints.tokenizer_folder(self.card(model), self.settings.data_dir), names=known)
+
+    def strange(self, text: str, model: str | None = None) -> Strange:
+        """Which words of a prompt the embedded model was not taught; none of any other model, and none that a LoRA or
+        an embedding in the prompt answers to."""
+        if self.card(model).path != checkpoints.EMBEDDED:
+            return Strange()
+        loras = [find.named(self.collection.loras(), use.name) for use in lora_tags.extract(text)[1]]
+        beside = [*filter(None, loras), *named(self.collection.library.entries(), [text])]
+        known = [word for entry in beside for word in (entry.name, *entry.trigger_words)]
+        return strange(WILDCARD.sub(" ", plain(text)), known)
 
     def marks(self, text: str) -> tuple[Mark, ...]:
         """What a prompt gets wrong: brackets without a partner, names that nothing here answers to."""
@@ -313,7 +328,13 @@ class Studio:
 
     def need(self, model: str | None, width: int, height: int, batch_size: int = 1, guided: bool = True) -> str:
         """How much memory pictures of that size will take of what is free, in a few words."""
-        card = self.card(model)
+        return self._need(self.card(model), width, height, batch_size, guided)
+
+    def starters(self) -> tuple[tuple[Starter, str], ...]:
+        """Models to begin with, and whether this machine has the memory for each, in a few words."""
+        return tuple((one, self._need(one.card, one.card.native_size, one.card.native_size)) for one in starters())
+
+    def _need(self, card: ModelCard, width: int, height: int, batch_size: int = 1, guided: bool = True) -> str:
         where = device.choose(self.settings.device, unet_parameters=0, half_vae=True).device
         free = self._worker.room_bytes(where)
         usual = estimate.placement_for(card, self.settings, free)

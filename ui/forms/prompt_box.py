@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.demo.words import Strange
 from pipelines.prompts.tokens import Tokens
 from pipelines.requests import MAX_PROMPT
 
@@ -17,6 +18,7 @@ from ..wiring import QUIET
 
 SHOWN_CHUNKS = 4  # with more, only the last one's tokens are told
 SHOWN_FAULTS = 3
+SHOWN_WORDS = 6
 
 
 def watch(form: Form, studio: Any, name: str, box: gr.Textbox) -> None:
@@ -30,9 +32,45 @@ def watch(form: Form, studio: Any, name: str, box: gr.Textbox) -> None:
     faults = gr.Textbox("", label=f"{label}: what is wrong with it", visible=False, elem_classes="line faults",
                         elem_id=f"{place}-faults", **line)
     marks = gr.Textbox("", label=f"{label}: marks", visible="hidden", elem_id=f"{place}-marks")
-    gr.on([box.change, form.page.model.change], _looker(studio), [box, form.page.model], [count, cut, faults, marks],
-          trigger_mode="always_last", **QUIET)
+    look, shown = _looker(studio), [count, cut, faults, marks]
+    if name == "prompt":  # a negative one names what is not to be drawn
+        look, shown = _both(look, _stranger(studio)), [*shown, *_untaught(place, label)]
+    gr.on([box.change, form.page.model.change], look, [box, form.page.model], shown, trigger_mode="always_last",
+          **QUIET)
     marks.change(None, marks, None, js=f"(said) => atelier.mark({json.dumps(place)}, said)", **QUIET)
+
+
+def _untaught(place: str, label: str) -> tuple[gr.Row, gr.Textbox]:
+    """Build the line about words that the model was not taught, with the way to models that know more."""
+    with gr.Row(visible=False, elem_classes="untaught", elem_id=f"{place}-untaught") as row:
+        line = gr.Textbox("", label=f"{label}: words that the model was not taught", show_label=False, container=False,
+                          interactive=False, max_lines=3, elem_classes="line")
+        models = gr.Button("Other models", size="sm", min_width=60, elem_id=f"{place}-models")
+    models.click(None, js="() => atelier.turnTo('models', 'Models')", **QUIET)
+    return row, line
+
+
+def _both(first: Callable, second: Callable) -> Callable:
+    return lambda *values: (*first(*values), *second(*values))
+
+
+def _stranger(studio: Any) -> Callable:
+    def look(text: str, model: str) -> tuple[Any, str]:
+        found = studio.strange((text or "")[:MAX_PROMPT], model)
+        return gr.Row(visible=bool(found.untaught)), untaught_line(found)
+
+    return look
+
+
+def untaught_line(found: Strange) -> str:
+    """Such as "Not taught: hill, sunset. Near: snow-capped mountain, sun."; "" when everything was taught."""
+    if not found.untaught:
+        return ""
+    more = " ..." if len(found.untaught) > SHOWN_WORDS else ""
+    words = ", ".join(found.untaught[:SHOWN_WORDS]) + more
+    if found.near:
+        return f"Not taught: {words}. Near to it are: {', '.join(found.near)}."
+    return f"Not taught: {words}. This model knows things such as {', '.join(found.some)}."
 
 
 def _looker(studio: Any) -> Callable:

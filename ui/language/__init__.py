@@ -27,7 +27,8 @@ ENDING = 10  # characters behind the last blank that make an ending
 MAX_DEPTH = 3  # sentences within sentences
 COOKIE = "atelier-language"  # what somebody chose; without it the browser's own language counts
 BY_SCRIPTS = ("Starting ...", "Stopping ...", "Skipping this picture ...", "Text to image", "Image to image",
-              "Inpaint", "Upscale", "Train", "Lab", "Image info", "Settings", "Delete this picture and its file?",
+              "Inpaint", "Upscale", "Models", "Train", "Lab", "Image info", "Settings",
+              "Delete this picture and its file?",
               # what Gradio's own parts say to readers and when the pointer rests on them
               "Pan", "Zoom in", "Zoom out", "Undo", "Redo", "Clear canvas", "Brush", "Erase", "Upload", "Copy",
               "Fullscreen", "Remove Image", "number input for {}", "range slider for {}", "Thumbnail {} of {}",

@@ -122,10 +122,17 @@ window.atelier = (() => {
   const folded = () => [...document.querySelectorAll("#tabs .overflow-dropdown button")];
   const unfolded = (block) => block.querySelector(":scope > button")?.classList.contains("open");
 
+  const tabButton = (tab, label) => document.querySelector(`#tabs [role="tab"][data-tab-id="${CSS.escape(String(tab))}"]`)
+    ?? folded().find((each) => each.textContent.trim() === label);
+
+  function turnTo(tab, label) {
+    tabButton(tab, atelier.word(label))?.click();
+    return [];
+  }
+
   async function returnToPlace() {
     const { tab, label, open, lab } = place();
-    const button = document.querySelector(`#tabs [role="tab"][data-tab-id="${CSS.escape(String(tab))}"]`)
-      ?? folded().find((each) => each.textContent.trim() === label);
+    const button = tabButton(tab, label);
     if (button && button !== chosen()) button.click();
     await until(() => (!button || chosen()?.dataset.tabId === tab) && ready());
     labButton(lab)?.click();
@@ -299,5 +306,5 @@ window.atelier = (() => {
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();
 
-  return { fits, save, restore, move, answered, settled, visible, generate, starting, reach, noteTab, noteLabPage };
+  return { fits, save, restore, move, answered, settled, visible, generate, starting, reach, turnTo, noteTab, noteLabPage };
 })();

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from ...tab import Page, Tab
-from . import details, fetch, shelf
+from . import details, fetch, shelf, starters
 
 
 def build(studio: Any, page: Page) -> None:
@@ -18,10 +18,12 @@ def build(studio: Any, page: Page) -> None:
         with gr.Column(elem_classes="knobs", min_width=0):
             downloads = fetch.build(studio)
         with gr.Column(elem_classes="results", min_width=0):
-            listed = shelf.build()
+            made: list[starters.Starters] = []
+            listed = shelf.build(lambda: made.append(starters.build()))
     details.wire(studio, page, shown, listed)
     shelf.wire(studio, page, listed)
-    fetch.wire(studio, page, downloads, listed)
+    fetch.wire(studio, page, downloads, listed, made[0])
+    starters.wire(studio, page, made[0], downloads)
 
 
 TAB = Tab(name="models", label="Models", order=60, build=build)

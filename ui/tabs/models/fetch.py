@@ -57,8 +57,11 @@ def build(studio: Any) -> Fetch:
     return Fetch(source, start, listed, tools, buttons, message, gr.Timer(TICK_S, active=False))
 
 
-def wire(studio: Any, page: Page, fetch: Fetch, shelf: Shelf) -> None:
-    """Start, show, pause, resume and stop downloads. The server refuses all of it where others reach the page."""
+def wire(studio: Any, page: Page, fetch: Fetch, shelf: Shelf, starters: Any) -> None:
+    """Start, show, pause, resume and stop downloads. The server refuses all of it where others reach the page.
+
+    starters: another list to choose from (starters.py).
+    """
     if fetch.start is None:
         return
     shown = [fetch.list, fetch.tools, *fetch.buttons.values()]
@@ -100,8 +103,11 @@ def wire(studio: Any, page: Page, fetch: Fetch, shelf: Shelf) -> None:
             return ("", *stand(id), gr.Timer(active=True), gr.skip())
         return ask
 
-    gr.on([fetch.start.click, fetch.source.submit], start, [fetch.source, fetch.list],
-          [fetch.message, fetch.source, *shown, *timers], trigger_mode="once", **QUEUED)
+    outputs = [fetch.message, fetch.source, *shown, *timers]
+    gr.on([fetch.start.click, fetch.source.submit], start, [fetch.source, fetch.list], outputs, trigger_mode="once",
+          **QUEUED)
+    starters.start.click(start, [starters.choice, fetch.list], outputs, trigger_mode="once", **QUEUED).then(
+        None, js="() => atelier.reach('models-download-line')", **QUIET)
     fetch.timer.tick(follow, fetch.list, [*shown, *timers, fetch.message], **QUIET)
     fetch.list.input(stand, fetch.list, shown, **QUIET)
     page.returning.append((lambda id: follow(id) if studio.collection.downloads.list() else None, [fetch.list],

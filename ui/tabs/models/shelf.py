@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,8 +49,8 @@ class Shelf:
     seen: gr.State
 
 
-def build() -> Shelf:
-    """Build the list inside the current column."""
+def build(below: Callable[[], None] = lambda: None) -> Shelf:
+    """Build the list inside the current column. below: builds what stands under it."""
     line = {"show_label": False, "container": False, "interactive": False, "max_lines": 1}
     with gr.Row(elem_classes="shelf-tools"):
         words = gr.Textbox("", label="Search", max_lines=1, scale=3, min_width=140, elem_id="models-search",
@@ -76,6 +77,7 @@ def build() -> Shelf:
                          column_widths=[156, 92, 150, 66, 108, 118, 120], max_height=1000, label="Models",
                          show_label=False, elem_id="models-table", buttons=[])
     nothing = gr.Markdown("", visible=False, elem_classes="hint nothing", elem_id="models-nothing")
+    below()
     status = gr.Textbox("", label="The search for models", elem_classes="line", elem_id="models-status", **line)
     memory = gr.Textbox("", label="In memory", lines=1, max_lines=6, interactive=False, elem_id="models-memory",
                         info="Checkpoints that need no loading. What waits in main memory comes back with a copy.")

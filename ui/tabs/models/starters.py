@@ -1,0 +1,54 @@
+"""Models to begin with, offered as long as there is none but the one that comes along. Fetched only when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from pipelines.library.checkpoints import EMBEDDED
+
+from ...language import said
+from ...tab import Page
+from ...wiring import QUIET
+from .fetch import Fetch
+
+
+@dataclass
+class Starters:
+    """body: what is open while there is nothing else. choice: value is what Download takes."""
+
+    body: gr.Accordion
+    choice: gr.Radio
+    start: gr.Button
+
+
+def build() -> Starters:
+    """Build the list inside the current column."""
+    with gr.Accordion("Models to begin with", open=False, elem_classes="starters", elem_id="models-starters") as body:
+        choice = gr.Radio([], label="Models to begin with", show_label=False, container=False,
+                          elem_id="models-starter")
+        start = gr.Button("Download", size="lg", variant="primary", elem_id="models-starter-download")
+    return Starters(body, choice, start)
+
+
+def wire(studio: Any, page: Page, starters: Starters, fetch: Fetch) -> None:
+    """Fill the list when the tab is opened; it says what this machine has the memory for."""
+    if fetch.start is None:  # nobody may fetch here, and the page says why
+        starters.body.visible = False
+        return
+
+    def show(chosen: str | None) -> tuple[Any, Any]:
+        listed = studio.starters()
+        has_own = any(card.path != EMBEDDED for card in studio.cards())
+        return (gr.Accordion(open=not has_own),
+                gr.Radio([(line(*each), each[0].source) for each in listed], value=chosen or listed[0][0].source))
+
+    page.opened["models"].select(show, starters.choice, [starters.body, starters.choice], **QUIET)
+
+
+def line(starter: Any, need: str) -> str:
+    """Three lines of a choice: what it is called, what it is good for, and what it takes."""
+    facts = [said(f"about {starter.download_gb:.1f} GB to fetch"), said(f"Licence: {starter.licence}"), said(need)]
+    return "\n".join([starter.name, said(starter.good_for), " · ".join(facts)])
