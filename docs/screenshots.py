@@ -22,6 +22,10 @@ from pipelines.studio.studio import Studio
 DOCS = Path(__file__).parent
 SIZE = {"width": 1400, "height": 900}
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SIDE, EDITOR_PADDING = 128, 30  # px: of the model's pictures, and what the editor keeps free around one
+HOUSE = {"prompt": "a house, noto style, blue background", "seed": "1"}
+SUN = {"prompt": "a sun, noto style, blue background", "seed": "3"}
+SKY = (92, 10, 118, 36)
 DONE = re.compile(r"pictures? in ")
 
 
@@ -70,23 +74,41 @@ def image_to_image(page: Page) -> None:
 
 
 def inpaint(page: Page) -> None:
-    """A part of it painted over and drawn again."""
-    page.locator("#img2img-send-inpaint").click()
+    """A sun put into the empty sky over a house; the house stays as it is."""
+    open_tab(page, "Text to image")
+    fill(page, "txt2img-prompt", HOUSE["prompt"])
+    fill(page, "txt2img-seed", HOUSE["seed"])
+    fill(page, "txt2img-batch_count", "1")
+    generate(page, "txt2img")
+    page.locator("#txt2img-send-inpaint").click()
     expect(page.get_by_role("tab", name="Inpaint")).to_have_attribute("aria-selected", "true")
     brush = page.locator("#inpaint-source").get_by_role("button", name="Brush", exact=True)
     expect(brush).to_be_visible(timeout=30_000)
-    expect(page.locator("#inpaint-source").get_by_role("button", name="Undo")).to_be_visible()
+    expect(page.locator("#inpaint-source").get_by_role("button", name="Undo")).to_be_enabled(timeout=30_000)
     brush.click()
-    box = page.locator("#inpaint-source .pixi-target canvas").bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    for row in range(-40, 60, 20):
-        page.mouse.move(x - 60, y + row)
-        page.mouse.down()
-        page.mouse.move(x + 60, y + row, steps=3)
-        page.mouse.up()
-    fill(page, "inpaint-prompt", EXAMPLES[2]["prompt"])
+    paint(page, SKY)
+    fill(page, "inpaint-prompt", SUN["prompt"])
+    fill(page, "inpaint-seed", SUN["seed"])
+    fill(page, "inpaint-strength", "1")
+    page.locator("#inpaint-inpaint_area input").click()
+    page.locator("#inpaint-inpaint_area").get_by_role("option", name="Only masked", exact=True).click()
     generate(page, "inpaint")
     save(page, "inpaint.png")
+
+
+def paint(page: Page, place: tuple[int, int, int, int]) -> None:
+    """Paint over a place of the picture in the editor, line by line. place: left, top, right, bottom in px of it."""
+    around = page.locator("#inpaint-source .pixi-target canvas").bounding_box()
+    scale = min((around[name] - 2 * EDITOR_PADDING) / SIDE for name in ("width", "height"))
+    left, top, right, bottom = ((each - SIDE / 2) * scale for each in place)
+    x, y = around["x"] + around["width"] / 2, around["y"] + around["height"] / 2
+    rows = 5
+    for row in range(rows):
+        height = y + top + (bottom - top) * row / (rows - 1)
+        page.mouse.move(x + left, height)
+        page.mouse.down()
+        page.mouse.move(x + right, height, steps=3)
+        page.mouse.up()
 
 
 def open_tab(page: Page, name: str) -> None:

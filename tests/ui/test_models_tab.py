@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from PIL import Image
 
@@ -14,7 +15,8 @@ from pipelines.library.folders import Place
 from pipelines.library.preview import preview
 from tests.pipelines.library.files import embedding, lora, vae
 from ui.forms.controls import with_entry
-from ui.tabs.models.fetch import possible, told
+from ui.tabs.models import starters
+from ui.tabs.models.fetch import Fetch, possible, told
 from ui.tabs.models.words import COLUMNS, Pictures, facts, row, size
 
 
@@ -89,3 +91,10 @@ def test_only_what_a_download_can_do_is_offered(state, wanted):
 @pytest.mark.parametrize(("count", "words"), [(1, "1 kB"), (144_300_000, "144 MB"), (2_132_625_432, "2.1 GB")])
 def test_sizes_are_told_as_people_say_them(count, words):
     assert size(count) == words
+
+
+def test_models_to_begin_with_are_not_offered_where_nothing_may_be_fetched():
+    with gr.Blocks():
+        made = starters.build()
+        starters.wire(None, None, made, Fetch())
+    assert made.body.visible is False

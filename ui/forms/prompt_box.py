@@ -44,7 +44,7 @@ def _untaught(place: str, label: str) -> tuple[gr.Row, gr.Textbox]:
     """Build the line about words that the model was not taught, with the way to models that know more."""
     with gr.Row(visible=False, elem_classes="untaught", elem_id=f"{place}-untaught") as row:
         line = gr.Textbox("", label=f"{label}: words that the model was not taught", show_label=False, container=False,
-                          interactive=False, max_lines=3, elem_classes="line")
+                          interactive=False, max_lines=5, elem_classes="line")
         models = gr.Button("Other models", size="sm", min_width=60, elem_id=f"{place}-models")
     models.click(None, js="() => atelier.turnTo('models', 'Models')", **QUIET)
     return row, line
@@ -63,13 +63,13 @@ def _stranger(studio: Any) -> Callable:
 
 
 def untaught_line(found: Strange) -> str:
-    """Such as "Not taught: hill, sunset. Near: snow-capped mountain, sun."; "" when everything was taught."""
+    """Such as "Not taught: hill, sunset. Nearest: snow-capped mountain, sun."; "" when everything was taught."""
     if not found.untaught:
         return ""
     more = " ..." if len(found.untaught) > SHOWN_WORDS else ""
     words = ", ".join(found.untaught[:SHOWN_WORDS]) + more
     if found.near:
-        return f"Not taught: {words}. Near to it are: {', '.join(found.near)}."
+        return f"Not taught: {words}. Nearest: {', '.join(found.near)}."
     return f"Not taught: {words}. This model knows things such as {', '.join(found.some)}."
 
 

@@ -12,7 +12,7 @@ from pipelines.library.checkpoints import EMBEDDED_NAME
 from pipelines.settings import load
 from pipelines.studio.studio import Studio
 from tests.pipelines.library.files import lora
-from ui.forms.prompt_box import SHOWN_WORDS, untaught_line
+from ui.forms.prompt_box import SHOWN_WORDS, _stranger, untaught_line
 
 CONCEPTS = json.loads((MODEL_DIR.parent / "vocabulary.json").read_text("utf-8"))["concepts"]
 
@@ -62,4 +62,8 @@ def test_only_the_embedded_model_says_so_and_of_a_prompts_words_alone(tmp_path, 
     assert studio.strange(text, EMBEDDED_NAME).untaught == ("oil", "submarine")
     assert studio.strange("a zeppelin", EMBEDDED_NAME).untaught == ("zeppelin",)
     assert studio.strange("a zeppelin <lora:mine:0.8>", EMBEDDED_NAME).untaught == ()
+    row, line = _stranger(studio)("an oil painting", EMBEDDED_NAME)
+    assert row.visible and line == "Not taught: oil, painting. Nearest: artist palette."
+    row, line = _stranger(studio)("an oil painting", studio.default_card().name)
+    assert not row.visible and line == ""
     studio.close()

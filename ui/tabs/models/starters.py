@@ -7,6 +7,8 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.downloads.starters import Starter
+from pipelines.downloads.starters import starters as listed
 from pipelines.library.checkpoints import EMBEDDED
 
 from ...language import said
@@ -40,15 +42,19 @@ def wire(studio: Any, page: Page, starters: Starters, fetch: Fetch) -> None:
         return
 
     def show(chosen: str | None) -> tuple[Any, Any]:
-        listed = studio.starters()
         has_own = any(card.path != EMBEDDED for card in studio.cards())
-        return (gr.Accordion(open=not has_own),
-                gr.Radio([(line(*each), each[0].source) for each in listed], value=chosen or listed[0][0].source))
+        choices = [(line(one), one.source) for one in listed()]
+        return gr.Accordion(open=not has_own), gr.Radio(choices, value=chosen or listed()[0].source)
 
-    page.opened["models"].select(show, starters.choice, [starters.body, starters.choice], **QUIET)
+    def tell_needs() -> Any:
+        return gr.Radio([(line(one, need), one.source) for one, need in studio.starters()])
+
+    # The memory is told afterwards: in a program that has just begun, it waits for torch.
+    page.opened["models"].select(show, starters.choice, [starters.body, starters.choice], **QUIET).then(
+        tell_needs, None, starters.choice, **QUIET)
 
 
-def line(starter: Any, need: str) -> str:
+def line(starter: Starter, need: str = "") -> str:
     """Three lines of a choice: what it is called, what it is good for, and what it takes."""
-    facts = [said(f"about {starter.download_gb:.1f} GB to fetch"), said(f"Licence: {starter.licence}"), said(need)]
-    return "\n".join([starter.name, said(starter.good_for), " · ".join(facts)])
+    facts = [f"about {starter.download_gb:.1f} GB to fetch", f"Licence: {starter.licence}", need]
+    return "\n".join([starter.name, said(starter.good_for), "\u00a0· ".join(said(fact) for fact in facts if fact)])
