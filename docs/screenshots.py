@@ -23,7 +23,7 @@ DOCS = Path(__file__).parent
 SIZE = {"width": 1400, "height": 900}
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SIDE, EDITOR_PADDING = 128, 30  # px: of the model's pictures, and what the editor keeps free around one
-HOUSE = {"prompt": "a house, noto style, blue background", "seed": "1"}
+HOUSE = {"prompt": "a house, noto style, blue background", "seed": "2"}
 SUN = {"prompt": "a sun, noto style, blue background", "seed": "3"}
 SKY = (92, 10, 118, 36)
 DONE = re.compile(r"pictures? in ")
@@ -90,6 +90,9 @@ def inpaint(page: Page) -> None:
     fill(page, "inpaint-prompt", SUN["prompt"])
     fill(page, "inpaint-seed", SUN["seed"])
     fill(page, "inpaint-strength", "1")
+    page.locator("#inpaint-more > button").click()
+    fill(page, "inpaint-masked_padding", "4")  # so near that the sun fills the close-up
+    page.locator("#inpaint-more > button").click()
     page.locator("#inpaint-inpaint_area input").click()
     page.locator("#inpaint-inpaint_area").get_by_role("option", name="Only masked", exact=True).click()
     generate(page, "inpaint")

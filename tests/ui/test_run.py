@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 
 import gradio as gr
@@ -104,8 +105,11 @@ def test_a_picture_that_the_cache_forgot_is_brought_back_for_a_page_that_was_ope
 
 def test_a_run_goes_on_when_a_picture_cannot_be_shown(tmp_path, monkeypatch):
     def work(job):
+        yield events.StepDone(1, 2, 1, 1, 1.0, 1.0, preview=Image.new("RGB", (8, 8)))
+        shown.wait(30)
         yield events.Saved(events.Record(tmp_path / "1.png", "a cat", 7, 64, 64, "txt2img"))
 
+    shown = threading.Event()
     Image.new("RGB", (64, 64)).save(tmp_path / "1.png")
     (tmp_path / "cache").write_bytes(b"")  # no folder can be made there
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
@@ -113,9 +117,13 @@ def test_a_run_goes_on_when_a_picture_cannot_be_shown(tmp_path, monkeypatch):
         panel = results.panel("txt2img", progress.status_lines("txt2img"), results.hint(""))
     queue, said = JobQueue(work), {}
     for update in progress.relay(panel, queue.submit(make(Txt2Img), "txt2img"), []):
+        if str(update.get(panel.status, "")).startswith("Step 1 of 2"):
+            assert panel.picture not in update  # Gradio would fail to write it, and nothing more would be told
+            shown.set()
         said |= update
     queue.close()
-    assert "A picture could not be shown" in said[panel.notices]
+    assert shown.is_set() and "A picture could not be shown" in said[panel.notices]
+    assert "Seed 7 makes it again." in said[panel.notices]
     assert said[panel.status].startswith("1 picture in") and 'data-state="done"' in said[panel.bar]
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
+from gradio.processing_utils import save_pil_to_cache
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from pipelines import events
@@ -62,12 +65,15 @@ def relay(panel: Panel, job: Any, earlier: list[Shown], raise_failure: bool = Tr
                 update |= {panel.status: step_line(event), panel.bar: bar("running", event, request)}
                 if event.preview is not None and now - last_preview >= PREVIEW_GAP_S:
                     last_preview = now
-                    update[panel.picture] = enlarged(event.preview, request)
+                    with suppress(OSError):  # a full disk: without previews the rest is told all the same
+                        update[panel.picture] = save_pil_to_cache(enlarged(event.preview, request), get_upload_folder(),
+                                                                  format="jpeg")
             case events.Saved(record):
                 try:
                     made.append(Shown.of(record))
                 except OSError as error:  # what is shown is a copy, and the disk may be full; the run goes on
-                    told.append(f"A picture could not be shown: {error.strerror or 'the disk refused'}.")
+                    told.append(f"A picture could not be shown: {error.strerror or 'the disk refused'}. Seed "
+                                f"{record.seed} makes it again.")
                     update[panel.notices] = "\n".join(told)
                 else:
                     update |= panel.show(joined(made, earlier), len(made) - 1)
