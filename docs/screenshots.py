@@ -25,7 +25,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 SIDE, EDITOR_PADDING = 128, 30  # px: of the model's pictures, and what the editor keeps free around one
 HOUSE = {"prompt": "a house, noto style, blue background", "seed": "2"}
 SUN = {"prompt": "a sun, noto style, blue background", "seed": "3"}
-SKY = (92, 10, 118, 36)
+SKY = (111, 18)
 DONE = re.compile(r"pictures? in ")
 
 
@@ -99,19 +99,16 @@ def inpaint(page: Page) -> None:
     save(page, "inpaint.png")
 
 
-def paint(page: Page, place: tuple[int, int, int, int]) -> None:
-    """Paint over a place of the picture in the editor, line by line. place: left, top, right, bottom in px of it."""
+def paint(page: Page, place: tuple[int, int]) -> None:
+    """Paint a dab in the editor, with its brush as it is: 50 px of the picture wide. place: the middle, in px of it."""
     around = page.locator("#inpaint-source .pixi-target canvas").bounding_box()
     scale = min((around[name] - 2 * EDITOR_PADDING) / SIDE for name in ("width", "height"))
-    left, top, right, bottom = ((each - SIDE / 2) * scale for each in place)
-    x, y = around["x"] + around["width"] / 2, around["y"] + around["height"] / 2
-    rows = 5
-    for row in range(rows):
-        height = y + top + (bottom - top) * row / (rows - 1)
-        page.mouse.move(x + left, height)
-        page.mouse.down()
-        page.mouse.move(x + right, height, steps=3)
-        page.mouse.up()
+    x, y = ((around[corner] + around[name] / 2 + (each - SIDE / 2) * scale)
+            for corner, name, each in zip(("x", "y"), ("width", "height"), place, strict=True))
+    page.mouse.move(x - 2, y)
+    page.mouse.down()
+    page.mouse.move(x + 2, y, steps=3)
+    page.mouse.up()
 
 
 def open_tab(page: Page, name: str) -> None:
