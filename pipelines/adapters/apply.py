@@ -7,7 +7,9 @@ another number, and several adapters add up, each from the base weight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,7 +46,7 @@ class Report:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        return tuple(adapter.line for adapter in self.adapters)
+        return tuple(line for adapter in self.adapters for line in adapter.lines)
 
 
 @dataclass(eq=False)
@@ -52,7 +54,7 @@ class _Sum:
     """The hook of one layer: adds what its parts change to what the layer gave."""
 
     path: str
-    parts: list[tuple[Weights, _Factored | _Whole]] = field(default_factory=list)
+    parts: list[tuple[Weights, _Factored | _Whole | _Same | _Bias]] = field(default_factory=list)
 
     def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         total = output
@@ -75,11 +77,11 @@ def applied(pipe: Any, uses: Uses) -> Iterator[Report]:
     with ExitStack() as hooks:
         with torch.no_grad():  # left before the yield: whoever resumes may be another thread
             for adapter, weights in zip(report.adapters, report.weights, strict=True):
-                for path, part in adapter.parts.items():
+                for path, beside in _beside(adapter, modules):
                     if path not in sums:
                         sums[path] = _Sum(path)
                         hooks.callback(modules[path].register_forward_hook(sums[path]).remove)
-                    sums[path].parts.append((weights, _beside(part, modules[path])))
+                    sums[path].parts.append((weights, beside))
         yield report
 
 
@@ -104,7 +106,23 @@ def merged(pipe: Any, uses: Uses) -> Iterator[Report]:
                     total = total + weights.of(path) * change(adapter.parts[path], original)
             kept.callback(setattr, weight, "data", original)
             weight.data = torch.empty_like(original).copy_(total)
+        for path in dict.fromkeys(path for adapter in report.adapters for path in adapter.biases):
+            shift = sum(weights.of(path) * adapter.biases[path].float() for adapter, weights
+                        in zip(report.adapters, report.weights, strict=True) if path in adapter.biases)
+            kept.enter_context(_bias_changed(modules[path], shift))
         yield report
+
+
+@contextmanager
+def _bias_changed(module: nn.Module, shift: Tensor) -> Iterator[None]:
+    """Add to a bias for a while; a layer without one has the change as its bias meanwhile."""
+    original, weight = module.bias, module.weight
+    whole = shift.to(weight.device) if original is None else original.data.float() + shift.to(weight.device)
+    module.bias = nn.Parameter(whole.to(weight.dtype), requires_grad=False)
+    try:
+        yield
+    finally:
+        module.bias = original
 
 
 class _Factored:
@@ -157,10 +175,44 @@ class _Whole:
         return torch.add(total, shift, alpha=weight)
 
 
-def _beside(part: Part, module: nn.Module) -> _Factored | _Whole:
-    # A magnitude a column scales the input: not to be had from the layer's output.
-    factored = isinstance(part, LowRank) and (part.dora_scale is None or is_by_row(part.dora_scale))
-    return _Factored(part, module) if factored else _Whole(part, module)
+class _Same:
+    """A change of a layer that is neither linear nor a convolution: its output is linear in its weight all the same, so
+    the change of the output is what the layer gives with the change as its weight."""
+
+    def __init__(self, part: Part, module: nn.Module):
+        self._layer = copy.copy(module)
+        weight = nn.Parameter(change(part, module.weight).to(module.weight.dtype), requires_grad=False)
+        self._layer._parameters = {**dict.fromkeys(module._parameters), "weight": weight}
+        self._layer._forward_hooks = OrderedDict()
+
+    def add(self, total: Tensor, module: nn.Module, x: Tensor, base: Tensor, weight: float) -> Tensor:
+        return torch.add(total, self._layer(x), alpha=weight)
+
+
+class _Bias:
+    """What is added to a layer's bias."""
+
+    def __init__(self, bias: Tensor, module: nn.Module):
+        like = module.weight
+        shaped = bias if module.weight.ndim < 4 and not isinstance(module, nn.GroupNorm) else bias[:, None, None]
+        self._bias = shaped.to(like.device, like.dtype if _is_wide(like) else None)
+
+    def add(self, total: Tensor, module: nn.Module, x: Tensor, base: Tensor, weight: float) -> Tensor:
+        return total + weight * self._bias.to(total)
+
+
+def _beside(adapter: Adapter, modules: Mapping[str, nn.Module]) -> Iterator[
+        tuple[str, _Factored | _Whole | _Same | _Bias]]:
+    """What goes beside each layer; a layer may have two."""
+    for path, part in adapter.parts.items():
+        module = modules[path]
+        # A magnitude a column scales the input: not to be had from the layer's output.
+        factored = isinstance(part, LowRank) and (part.dora_scale is None or is_by_row(part.dora_scale))
+        plain = isinstance(module, (nn.Linear, nn.Conv2d))
+        kind = _Same if not plain else _Factored if factored else _Whole
+        yield path, kind(part, module)
+    for path, bias in adapter.biases.items():
+        yield path, _Bias(bias, modules[path])
 
 
 def _is_wide(weight: Tensor) -> bool:
@@ -199,9 +251,13 @@ def _same_convolution(module: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _checked(pipe: Any, uses: Uses) -> dict[str, nn.Module]:
-    modules = layer_names.layers(pipe)
+    modules = layer_names.modules(pipe)
     for adapter, *_ in uses:
-        for path, part in adapter.parts.items():
-            if path not in modules or not part.fits(layer_names.weight_shape(modules[path])):
+        fitting = {path: path in modules and part.fits(layer_names.weight_shape(modules[path]))
+                   for path, part in adapter.parts.items()}
+        fitting |= {path: path in modules and layer_names.weight_shape(modules[path])[0] == len(bias)
+                    and fitting.get(path, True) for path, bias in adapter.biases.items()}
+        for path, fits in fitting.items():
+            if not fits:
                 raise ModelError(f"{adapter.name[:80]} was read for another model: {path[:120]} does not fit.")
     return modules

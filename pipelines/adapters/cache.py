@@ -13,6 +13,7 @@ from ..families import Family
 from ..library.entry import LibraryEntry
 from ..prompts import lora_tags
 from . import find
+from .alphas import config_beside
 from .apply import applied, merged
 from .read import Adapter, read
 
@@ -46,13 +47,15 @@ class Shelf:
                 lines.append(f"{error} It was left out.")
                 continue
             adapter = self._adapter(entry, pipe, family)
-            lines.append(adapter.line)
+            lines += [*adapter.lines, *use.notes]
             wanted.append((adapter, use.unet_weight, use.te_weight))
         with (merged if merge else applied)(pipe, wanted):
             yield tuple(lines)
 
     def _adapter(self, entry: LibraryEntry, pipe: Any, family: Family) -> Adapter:
-        key = entry.path, entry.modified_s, entry.size_bytes, ref(getattr(pipe, family.core))
+        beside = config_beside(entry.path)
+        key = (entry.path, entry.modified_s, entry.size_bytes, beside and beside.stat().st_mtime_ns,
+               ref(getattr(pipe, family.core)))
         if key not in self._read:
             self._read[key] = read(entry.path, pipe, family, entry.name)
             while len(self._read) > KEPT:

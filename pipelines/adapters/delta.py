@@ -1,8 +1,8 @@
 """What an adapter holds for one layer, and the change of the layer's weight that it stands for.
 
-Every part knows `delta()`: the change at strength 1 in float32, alpha and rank included. A weight is (out, in) of a
-linear layer or (out, in, kh, kw) of a convolution. alpha / rank is the scale that all programs use
-(kohya-ss/sd-scripts, networks/lora.py).
+Every part knows its change at strength 1 in float32, alpha and rank included: `delta()`, or `delta_of(weight)` where it
+depends on the weight. A weight is (out, in) of a linear layer or (out, in, kh, kw) of a convolution. alpha / rank is
+the scale that all programs use (kohya-ss/sd-scripts, networks/lora.py).
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Hadamard:
             self.w2_a, self.w2_b, self.t2)
 
     def fits(self, shape: torch.Size) -> bool:
-        return _has_shape(self, shape)
+        first = _product_shape(self.w1_a, self.w1_b, self.t1)
+        return first is not None and first == _product_shape(self.w2_a, self.w2_b, self.t2) and _fills(first, shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,15 +104,21 @@ class Kronecker:
         w1 = _product(*self.w1) if len(self.w1) == 2 else self.w1[0].float()
         w2 = _product(*self.w2, self.t2) if len(self.w2) == 2 else self.w2[0].float()
         scale = self.alpha / self.rank if len(self.w1) + len(self.w2) > 2 else 1.0
-        return scale * torch.kron(w1.reshape(*w1.shape, *[1] * (w2.ndim - w1.ndim)), w2)
+        # torch.kron takes only tensors whose axes lie in order, which an einsum's need not.
+        return scale * torch.kron(w1.reshape(*w1.shape, *[1] * (w2.ndim - w1.ndim)), w2.contiguous())
 
     def fits(self, shape: torch.Size) -> bool:
-        return _has_shape(self, shape)
+        w1 = _product_shape(*self.w1) if len(self.w1) == 2 else tuple(self.w1[0].shape)
+        w2 = _product_shape(*self.w2, self.t2) if len(self.w2) == 2 else tuple(self.w2[0].shape)
+        if w1 is None or w2 is None or not 2 <= len(w1) <= len(w2):
+            return False
+        w1 = (*w1, *[1] * (len(w2) - len(w1)))
+        return _fills(tuple(a * b for a, b in zip(w1, w2, strict=True)), shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Full:
-    """A whole difference of weights. rank is that of the layer, and alpha the same."""
+    """A whole difference of weights, of a norm's too. rank is that of the layer, and alpha the same."""
 
     diff: Tensor
     alpha: float = 1.0
@@ -125,18 +132,77 @@ class Full:
         return self.diff.float()
 
     def fits(self, shape: torch.Size) -> bool:
-        return _has_shape(self, shape)
+        return self.diff.ndim > 0 and _fills(tuple(self.diff.shape), shape)
 
 
-Part = LowRank | Hadamard | Kronecker | Full
+@dataclass(frozen=True, eq=False)
+class Rescaled:
+    """IA3 (Liu et al. 2022, arXiv:2205.05638): every row or column of the weight W times 1 + factor.
+
+    factor: (out, 1) or (1, in).
+    """
+
+    factor: Tensor
+    alpha: float = 1.0
+    dora_scale: Tensor | None = None
+    rank = 1
+
+    def delta_of(self, weight: Tensor) -> Tensor:
+        factor = self.factor.float().to(weight.device)
+        return weight * factor.reshape(*factor.shape, *[1] * (weight.ndim - 2))
+
+    def fits(self, shape: torch.Size) -> bool:
+        return len(shape) > 1 and tuple(self.factor.shape) in ((shape[0], 1), (1, shape[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Generalised:
+    """GLoRA (Chavan et al. 2023, arXiv:2306.07967): W a + b, each a product of two factors.
+
+    Two orders are in use: W a1 a2 + b1 b2 with a1 (in, r), a2 (r, in), b1 (out, r), b2 (r, in); and, written before,
+    W a2 a1 + b2 b1 with all four turned round. Shapes tell which; of a square layer the newer is meant, unless its
+    ranks go together the other way alone.
+    """
+
+    a1: Tensor
+    a2: Tensor
+    b1: Tensor
+    b2: Tensor
+    alpha: float = 1.0
+    dora_scale: Tensor | None = None
+
+    @property
+    def rank(self) -> int:
+        return min(self.b1.shape[:2])
+
+    def _ordered(self) -> tuple[Tensor, ...]:
+        a1, a2, b1, b2 = (factor.float().flatten(1) for factor in (self.a1, self.a2, self.b1, self.b2))
+        return (a1, a2, b1, b2) if a1.shape[0] >= a1.shape[1] else (a2, a1, b2, b1)
+
+    def delta_of(self, weight: Tensor) -> Tensor:
+        a1, a2, b1, b2 = (factor.to(weight.device) for factor in self._ordered())
+        turned = torch.einsum("oi...,ij->oj...", weight, a1 @ a2)
+        return self.alpha / self.rank * (turned + (b1 @ b2).reshape(weight.shape))
+
+    def fits(self, shape: torch.Size) -> bool:
+        if any(factor.ndim not in (2, 4) for factor in (self.a1, self.a2, self.b1, self.b2)) or len(shape) < 2:
+            return False
+        a1, a2, b1, b2 = self._ordered()
+        inner = a1.shape[1] == a2.shape[0] and b1.shape[1] == b2.shape[0]
+        return (inner and (a1.shape[0], a2.shape[1]) == (shape[1], shape[1]) and b1.shape[0] == shape[0]
+                and b2.shape[1] == math.prod(shape[1:]))
+
+
+Part = LowRank | Hadamard | Kronecker | Full | Rescaled | Generalised
 
 
 def change(part: Part, weight: Tensor) -> Tensor:
     """What the part adds to that weight at strength 1: float32, of the weight's shape, on its device."""
-    delta = part.delta().to(weight.device).reshape(weight.shape)
+    base = weight.float()
+    delta = part.delta_of(base) if hasattr(part, "delta_of") else part.delta().to(weight.device)
+    delta = delta.reshape(weight.shape)
     if part.dora_scale is None:
         return delta
-    base = weight.float()
     whole = base + delta
     return whole * (part.dora_scale.to(whole) / _norms(whole, part.dora_scale)) - base
 
@@ -164,16 +230,20 @@ def _product(a: Tensor, b: Tensor, core: Tensor | None = None) -> Tensor:
     return a @ b if core is None else torch.einsum("rskl,ro,si->oikl", core.float(), a, b)
 
 
-def _has_shape(part: Hadamard | Kronecker | Full, shape: torch.Size) -> bool:
-    """Whether delta() would work and fill a weight of that shape; computed without numbers."""
-    names = {name: value for name, value in vars(part).items() if name not in ("alpha", "dora_scale")}
-    bare = {name: tuple(factor.to("meta") for factor in value) if isinstance(value, tuple)
-            else None if value is None else value.to("meta") for name, value in names.items()}
-    try:
-        delta = type(part)(**bare, alpha=1.0).delta()
-    except (RuntimeError, ValueError, IndexError):  # factors that do not go together
-        return False
-    return delta.ndim >= 2 and delta.shape[0] == shape[0] and math.prod(delta.shape) == math.prod(shape)
+def _product_shape(a: Tensor, b: Tensor, core: Tensor | None = None) -> tuple[int, ...] | None:
+    """The shape of `_product`; None for factors that do not go together."""
+    if a.ndim != 2 or b.ndim != 2:
+        return None
+    if core is None:
+        return (a.shape[0], b.shape[1]) if a.shape[1] == b.shape[0] else None
+    if core.ndim != 4 or tuple(core.shape[:2]) != (a.shape[0], b.shape[0]):
+        return None
+    return (a.shape[1], b.shape[1], *core.shape[2:])
+
+
+def _fills(delta: tuple[int, ...], shape: torch.Size) -> bool:
+    """Whether a change of that shape is one of a weight of the other: kernels may be laid out in a row."""
+    return delta[0] == shape[0] and math.prod(delta) == math.prod(shape)
 
 
 def _is_point(tensor: Tensor) -> bool:

@@ -6,7 +6,7 @@ a file may use for a path, so that looking one up is all there is to reading.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -19,12 +19,15 @@ CORES = ("unet", "transformer")
 COMPONENTS = (*CORES, *ENCODERS)
 # Prefixes of a text encoder's layers in kohya files; with one encoder both of the first occur.
 KOHYA_ENCODERS = {"text_encoder": ("lora_te", "lora_te1"), "text_encoder_2": ("lora_te2",)}
+# The same for OneTrainer (clip_l.text_model...) and for what ComfyUI saves (text_encoders.clip_l.transformer...).
+CLIP_ENCODERS = {"text_encoder": ("clip_l", "clip_h"), "text_encoder_2": ("clip_g",)}
 # diffusers -> the original U-Net (CompVis/stable-diffusion, Stability-AI/generative-models), whose blocks are numbered.
-NUMBERED_ENDS = {"conv_in": "input_blocks.0.0", "conv_out": "out.2", "time_embedding.linear_1": "time_embed.0",
+NUMBERED_ENDS = {"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
+                 "time_embedding.linear_1": "time_embed.0",
                  "time_embedding.linear_2": "time_embed.2", "add_embedding.linear_1": "label_emb.0.0",
                  "add_embedding.linear_2": "label_emb.0.2"}
-NUMBERED_RESNET = {"conv1": "in_layers.2", "conv2": "out_layers.3", "time_emb_proj": "emb_layers.1",
-                   "conv_shortcut": "skip_connection"}
+NUMBERED_RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1",
+                   "norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
 # diffusers before peft called the projections of a text encoder as those of the U-Net, and to_out without its number.
 OLD_PROJECTIONS = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
 
@@ -36,22 +39,35 @@ def weight_shape(module: nn.Module) -> tuple[int, ...]:
 
 def layers(pipe: Any) -> dict[str, nn.Module]:
     """Path -> module, of every linear layer and convolution that an adapter can change."""
+    return {path: module for path, module in modules(pipe).items() if isinstance(module, (nn.Linear, nn.Conv2d))}
+
+
+def modules(pipe: Any) -> dict[str, nn.Module]:
+    """Path -> module, of everything that has a weight: norms and tables of embeddings too, which few files change."""
     return {f"{component}.{path}": module for component in COMPONENTS
             for path, module in _modules(getattr(pipe, component, None))}
 
 
-def table(pipe: Any) -> dict[str, str]:
-    """Every name that a file may give a layer -> the layer's path."""
+def table(pipe: Any, nameless: str = "text_encoder") -> dict[str, str]:
+    """Every name that a file may give a layer -> the layer's path.
+
+    nameless: the text encoder that names without one mean.
+    """
     known: dict[str, str] = {}
     unet = getattr(pipe, "unet", None)
     numbers = block_numbers(unet) if unet is not None and hasattr(unet.down_blocks[0], "resnets") else {}
-    for path in layers(pipe):
+    for path in modules(pipe):
         component, inner = path.split(".", 1)
         names = (_unet_names(inner, numbers) if component == "unet" else _transformer_names(inner)
-                 if component == "transformer" else _encoder_names(component, inner))
+                 if component == "transformer" else _encoder_names(component, inner, component == nameless))
         for name in names:
             known.setdefault(name, path)
     return known
+
+
+def path_of(table: Mapping[str, str], name: str) -> str | None:
+    """The layer of that name. Programs that convert between kinds of names leave some of the dots."""
+    return table.get(name) or table.get(_flat(name))
 
 
 def kohya(pipe: Any, family: Family) -> dict[str, str]:
@@ -123,9 +139,9 @@ def numbered(inner: str, numbers: dict[str, str]) -> str:
 
 
 def _modules(component: nn.Module | None) -> Iterator[tuple[str, nn.Module]]:
-    """Layers with a weight of their own; where peft sits on one, its path is that of the layer underneath."""
+    """Modules with a weight of their own; where peft sits on one, its path is that of the layer underneath."""
     for path, module in component.named_modules() if component is not None else ():
-        if isinstance(module, (nn.Linear, nn.Conv2d)) and ".lora_" not in path:
+        if module._parameters.get("weight") is not None and ".lora_" not in path:
             yield path.removesuffix(".base_layer"), module
 
 
@@ -134,9 +150,12 @@ def _unet_names(inner: str, numbers: dict[str, str]) -> Iterator[str]:
     yield _flat(f"lora_unet.{inner}")
     yield _flat(f"lora_unet.{original}")
     yield f"unet.{inner}"
+    yield f"unet.{original}"  # OneTrainer (OMI)
     yield inner  # attention processors saved on their own
     yield f"base_model.model.{inner}"
-    yield f"diffusion_model.{original}"
+    yield f"diffusion_model.{original}"  # ComfyUI
+    yield f"model.diffusion_model.{original}"
+    yield f"diffusion_model.{inner}"
     yield _flat(f"lycoris.{inner}")
     layer, _, projection = inner.removesuffix(".0").rpartition(".")
     if projection in OLD_PROJECTIONS.values():
@@ -153,13 +172,20 @@ def _transformer_names(inner: str) -> Iterator[str]:
     yield _flat(f"lycoris.{inner}")
 
 
-def _encoder_names(component: str, inner: str) -> Iterator[str]:
+def _encoder_names(component: str, inner: str, is_nameless: bool) -> Iterator[str]:
     bare = inner.removeprefix("text_model.")
     layer, _, projection = bare.rpartition(".")
     for spelled in (with_text_model(inner), bare):
         for prefix in KOHYA_ENCODERS[component]:
             yield _flat(f"{prefix}.{spelled}")
+        for prefix in CLIP_ENCODERS[component]:
+            yield f"{prefix}.{spelled}"
+            yield f"text_encoders.{prefix}.transformer.{spelled}"
         yield f"{component}.{spelled}"
+        if is_nameless:  # saved by peft or LyCORIS from the text encoder alone
+            yield spelled
+            yield f"base_model.model.{spelled}"
+            yield _flat(f"lycoris.{spelled}")
     if projection in OLD_PROJECTIONS:
         yield f"{component}.text_model.{layer}.{OLD_PROJECTIONS[projection]}"
         yield f"{component}.{layer}.{OLD_PROJECTIONS[projection]}"

@@ -33,6 +33,10 @@ def merge(folder: Path, pipe: Any, family: Family, uses: Uses, dtype: torch.dtyp
     taken = ModelError(f"{folder.name[:80]}: there is a model of this name already.")
     if folder.exists():
         raise taken
+    layers = layer_names.modules(pipe)
+    if any(layers[path].bias is None for adapter, *_ in uses for path in adapter.biases if path in layers):
+        raise ModelError(f"{folder.name[:80]} was not written: a LoRA changes biases of layers that have none in this "
+                         "model, so no checkpoint can hold it.")
     half = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     try:
         with merged(pipe, uses):

@@ -24,8 +24,8 @@ from ..errors import ModelError
 from ..families import Family
 from ..library.read.headers import read_header
 from . import layer_names
+from .alphas import PEFT_METADATA
 from .delta import LowRank
-from .read import PEFT_METADATA
 
 LEGACY_HASH = slice(0x100000, 0x110000)  # the bytes that AUTOMATIC1111's first hash looked at
 

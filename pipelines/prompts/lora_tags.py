@@ -6,17 +6,25 @@ import re
 from dataclasses import dataclass
 
 TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>", re.IGNORECASE)
-NUMBER = re.compile(r"[+-]?(\d{1,9}\.?\d{0,9}|\.\d{1,9})")
+NUMBER = re.compile(r"[+-]?(\d{1,9}\.?\d{0,9}|\.\d{1,9})", re.ASCII)
 MAX_WEIGHT = 10.0
+BLOCKS = re.compile(r"(lbw|lbwe|in|mid|out|blocks?)\w*=", re.IGNORECASE)  # strengths by block, in two extensions' words
 
 
 @dataclass(frozen=True)
 class Use:
-    """An adapter asked for by name, with the weights of its two halves."""
+    """An adapter asked for by name, with the weights of its two halves. unread: what else stands in its tags."""
 
     name: str
     unet_weight: float = 1.0
     te_weight: float = 1.0
+    unread: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence about each part of a tag that has no effect."""
+        return tuple(f"{self.name}: {part[:40]!r} in its tag is not read"
+                     f"{': it has one strength for all blocks' if BLOCKS.match(part) else ''}." for part in self.unread)
 
 
 def extract(prompt: str) -> tuple[str, tuple[Use, ...]]:
@@ -25,24 +33,30 @@ def extract(prompt: str) -> tuple[str, tuple[Use, ...]]:
     The first number is for both halves, the second for the U-Net alone; te= and unet= say it by name. What is no
     number counts as not given, weights stay within +-10, and those of a name used twice add up. Never raises.
     """
-    weights: dict[str, tuple[float, float]] = {}
+    uses: dict[str, Use] = {}
     for tag in TAG.finditer(prompt):
         name, *arguments = tag[1].split(":")
         if name := name.strip():
-            unet, te = _weights(arguments)
-            before = weights.get(name, (0.0, 0.0))
-            weights[name] = _bounded(before[0] + unet), _bounded(before[1] + te)
+            unet, te, unread = _weights(arguments)
+            before = uses.get(name, Use(name, 0.0, 0.0))
+            uses[name] = Use(name, _bounded(before.unet_weight + unet), _bounded(before.te_weight + te),
+                             tuple(dict.fromkeys((*before.unread, *unread))))
     if not TAG.search(prompt):
         return prompt, ()
-    return TAG.sub("", prompt).strip(), tuple(Use(name, *both) for name, both in weights.items())
+    return TAG.sub("", prompt).strip(), tuple(uses.values())
 
 
-def _weights(arguments: list[str]) -> tuple[float, float]:
-    """(U-Net weight, text encoder weight) of one tag."""
+def _weights(arguments: list[str]) -> tuple[float, float, list[str]]:
+    """(U-Net weight, text encoder weight, what is not read) of one tag."""
     named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     placed = [argument for argument in arguments if "=" not in argument]
     te = _number(named.get("te", placed[0] if placed else ""), 1.0)
-    return _number(named.get("unet", placed[1] if len(placed) > 1 else ""), te), te
+    unet = _number(named.get("unet", placed[1] if len(placed) > 1 else ""), te)
+    known = {f"{name}={named[name]}" for name in ("te", "unet") if NUMBER.fullmatch(named.get(name, "").strip())}
+    known |= {text for text in placed[:2] if NUMBER.fullmatch(text.strip())}
+    unread = [text.strip() for text in arguments if text.strip() and text not in known]
+    unread += [text.strip() for text in placed[2:] if text in known]
+    return unet, te, unread
 
 
 def _number(text: str, default: float) -> float:
