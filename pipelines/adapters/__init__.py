@@ -6,7 +6,7 @@ find     the LoRA that a tag names                                 no torch
 names    layers of a model <-> the names that files give them
 parts    what a file holds for one layer, and the change of the weight that it stands for
 assemble the tensors of one layer -> its part, checked against the layer
-alphas   what the header, or the adapter_config.json beside the file, says of alpha            no torch
+alphas   what the header, or the adapter_config.json beside the file, says of alpha
 foreign  files for transformers, turned by the library
 read     file -> Adapter, checked against the model
 apply    `with applied(pipe, uses)`: beside the weights; `merged`: into them. Both restore on exit
@@ -14,6 +14,6 @@ write    trained parts -> files of kohya's and of peft's kind
 merge    model and adapters -> a whole new checkpoint
 
 May import errors, headers, checkpoints, families and library. Start reading at read.py, then apply.py. To read another
-kind of file, add its suffixes to keys.py and a part that knows its `delta` to parts.py. What a file holds and is not used
-becomes a note of its Adapter.
+kind of file, add its suffixes to keys.py and a part that knows its `delta` to parts.py. What a file holds and is not
+used becomes a note of its Adapter.
 """

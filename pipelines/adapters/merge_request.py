@@ -30,8 +30,10 @@ def check(request: MergeLora, folder: Path) -> None:
         raise RequestError(f"Name of the model: there is {request.name[:40]!r} already. Take another name.", "name")
 
 
-def merge_into(request: MergeLora, lease: Any, lora: Path, folder: Path) -> None:
-    """Write the model into the folder of models, where every picker finds it. The one in memory is not changed.
+def merge_into(request: MergeLora, lease: Any, lora: Path, folder: Path) -> tuple[str, ...]:
+    """Write the model into the folder of models, where every picker finds it; what of the LoRA is in it, in sentences.
+
+    The model in memory is not changed.
 
     Raises RequestError for a name that is taken, ModelError for a LoRA of another family.
     """
@@ -42,3 +44,4 @@ def merge_into(request: MergeLora, lease: Any, lora: Path, folder: Path) -> None
     adapter = read(lora, lease.pipe, lease.family, request.lora)
     folder.mkdir(parents=True, exist_ok=True)
     merge(folder / request.name, lease.pipe, lease.family, [(adapter, request.strength, request.strength)])
+    return adapter.lines

@@ -178,7 +178,8 @@ def _unused(header: Header, unmatched: tuple[str, ...], other: tuple[str, ...]) 
     if words := lora_keys.bundled(other):
         notes.append(f"its embeddings are not read from a LoRA file: {_listed(words)}")
     notes += [f"{count} of its tensors are of {kind}, which is not read here" for kind, count in kinds.items()]
-    rest = [key for key in other if not key.startswith(lora_keys.BUNDLED) and not lora_keys.not_read({key: header.shapes[key]})]
+    rest = [key for key in other
+            if not key.startswith(lora_keys.BUNDLED) and not lora_keys.not_read({key: header.shapes[key]})]
     if rest:
         notes.append(f"{len(rest)} of its tensors are not used: {_listed(rest)}")
     return notes

@@ -6,14 +6,14 @@ import errno
 import json
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..errors import ModelError
 from ..library.folders import Place
 from ..library.read.card import read_folder
 from ..library.recognise import recognise
 from ..library.walk import walk
-from .sources import Plan
+from .sources import SETTINGS, Plan
 
 FOLDERS = {"checkpoint": "models/checkpoints", "lora": "loras", "vae": "models/vae", "embedding": "models/embeddings"}
 MAX_NAME = 100
@@ -32,6 +32,9 @@ def put(plan: Plan, staging: Path, data_dir: Path) -> tuple[str, str]:
         source.unlink()
         raise ModelError(fault)
     moved = _moved(source, data_dir / FOLDERS[kind], plain_name(plan.name), ".safetensors")
+    for file in plan.files[1:]:
+        if PurePosixPath(file.path).name == SETTINGS:
+            os.rename(staging / plain_path(file.path), moved.with_name(f"{moved.stem}.{SETTINGS}"))
     if plan.notes:
         notes = moved.with_suffix(".civitai.info")
         notes.write_text(json.dumps(plan.notes), encoding="utf-8")

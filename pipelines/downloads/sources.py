@@ -18,6 +18,8 @@ PARTS = ("unet", "transformer", "vae", "scheduler", "text_encoder", "tokenizer",
          "text_encoder_3", "tokenizer_3")
 MAX_FILES = 200
 SHOWN_FILES = 6
+SETTINGS = "adapter_config.json"
+NAMELESS = ("model", "pytorch_lora_weights", "diffusion_pytorch_model", "adapter_model")
 KEPT_NOTES = ("id", "modelId", "name", "baseModel", "trainedWords", "description")
 
 
@@ -113,13 +115,15 @@ def _hub(repository: str, path: str, revision: str, network: Network, sites: Sit
             raise ModelError(f"Download: {repository} has {len(chosen)} safetensors files"
                              + (f" ({shown}). Say which: {repository}/{chosen[0]}." if chosen else "."))
     is_folder = not path and "model_index.json" in files
+    if not is_folder:  # peft says there how strong its weights are
+        beside = str(PurePosixPath(chosen[0]).with_name(SETTINGS))
+        chosen += [beside] if beside in files else []
     if len(chosen) > MAX_FILES:
         raise ModelError(f"Download: {repository} has more than {MAX_FILES} files.")
     remote = tuple(_hub_file(f"{sites.hub}/{repository}/resolve/{quote(revision)}/{quote(name)}",
                              name if is_folder else PurePosixPath(name).name, files[name]) for name in chosen)
     stem = PurePosixPath(chosen[0]).stem
-    name = repository.split("/")[1] if is_folder or stem in ("model", "pytorch_lora_weights",
-                                                             "diffusion_pytorch_model") else stem
+    name = repository.split("/")[1] if is_folder or stem in NAMELESS else stem
     return Plan(repository if not path else f"{repository}/{path}", name, remote, is_folder)
 
 

@@ -22,6 +22,9 @@ from .read.headers import read_header
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 3600
 RESERVE_BYTES = 1 << 30
+# A tensor may say that it repeats a few numbers without end (a stride of 0); the most that honest files repeat is a
+# tensor under two or three names.
+MAX_GROWTH, SMALL_BYTES = 4, 64 << 20
 
 
 def convert(path: Path, timeout_s: float = TIMEOUT_S) -> Path:
@@ -52,14 +55,23 @@ def rewrite(path: Path) -> Path:
     if target.exists():
         raise _fault(path, f"there is a {target.name[:80]} already")
     try:
-        size, free = path.stat().st_size, shutil.disk_usage(path.parent).free
-        if size + RESERVE_BYTES > free:
-            raise _fault(path, f"{(size + RESERVE_BYTES) / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB free")
+        size = path.stat().st_size
+        _need_room(path, size)
         tensors = _tensors(path, _load(path))
-        _write(tensors, target)
+        wanted = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        if wanted > MAX_GROWTH * size + SMALL_BYTES:
+            raise _fault(path, f"its tensors say that they have {wanted:,} bytes, and the file has {size:,}")
+        _need_room(path, wanted)
+        _write(_laid_out(tensors), target)
     except OSError as error:
         raise _fault(path, error.strerror or "the disk does not answer") from None
     return target
+
+
+def _need_room(path: Path, wanted: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if wanted + RESERVE_BYTES > free:
+        raise _fault(path, f"{(wanted + RESERVE_BYTES) / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB free")
 
 
 def _load(path: Path) -> Any:
@@ -85,21 +97,26 @@ def _tensors(path: Path, loaded: Any) -> dict[str, Any]:
 
     table = loaded if isinstance(loaded, Mapping) else {}
     if isinstance(table.get("string_to_param"), Mapping):
-        only = next(iter(table["string_to_param"].values()), None)
-        table = {"emb_params": only}
+        known = table["string_to_param"]
+        table = {"emb_params": next(iter(known.values()))} if len(known) == 1 else known
     for inner in ("state_dict", "model_state_dict", "params_ema", "params"):
         table = table[inner] if isinstance(table.get(inner), Mapping) else table
-    found: dict[str, Any] = {}
-    seen: set[int] = set()
-    for name, value in table.items():
-        if isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided:
-            value = value.detach()
-            place = value.untyped_storage().data_ptr()
-            # A safetensors file has no two names for the same bytes.
-            found[name] = value.clone().contiguous() if place in seen else value.contiguous()
-            seen.add(place)
+    found = {name: value.detach() for name, value in table.items() if isinstance(name, str)
+             and isinstance(value, torch.Tensor) and value.layout == torch.strided}
     if not found:
         raise _fault(path, "there are no weights in it")
+    return found
+
+
+def _laid_out(tensors: dict[str, Any]) -> dict[str, Any]:
+    """The tensors with their numbers in order, no two of them on the same bytes: a safetensors file has no names for
+    that."""
+    found: dict[str, Any] = {}
+    seen: set[int] = set()
+    for name, value in tensors.items():
+        place = value.untyped_storage().data_ptr()
+        found[name] = value.clone().contiguous() if place in seen else value.contiguous()
+        seen.add(place)
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import ModelError
 from ..families.family import UNET_PREFIX
 from . import sidecars
+from .embedding_layout import WIDTHS, Layout, layout_of, tokens, vectors_in
 from .read import lora_keys
 from .read.card import PICKLES, VAE_PREFIX, ModelCard, read_file, read_folder, read_json, refuse_pickle
 from .read.headers import Header, raw_header, read_header, small_tensor
@@ -25,12 +26,11 @@ VAES = {"original": ("decoder.mid.block_1.conv1.weight", "decoder.conv_in.weight
         "tiny": ("decoder.layers.2.conv.0.weight", "decoder.layers.0.weight")}
 LATENT_CHANNELS = 4
 SCALING_FAMILIES = {0.18215: "sd15", 0.13025: "sdxl"}
-# Widths of the text encoders, by the family whose embeddings have them.
-EMBEDDING_WIDTHS = {(768,): "sd15", (1024,): "sd2", (768, 1280): "sdxl"}
-EMBEDDING_SIDES = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
 # Where a file of a folder's kind was to be expected, and is none.
-WANTED = {"lora": "no LoRA", "vae": "no autoencoder of pictures", "embedding": "no embedding"}
-MAX_VECTORS, MAX_WIDTH = 256, 4096
+WANTED = {"checkpoint": "no checkpoint", "lora": "no LoRA", "vae": "no autoencoder of pictures",
+          "embedding": "no embedding"}
+# Told wherever they lie; the other kinds that are not read are no adapters, and told only where a LoRA is expected.
+ADAPTERS_NOT_READ = ("OFT", "BOFT", "VeRA", "VB-LoRA", "FourierFT", "HRA", "Bone", "MiSS", "RandLoRA", "C3A", "SHiRA")
 OFFSETS = re.compile(rb'"data_offsets":\s*\[\s*(\d{1,19})\s*,\s*(\d{1,19})\s*\]')
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "F8_E4M3": "float8",
           "F8_E5M2": "float8"}
@@ -97,20 +97,6 @@ def vae_layout(header: Header) -> str:
     return ""
 
 
-def embedding_sides(header: Header) -> dict[str, str]:
-    """{tensor's name: text encoder} of an embedding; empty for a file that is none."""
-    shapes = header.shapes
-    if any(len(shape) not in (1, 2) or shape[-1] > MAX_WIDTH or (len(shape) == 2 and not 0 < shape[0] <= MAX_VECTORS)
-           or header.dtypes[name] not in DTYPES for name, shape in shapes.items()):
-        return {}
-    if "emb_params" in shapes:
-        return {"emb_params": "text_encoder"}
-    if shapes and set(shapes) <= set(EMBEDDING_SIDES):
-        return {name: EMBEDDING_SIDES[name] for name in shapes}
-    only = next(iter(shapes), "")
-    return {only: "text_encoder"} if len(shapes) == 1 and only and "." not in only else {}
-
-
 def _read(item: Item) -> Finding:
     path = item.path
     if item.is_folder:
@@ -124,23 +110,36 @@ def _read(item: Item) -> Finding:
         card = read_file(path, "")
         return Finding("checkpoint", card.family, card=_kept(card), **common)
     if lora_keys.is_adapter(header.shapes):
-        try:
-            facts = {"ranks": list(lora_keys.ranks(header)), "alpha": _alpha(header),
-                     "alias": header.metadata.get("ss_output_name", "")[:200]}
-            return Finding("lora", lora_keys.family_of(header), facts=facts, **common)
-        except ModelError as error:
-            return Finding("lora", fault=str(error), **common)
-    if layout := vae_layout(header):
-        return _vae(path, header, layout, common)
-    if sides := embedding_sides(header):
-        widths = tuple(header.shapes[name][-1] for name in sorted(sides, key=sides.get))
-        first = header.shapes[next(iter(sides))]
-        return Finding("embedding", EMBEDDING_WIDTHS.get(widths, ""),
-                       facts={"vectors": first[0] if len(first) == 2 else 1, "widths": list(widths)}, **common)
-    if item.folder_kind:
-        return Finding(item.folder_kind, fault=f"{path.name[:80]} cannot be used: it holds {WANTED[item.folder_kind]}.",
-                       **common)
+        return _lora(header, common)
+    if vae := vae_layout(header):
+        return _vae(path, header, vae, common)
+    if layout := layout_of(header):
+        return _embedding(header, layout, common)
+    kinds = lora_keys.not_read(header.shapes)
+    if item.folder_kind or any(kind in kinds for kind in ADAPTERS_NOT_READ):
+        fault = lora_keys.refusal(path.name[:80], header.shapes, WANTED.get(item.folder_kind, ""))
+        return Finding(item.folder_kind or "lora", fault=fault, **common)
     return Finding("")
+
+
+def _lora(header: Header, common: dict[str, Any]) -> Finding:
+    try:
+        facts = {"ranks": list(lora_keys.ranks(header)), "alpha": _alpha(header),
+                 "alias": header.metadata.get("ss_output_name", "")[:200]}
+    except ModelError as error:
+        return Finding("lora", fault=str(error), **common)
+    unused = [*lora_keys.not_read(header.shapes), *lora_keys.bundled(header.shapes)]
+    return Finding("lora", lora_keys.family_of(header), facts={**facts, **({"unused": unused} if unused else {})}, **common)
+
+
+def _embedding(header: Header, layout: Layout, common: dict[str, Any]) -> Finding:
+    first = next(iter(layout.words.values()))
+    widths = [header.shapes[first[side]][-1] for side in sorted(first)]
+    counts = {word: vectors_in(header, next(iter(sides.values()))) for word, sides in layout.words.items()}
+    facts = {"vectors": sum(counts.values()), "widths": widths,
+             "words": {word: counts[word] for word in tokens(layout)}, "unused": list(layout.unused)}
+    return Finding("embedding", WIDTHS.get(tuple(widths), ""),
+                   facts={name: value for name, value in facts.items() if value}, **common)
 
 
 def _vae(path: Path, header: Header, layout: str, common: dict[str, Any]) -> Finding:

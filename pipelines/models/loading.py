@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, StudioError
 from ..families import FAMILIES, Family
-from ..families.clip import CONFIGS, write_vocabulary
-from ..families.family import UNET_PREFIX
 from ..library.entry import LibraryEntry
 from ..library.read import prediction
-from ..library.read.card import VAE_PREFIX, ModelCard, networks_of, parts_here, parts_of, read_json, weight_files
+from ..library.read.card import ModelCard, networks_of, parts_here, parts_of, read_json, weight_files
+from ..library.read.counts import check_counts, check_scheduler
 from ..library.read.headers import Header, read_header
 from ..library.read.hub import hub_folder
 from ..library.recognise import vae_layout
 from ..machine.device import Placement, is_out_of_memory
+from .interrupt import interruptible
 from .memory_format import as_stored, settled
 from .offload import by_layers
 from .quantize import in_four_bits
+from .single_file import components_of_file, config_folder, dtype_of, unknown_tensors
 
-# Networks of an original single file: component -> its class, and where the file keeps its tensors.
-PARTS_OF_A_FILE = {"unet": ("UNet2DConditionModel", UNET_PREFIX), "vae": ("AutoencoderKL", VAE_PREFIX)}
+CORES = ("unet", "transformer")
 
 
 def load(card: ModelCard, placement: Placement, *, offline: bool = True,
-         tried: Callable[[str], None] = lambda kind: None) -> dict[str, Any]:
+         tried: Callable[[str], None] = lambda kind: None,
+         go_on: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Load what the family's text-to-image pipeline is built of, on `placement`, in eval mode and frozen.
 
     Returns {component name: object}; text encoders have the U-Net's dtype, the autoencoder its own. Only a hub model
     that is not on this disk is fetched, and only when not offline. tried: told what a model was found to predict, where
-    neither its file nor anybody says it. Raises ModelError naming file and reason.
+    neither its file nor anybody says it. go_on: asked between layers; what it raises ends the loading. Raises
+    ModelError naming file and reason.
     """
     import diffusers
     import transformers
@@ -47,19 +44,24 @@ def load(card: ModelCard, placement: Placement, *, offline: bool = True,
     transformers.utils.logging.set_verbosity_error()  # it asks for torchvision, which breaks diffusers on a CPU torch
     family = FAMILIES[card.family]
     try:
+        shown = f"{card.title}: {_shown(card)}"
         if card.kind == "file":
-            components = _from_file(card, family, placement)
+            with interruptible(go_on, shown):
+                components = _from_file(card, family, placement)
         else:
             folder = card.path or hub_folder(card, half=placement.dtype == "float16", offline=offline)
-            components = {part: _from_folder(folder, part, _dtype_of(part, placement, family))
-                          for part in parts_here(folder, family)}
+            components = {}
+            for part in parts_here(folder, family):
+                with interruptible(go_on, f"{shown}: its {part}"):
+                    components[part] = _from_folder(folder, part, dtype_of(part, placement, family))
             components |= _left_out(folder, family)
         if placement.weights == "4-bit":
-            in_four_bits(components[family.core], _dtype_of(family.core, placement, family))
+            in_four_bits(components[family.core], dtype_of(family.core, placement, family))
         for part in networks_of(family):
+            go_on()
             if components[part] is not None:
-                components[part] = settled(components[part], part, f"{card.title}: {_shown(card)}", placement,
-                                           _dtype_of(part, placement, family),
+                components[part] = settled(components[part], part, shown, placement,
+                                           dtype_of(part, placement, family),
                                            small=placement.weights == "8-bit" and part == family.core)
         if placement.offload == "group":
             for part in networks_of(family):
@@ -134,6 +136,7 @@ def _vae(path: Path, header: Header, layout: str, own: Mapping[str, Any]) -> Any
     else:
         cls = diffusers.AutoencoderKL
     config = said or ({} if layout == "tiny" else dict(own))
+    check_counts(f"{path.parent.name[:60]}/config.json", said, [header])
     with torch.device("meta"):
         network = cls.from_config({**config, "_class_name": cls.__name__})
     tensors = load_file(path)
@@ -171,59 +174,31 @@ def _from_folder(folder: Path, part: str, dtype: Any) -> Any:
     cls = _class_of(library, name)
     # A class that chooses another by the config would else ask at the terminal whether to run the model's own code.
     safely = {"local_files_only": True, **({"trust_remote_code": False} if library == "transformers" else {})}
+    shown = f"{folder.name[:60]}/{part}"
     if dtype is None:
+        scheduler = folder / part / "scheduler_config.json"
+        if scheduler.is_file():
+            check_scheduler(f"{shown}/{scheduler.name}", read_json(scheduler))
         return cls.from_pretrained(folder / part, **safely)
     files, variant = weight_files(folder, part)
     headers = [read_header(path) for path in files]  # says plainly what is wrong with a file
+    check_counts(f"{shown}/config.json", read_json(folder / part / "config.json"), headers)
     network, info = cls.from_pretrained(folder / part, torch_dtype=as_stored(part, headers, dtype), variant=variant,
                                         use_safetensors=True, output_loading_info=True, **safely)
     missing = sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))
     if missing:
         raise ModelError(f"{part}/{files[0].name} cannot be used: {len(missing)} of its tensors are missing, the first "
                          f"is {missing[0][:80]}.")
+    if part in CORES and (unknown := sorted(info["unexpected_keys"])):
+        raise unknown_tensors(f"{part}/{files[0].name}", part, unknown)
     return network
 
 
 def _from_file(card: ModelCard, family: Family, placement: Placement) -> dict[str, Any]:
     """Load an original single file with the configs that come along."""
     read_header(card.path)
-    with _config_folder(card, family) as folder:
+    with config_folder(card, family) as folder:
         return components_of_file(card.path, folder, family, placement) | _left_out(folder, family)
-
-
-def components_of_file(path: Path, config_folder: Path, family: Family, placement: Placement) -> dict[str, Any]:
-    """Load the components of an original single file; config_folder is a diffusers folder without weights."""
-    import diffusers
-
-    cls = getattr(diffusers, next(iter(family.pipelines.values())))
-    known = {"config": str(config_folder), "local_files_only": True}
-    header, networks = read_header(path), {}
-    for part, (name, prefix) in PARTS_OF_A_FILE.items():
-        dtype = as_stored(part, [header], _dtype_of(part, placement, family), prefix)
-        networks[part] = getattr(diffusers, name).from_single_file(str(path), subfolder=part, torch_dtype=dtype,
-                                                                   **known)
-    # An explicit None keeps the safety checker from being looked for.
-    without = {"safety_checker": None} if "safety_checker" in inspect.signature(cls).parameters else {}
-    pipe = cls.from_single_file(str(path), torch_dtype=_dtype_of("text_encoder", placement, family), **networks,
-                                **without, **known)
-    return {part: pipe.components[part] for part in parts_here(config_folder, family)}
-
-
-@contextmanager
-def _config_folder(card: ModelCard, family: Family) -> Iterator[Path]:
-    """A temporary diffusers folder without weights, with what this file changes of the family's configs."""
-    with tempfile.TemporaryDirectory(prefix="atelier-") as place:
-        folder = Path(place) / family.config
-        shutil.copytree(CONFIGS / family.config, folder)
-        for tokenizer, _ in family.text_encoders:
-            write_vocabulary(folder / tokenizer)
-        _change(folder / "unet" / "config.json", {"in_channels": 9 if card.inpainting else 4,
-                                                  "sample_size": card.native_size // 8})
-        yield folder
-
-
-def _change(path: Path, changes: dict[str, Any]) -> None:
-    path.write_text(json.dumps({**read_json(path), **changes}), encoding="utf-8")
 
 
 def _left_out(folder: Path, family: Family) -> dict[str, Any]:
@@ -242,16 +217,6 @@ def _class_of(library: str, name: str) -> Any:
     import transformers
 
     return getattr({"diffusers": diffusers, "transformers": transformers}[library], name)
-
-
-def _dtype_of(part: str, placement: Placement, family: Family) -> Any:
-    """torch dtype of a component, None for those that have no weights."""
-    import torch
-
-    if part not in networks_of(family):
-        return None
-    # The library's pipelines hand latents to the autoencoder as they are.
-    return getattr(torch, placement.vae_dtype if part == "vae" and not family.stock else placement.dtype)
 
 
 def _shown(card: ModelCard) -> str:

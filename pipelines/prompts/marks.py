@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .choices import NAME, name_of
 from .comments import blanked, unmeant
 from .grammar import TAGS, parse
-from .lora_tags import TAG
+from .lora_tags import TAG, extract
 
 MAX_MARKS = 20
 SHOWN = 40  # characters of a name that are repeated
@@ -24,15 +24,19 @@ class Mark:
     why: str
 
 
-def marks(text: str, *, is_lora: Callable[[str], bool], is_wildcard: Callable[[str], bool]) -> tuple[Mark, ...]:
-    """Find brackets without a partner and names that nothing here answers to. At most MAX_MARKS, in order."""
+def marks(text: str, *, is_lora: Callable[[str], bool], is_wildcard: Callable[[str], bool],
+          is_word: Callable[[str], bool] = lambda word: False) -> tuple[Mark, ...]:
+    """Find brackets without a partner and names that nothing here answers to. At most MAX_MARKS, in order.
+
+    is_word: whether a text in angle brackets is an embedding's word.
+    """
     found = [Mark(at, at + 1, "From here to the end of the line is a comment. A # itself is written \\#.")
              for at in unmeant(text)]
     text = blanked(text)
     found += [Mark(at, at + 1, "This bracket has no partner.") for at in _alone(text)]
     for tag in TAGS.finditer(text):
         why = _tag(tag[0], is_lora)
-        if why:
+        if why and not is_word(tag[0]):
             found.append(Mark(*tag.span(), why))
     for name in re.finditer(NAME, _without_tags(text)):
         if not is_wildcard(name_of(name[0])):
@@ -54,4 +58,6 @@ def _tag(text: str, is_lora: Callable[[str], bool]) -> str:
     if not lora:
         return f"Nothing here knows the tag {text[:SHOWN]}."
     name = lora[1].partition(":")[0].strip()
-    return "" if is_lora(name) else f"There is no LoRA called {name[:SHOWN]}."
+    if not is_lora(name):
+        return f"There is no LoRA called {name[:SHOWN]}."
+    return " ".join(note for use in extract(text)[1] for note in use.notes)

@@ -24,7 +24,7 @@ from ..lab import page_requests as lab_pages
 from ..lab.assets import Shelf
 from ..library import LibraryEntry, checkpoints
 from ..library.checkpoints import ModelCard
-from ..library.embeddings import named
+from ..library.embeddings import named, words_of
 from ..machine import device
 from ..models import estimate
 from ..prompts import lora_tags
@@ -126,8 +126,8 @@ class Studio:
         """Count a prompt's tokens as the model's own tokenizer does; no limit is known where the library counts."""
         if FAMILIES[self.card(model).family].stock:
             return Tokens(0, 0, text, "")
-        known = {entry.name: entry.facts["vectors"] for entry in named(self.collection.library.entries(), [text])
-                 if not entry.fault}
+        known = {word: count for entry in named(self.collection.library.entries(), [text]) if not entry.fault
+                 for word, count in words_of(entry).items()}
         return count(text, checkpoints.tokenizer_folder(self.card(model), self.settings.data_dir), names=known)
 
     def strange(self, text: str, model: str | None = None) -> Strange:
@@ -144,7 +144,8 @@ class Studio:
         """What a prompt gets wrong: brackets without a partner, names that nothing here answers to."""
         loras = self.collection.library.entries(kind="lora")
         return marks(text, is_lora=lambda name: find.named(loras, name) is not None,
-                     is_wildcard=self.resolver.wildcards.has)
+                     is_wildcard=self.resolver.wildcards.has,
+                     is_word=lambda word: bool(named(self.collection.library.entries(), [word])))
 
     def save_styles(self, *styles: Style) -> None:
         """Add or replace styles. Raises StudioError for a bad name, and where others can reach the page."""

@@ -69,6 +69,7 @@ class Worker:
         self._cache: Any = None
         self._shelf: Any = None
         self._vaes: Any = None
+        self._job: Job | None = None  # the one that runs
         self.device_line = ""
 
     @property
@@ -82,6 +83,7 @@ class Worker:
 
     def __call__(self, job: Job) -> Iterator[Event]:
         """Run a job; the queue closes this on its own thread."""
+        self._job = job
         self._open()
         device.make_current(self._device)  # which is a thread's own
         kinds = {LoadModel: self._bring, Matrix: self._matrix, Series: self._series, TrainRun: self._train,
@@ -185,7 +187,7 @@ class Worker:
         yield from self._loading(card)
         with self._cache.lease(card, card.tasks[0]) as lease:
             entry = find.lookup(self._collection.loras([request.lora]), request.lora)
-            merge_into(request, lease, entry.path, self._settings.data_dir / "models")
+            yield from map(Notice, merge_into(request, lease, entry.path, self._settings.data_dir / "models"))
         self._collection.library.refresh()
         self._collection.library.wait_for_scan()
         yield Notice(f"The model {request.name} is ready in the model list.")
@@ -282,6 +284,11 @@ class Worker:
         self._device_bytes = own
         self._cache = cache.PipelineCache(self._load, cache.Budget(own, host), beside=self._vaes)
 
+    def _go_on(self) -> None:
+        """Raise Cancelled when the running job was stopped."""
+        if self._job is not None and self._job.control.stop.is_set():
+            raise Cancelled("Stopped.")
+
     def _load(self, card: ModelCard) -> tuple[dict[str, Any], Any, int]:
         from ..machine import memory
         from ..models import loading
@@ -290,7 +297,7 @@ class Worker:
         components = None
         try:
             components = loading.load(card, placement, offline=self._settings.offline,
-                                      tried=partial(self._collection.note_trial, card))
+                                      tried=partial(self._collection.note_trial, card), go_on=self._go_on)
         except Exception as error:
             if not device.is_out_of_memory(error):
                 raise

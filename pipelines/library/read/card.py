@@ -13,7 +13,9 @@ from typing import Any
 
 from ...errors import ModelError
 from ...families import FAMILIES, Facts, Family, recognise
+from ...families.clip import CONFIGS
 from ...families.family import UNET_PREFIX
+from . import blocks
 from .headers import Header, read_header, small_tensor
 
 MAX_JSON_BYTES = 1_000_000
@@ -26,6 +28,10 @@ TEXT_PREFIXES = ("cond_stage_model.", "conditioner.embedders.")
 LIKED_TEXTS = {"title": 80, "note": 500, "sampler": 40, "schedule": 40}
 LIKED_NUMBERS = {"steps": (int, 1, 150), "guidance_scale": (float, 0, 30)}
 MAX_EXAMPLES = 20
+# Of models that predict v and were trained on noise far beyond the usual (Karras et al. 2022, arXiv:2206.00364).
+EDM_MARK = "edm_vpred.sigma_max"
+EDM_NOTE = ("Its markers say v, and noise up to the levels of EDM (CosXL). Here it is drawn on the usual noise levels, "
+            "so pictures differ from those of other programs.")
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,9 @@ def read_file(path: Path, name: str) -> ModelCard:
                if not any(key.startswith(prefixes) for key in header.shapes)]
     if missing:
         raise ModelError(f"{path.name[:80]} cannot be used: it holds a U-Net but no {' and no '.join(missing)}.")
+    # Whether its blocks are of a known kind is to be said where it is listed, not minutes later.
+    blocks.changes(path.name[:80], header.shapes, read_json(CONFIGS / family.config / "unet" / "config.json"),
+                   family.label)
     settings = family.file_settings(facts, partial(small_tensor, header))
     parameters = {"unet": header.parameters(UNET_PREFIX), "vae": header.parameters(VAE_PREFIX),
                   "text_encoder": sum(map(header.parameters, TEXT_PREFIXES))}
@@ -80,12 +89,13 @@ def read_file(path: Path, name: str) -> ModelCard:
     return _card(family, facts, name=name, path=path, kind="file", size_bytes=path.stat().st_size,
                  native_size=settings.get("native_size", family.native_size), parameters=parameters,
                  scheduler={**usual, **declared}, predicts_by="file" if "prediction_type" in declared else "",
+                 likes={"note": EDM_NOTE} if EDM_MARK in header.shapes else {},
                  unet_parameters=parameters["unet"], fingerprint=_fingerprint([path]))
 
 
 def _declared(header: Header) -> dict[str, Any]:
     """What a file itself says of its noise: modelspec's word, or the empty tensors that trainers leave."""
-    marked = "v" if "v_pred" in header.shapes else ""
+    marked = "v" if header.shapes.keys() & {"v_pred", EDM_MARK} else ""
     kind = {"v": "v_prediction", "epsilon": "epsilon"}.get(header.metadata.get("modelspec.prediction_type") or marked)
     changes: dict[str, Any] = {"prediction_type": kind} if kind else {}
     if "ztsnr" in header.shapes:

@@ -69,6 +69,7 @@ def facts(entry: Any, card: Any = None) -> str:
              "Rank": ", ".join(map(str, known.get("ranks", ()))),
              "Alpha": f"{known['alpha']:g}" if known.get("alpha") else "",
              "Also called": known.get("alias", ""), "Vectors": known.get("vectors", ""),
+             "Its words": ", ".join(known.get("words", ())), "Not used of it": ", ".join(known.get("unused", ())),
              "Layout": known.get("layout", ""),
              "Strength": entry.preferred_weight if entry.preferred_weight is not None else ""}
     return "\n".join(f"{name}: {value}" for name, value in lines.items() if value != "")

@@ -1,0 +1,39 @@
+"""Let Stop and a deadline reach the building and reading of networks, which is one long call of a library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from threading import get_ident
+from time import monotonic
+from typing import Any
+
+from ..errors import ModelError
+
+PART_DEADLINE_S = 900.0  # of one component; a slow disk needs minutes for the largest
+
+
+@contextmanager
+def interruptible(go_on: Callable[[], None], shown: str, deadline_s: float = PART_DEADLINE_S) -> Iterator[None]:
+    """Ask `go_on`, which raises when a job is stopped, whenever this thread gives a network a module or a parameter.
+
+    torch calls such hooks for every layer that is built and for every tensor that is put into one. shown: what is
+    loaded. Raises ModelError after deadline_s.
+    """
+    from torch.nn.modules.module import register_module_module_registration_hook as of_modules
+    from torch.nn.modules.module import register_module_parameter_registration_hook as of_parameters
+
+    thread, end = get_ident(), monotonic() + deadline_s
+
+    def look(module: Any, name: str, value: Any) -> None:
+        if get_ident() != thread:  # hooks are those of the whole process
+            return
+        go_on()
+        if monotonic() >= end:
+            raise ModelError(f"{shown} was not loaded: it took longer than {deadline_s:,.0f} s.")
+
+    go_on()
+    with ExitStack() as hooks:
+        hooks.callback(of_modules(look).remove)
+        hooks.callback(of_parameters(look).remove)
+        yield
