@@ -23,8 +23,9 @@ class Use:
     @property
     def notes(self) -> tuple[str, ...]:
         """A sentence about each part of a tag that has no effect."""
-        return tuple(f"{self.name}: {part[:40]!r} in its tag is not read"
-                     f"{': it has one strength for all blocks' if BLOCKS.match(part) else ''}." for part in self.unread)
+        return tuple(f"{self.name}: {part[:40]!r} in its tag is not read: it has one strength for all blocks."
+                     if BLOCKS.match(part) else f"{self.name}: {part[:40]!r} in its tag is not read."
+                     for part in self.unread)
 
 
 def extract(prompt: str) -> tuple[str, tuple[Use, ...]]:

@@ -51,6 +51,16 @@ def test_one_file_of_the_hub_is_chosen_by_name_or_because_it_is_alone(server, hu
         plan("some/loras/c.safetensors", network, sites)
 
 
+def test_a_lora_of_peft_comes_with_the_settings_beside_it(server, hub, network, sites):
+    hub("some/style", large("adapter_model.safetensors"), small("adapter_config.json"), small("README.md"))
+    hub("some/styles", large("ink/a.safetensors"), small("ink/adapter_config.json"), small("adapter_config.json"))
+    for text, name, address in (("some/style", "style", "adapter_config.json"),
+                                ("some/styles/ink/a.safetensors", "a", "ink/adapter_config.json")):
+        made = plan(text, network, sites)
+        assert (made.name, [file.path for file in made.files][1:]) == (name, ["adapter_config.json"])
+        assert made.files[1].url.endswith(f"/resolve/main/{address}")
+
+
 VERSION = {"id": 456, "modelId": 123, "name": "v2", "baseModel": "SD 1.5", "trainedWords": ["sks"], "extra": "x",
            "model": {"name": "Style", "type": "LORA", "nsfw": False},
            "files": [{"name": "style.pt", "type": "Model"},

@@ -53,6 +53,36 @@ def test_an_embedding_of_automatic1111_becomes_one_that_is_read(tmp_path):
     assert read(convert(tmp_path / "easy.pt"))["text_encoder"].tolist() == [[1.0] * 768] * 2
 
 
+def test_a_tensor_that_repeats_one_number_without_end_is_refused(tmp_path):
+    import torch
+
+    path = tmp_path / "small.ckpt"
+    torch.save({"state_dict": {"a": torch.zeros(1).expand(20_000, 30_000)}}, path)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ModelError, match=r"^small.ckpt was not converted: its tensors say that they have 2,400,000,000 "
+                                         r"bytes, and the file has \d,\d{3}"):
+        convert(path)
+    assert [one.name for one in tmp_path.iterdir()] == ["small.ckpt"]
+
+
+def test_room_is_asked_for_the_tensors_and_not_for_the_file(tmp_path, monkeypatch):
+    import shutil
+    from collections import namedtuple
+
+    import torch
+
+    from pipelines.library import convert as converting
+
+    path = tmp_path / "twice.ckpt"
+    base = torch.zeros(1000, 1000)
+    torch.save({"a": base, "b": base, "c": base}, path)
+    usage = namedtuple("usage", "total used free")
+    free = converting.RESERVE_BYTES + 2 * path.stat().st_size
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(free, 0, free))
+    with pytest.raises(ModelError, match="GB of disk are needed"):
+        converting.rewrite(path)
+
+
 def test_a_program_in_a_pickle_is_named_and_does_not_run(tmp_path):
     import torch
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.errors import ModelError
-from pipelines.library.embeddings import read, vectors
+from pipelines.library.embeddings import read, read_words, vectors
 from tests.pipelines.library.files import embedding, lora
 
 
@@ -28,6 +28,40 @@ def test_every_format_gives_its_vectors_by_text_encoder(tmp_path):
         assert {side: vector.tolist() for side, vector in found.items()} == {
             side: vector.astype(np.float32).tolist() for side, vector in wanted.items()}
         assert all(str(vector.dtype) == "torch.float32" for vector in found.values())
+
+
+@pytest.mark.parametrize(("tensors", "words"), [
+    ({"clip_l": 2, "clip_g": 2, "clip_l_out": 2, "clip_g_out": 2}, {"": {"text_encoder": 2, "text_encoder_2": 2}}),
+    ({"emb_params": 2, "emb_params_out": 2}, {"": {"text_encoder": 2}}),
+    ({"sks.v2": 3}, {"sks.v2": {"text_encoder": 3}}),
+    ({"<s0>": 1, "<s1>": 2}, {"<s0>": {"text_encoder": 1}, "<s1>": {"text_encoder": 2}}),
+    ({"text_encoders_0": 2, "text_encoders_1": 2}, {"": {"text_encoder": 2, "text_encoder_2": 2}})])
+def test_files_of_several_tensors_give_each_word_its_vectors(tmp_path, tensors, words):
+    made = {name: np.full((count, 768), i, np.float32) for i, (name, count) in enumerate(tensors.items())}
+    found = read_words(save(tmp_path / "e.safetensors", made))
+    assert {word: {side: len(value) for side, value in sides.items()} for word, sides in found.items()} == words
+    whole = read(tmp_path / "e.safetensors")
+    assert {side: len(value) for side, value in whole.items()} == {
+        side: sum(sides[side] for sides in words.values()) for side in next(iter(words.values()))}
+
+
+def test_the_tokens_of_a_file_are_words_and_its_name_means_all_of_them(library, root):
+    tokens = {"<s0>": np.zeros((1, 768), np.float32), "<s1>": np.ones((2, 768), np.float32)}
+    save(root / "pair.safetensors", tokens)
+    save(root / "out.safetensors", {"emb_params": tokens["<s1>"], "emb_params_out": tokens["<s1>"]})
+    save(root / "plain.safetensors", {"cat": tokens["<s0>"]})
+    library.refresh()
+    assert library.wait(60)
+    entries = library.entries(kind="embedding")
+
+    def sums(text):
+        found, told = vectors(entries, [text], {"text_encoder": 768})
+        return {word: sides["text_encoder"].sum(1).tolist() for word, sides in found.items()}, told
+
+    assert sums("a <s1> in a room") == ({"<s1>": [768.0, 768.0]}, ())
+    assert sums("a photo of <s0><s1>")[0] == {"<s0>": [0.0], "<s1>": [768.0, 768.0], "<s0><s1>": [0.0, 768.0, 768.0]}
+    assert sums("pair, a cat") == ({"pair": [0.0, 768.0, 768.0]}, ())  # a word of the language is no token
+    assert "out: its vectors emb_params_out are not used" in sums("out")[1][0]
 
 
 @pytest.mark.parametrize(("tensors", "words"), [

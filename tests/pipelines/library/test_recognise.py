@@ -64,11 +64,25 @@ def test_embeddings_of_every_format_are_known(look, root, shapes, family, vector
     assert (finding.family, finding.facts["vectors"]) == (family, vectors)
 
 
-@pytest.mark.parametrize("shapes", [{"a.weight": (4, 768)}, {"x": (4, 4, 4)}, {"x": (4, 768), "y": (4, 768)},
+@pytest.mark.parametrize("shapes", [{"a.weight": (4, 768)}, {"x": (4, 4, 4)}, {"x": (4, 768), "y": (4, 760)},
                                     {"x": (300, 768)}, {"x": (2, 9000)}, {}])
 def test_other_small_files_are_no_embeddings(look, root, shapes):
     write(root / "e.safetensors", shapes)
     assert not look()
+
+
+@pytest.mark.parametrize(("shapes", "kind"), [
+    ({"lora_unet_x.oft_blocks": (2, 4, 4)}, "OFT"), ({"base_model.model.x.boft_R": (2, 4, 4)}, "BOFT")])
+def test_an_adapter_of_a_kind_that_is_not_read_is_listed_as_what_it_is(look, root, shapes, kind):
+    write(root / "o.safetensors", shapes)
+    assert f"o.safetensors cannot be used: it holds {kind}, which is not read here" in look()["lora", "o"].finding.fault
+
+
+def test_what_a_lora_holds_beside_its_layers_is_told(look, root):
+    layer = "lora_unet_mid_block_attentions_0_proj_in"
+    write(root / "l.safetensors", {f"{layer}.lora_down.weight": (4, 64), f"{layer}.lora_up.weight": (64, 4),
+                                   "bundle_emb.sks.clip_l": (2, 768), "lora_unet_x.oft_blocks": (2, 4, 4)})
+    assert look()["lora", "l"].finding.facts["unused"] == ["OFT", "sks"]
 
 
 def test_a_rank_that_cannot_be_is_a_fault(look, root):

@@ -8,13 +8,14 @@ from pipelines.prompts.marks import MAX_MARKS, marks
 
 
 def marked(text):
-    found = marks(text, is_lora="fox".__eq__, is_wildcard="animals/cats".__eq__)
+    found = marks(text, is_lora="fox".__eq__, is_wildcard="animals/cats".__eq__, is_word="<s0:a>".__eq__)
     return [(text[mark.start:mark.end], mark.why) for mark in found]
 
 
 @pytest.mark.parametrize("text", [
     "a (red:1.3) [cat]", r"an \( escaped one", "<lora:fox:0.8> a fox", "__animals/cats__", "# (a comment", "a <b> c",
-    "# <lora:x:1> __rooms__", "<lora:fox:1:__b__>", "__animals/cats(name=tom)__"])
+    "# <lora:x:1> __rooms__", "<lora:fox:1:__b__>", "__animals/cats(name=tom)__",
+    "a <s0:a> c"])
 def test_what_is_well_formed_has_no_mark(text):
     assert marked(text) == []
 
@@ -28,6 +29,11 @@ def test_names_that_nothing_answers_to_are_marked():
     assert marked("a <lora:foxx:1> in __rooms__, <hypernet:x:1>") == [
         ("<lora:foxx:1>", "There is no LoRA called foxx."), ("__rooms__", "There is no wildcard file for __rooms__."),
         ("<hypernet:x:1>", "Nothing here knows the tag <hypernet:x:1>.")]
+
+
+def test_what_a_tag_holds_and_is_not_read_is_marked():
+    assert marked("a <lora:fox:1:lbw=OUTALL>") == [
+        ("<lora:fox:1:lbw=OUTALL>", "fox: 'lbw=OUTALL' in its tag is not read: it has one strength for all blocks.")]
 
 
 def test_a_bracket_in_the_name_of_a_lora_is_no_bracket():
