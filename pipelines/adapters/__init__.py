@@ -13,7 +13,6 @@ apply    `with applied(pipe, uses)`: beside the weights; `merged`: into them. Bo
 write    trained parts -> files of kohya's and of peft's kind
 merge    model and adapters -> a whole new checkpoint
 
-May import errors, headers, checkpoints, families and library. Start reading at read.py, then apply.py. To read another
-kind of file, add its suffixes to keys.py and a part that knows its `delta` to parts.py. What a file holds and is not
-used becomes a note of its Adapter.
+Start reading at read.py, then apply.py. To read another kind of file, add its suffixes to library/read/lora_keys.py and a
+part that knows its `delta` to delta.py. What a file holds and is not used becomes a note of its Adapter.
 """

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ EXPRESSION = frozenset("\\+*?()[]{}|^$")  # marks of a regular expression
 class Alphas:
     """What is said of alpha outside the tensors. of: (layer's path, rank) -> alpha, None when nothing is said.
 
-    notes: what lies there and was not followed.
+    of_whole: what a LoKr without factors is multiplied by: peft has alpha / r there, too, and LyCORIS nothing. notes:
+    what lies there and was not followed.
     """
 
     of: Callable[[str, int], float | None]
-    notes: tuple[str, ...] = field(default=())
+    of_whole: float = 1.0
+    notes: tuple[str, ...] = ()
 
 
 def alphas(header: Header, path: Path) -> Alphas:
@@ -56,7 +58,9 @@ def alphas(header: Header, path: Path) -> Alphas:
                     for key in ("lora_alpha", "alpha_pattern", "use_rslora")}
         return _alpha(settings, inner, rank)
 
-    return Alphas(of, tuple(notes))
+    alpha, rank = plain.get("lora_alpha"), plain.get("r")
+    of_peft = plain.get("peft_type") == "LOKR" and _is_number(alpha) and _is_number(rank) and rank > 0
+    return Alphas(of, alpha / rank if of_peft else 1.0, tuple(notes))
 
 
 def config_beside(path: Path) -> Path | None:
@@ -78,7 +82,7 @@ def config_beside(path: Path) -> Path | None:
 def _is_open(header: Header) -> bool:
     """Whether there are layers of an adapter without a tensor for alpha."""
     named, _ = lora_keys.layers(header.shapes)
-    return any("alpha" not in roles and roles.keys() & {*lora_keys.RANK_ROLES} for roles in named.values())
+    return any("alpha" not in roles and roles.keys() & {*lora_keys.RANK_ROLES, "lokr_w2"} for roles in named.values())
 
 
 def _beside(path: Path, notes: list[str]) -> dict[str, Any]:
@@ -114,7 +118,7 @@ def _alpha(settings: Mapping[str, Any], inner: str, rank: int) -> float | None:
         if _matches(pattern, inner):  # the first one counts, as in peft's get_pattern_key
             alpha = value
             break
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not math.isfinite(alpha):
+    if not _is_number(alpha):
         return None
     return alpha * math.sqrt(rank) if settings["use_rslora"] is True else float(alpha)
 
@@ -141,6 +145,10 @@ def _json(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _number(text: str) -> float | None:

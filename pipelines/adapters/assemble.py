@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -11,11 +11,12 @@ from torch.nn import functional as F
 from ..errors import ModelError
 from ..library.read import lora_keys
 from . import layer_names
+from .alphas import Alphas
 from .delta import Full, Generalised, Hadamard, Kronecker, LowRank, Part, Rescaled
 
 
 def part_of(shown: str, layer: str, held: dict[str, Tensor], module: nn.Module,
-            alpha_of: Callable[[str, int], float | None]) -> tuple[Part | None, Tensor | None]:
+            alphas: Alphas) -> tuple[Part | None, Tensor | None]:
     """Build the part of one layer and what is added to its bias, and check that they fit; either may be None.
 
     Raises ModelError for a layer that is not whole or of another shape.
@@ -40,11 +41,13 @@ def part_of(shown: str, layer: str, held: dict[str, Tensor], module: nn.Module,
         sizes = ", ".join(f"{role} {sizes_of(tensor)}" for role, tensor in held.items())
         raise unusable(shown, f"it is made for a model of other sizes. {shortened(layer)} is "
                                f"{'x'.join(map(str, shape))} here, and the file has {sizes[:160]}")
-    value = float(alpha) if alpha is not None else alpha_of(layer, part.rank)
+    value = float(alpha) if alpha is not None else alphas.of(layer, part.rank)
     if magnitude is not None:  # peft's, which has one for each output
         dora_scale = magnitude.reshape(-1, 1)
     if dora_scale is not None:
         dora_scale = _dora(shown, layer, dora_scale, shape)
+    if isinstance(part, Kronecker) and part.is_whole and alpha is None:
+        part = replace(part, w1=(part.w1[0].float() * alphas.of_whole,))
     # No alpha means a scale of 1.
     part = replace(part, alpha=part.rank if value is None else value, dora_scale=dora_scale)
     if "up_bias" in biases:  # of the second factor, and so scaled as that is
@@ -63,8 +66,9 @@ def assembled(held: Mapping[str, Tensor]) -> Part | None:
         return Full(held.get("diff", held.get("w_norm")))
     if set(lora_keys.GLORA) <= held.keys():
         return Generalised(*(held[name] for name in lora_keys.GLORA))
-    if "ia3_l" in held:
-        return Rescaled(held["ia3_l"].reshape(*held["ia3_l"].shape[:2]) - 1)  # peft multiplies by it
+    if "ia3_l" in held:  # peft multiplies by it; that of a convolution's outputs is (1, out, 1, 1)
+        factor = held["ia3_l"]
+        return Rescaled((factor if factor.ndim == 2 else factor.reshape(-1, 1)) - 1)
     if "ia3_w" in held:
         by_input = bool(held["on_input"].any())
         return Rescaled(held["ia3_w"].reshape((1, -1) if by_input else (-1, 1)))

@@ -100,10 +100,15 @@ class Kronecker:
         # The second one's rank is what LyCORIS divides by when both are factored.
         return next((factors[1].shape[0] for factors in (self.w2, self.w1) if len(factors) == 2), 1)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether neither is a product."""
+        return len(self.w1) + len(self.w2) == 2
+
     def delta(self) -> Tensor:
         w1 = _product(*self.w1) if len(self.w1) == 2 else self.w1[0].float()
         w2 = _product(*self.w2, self.t2) if len(self.w2) == 2 else self.w2[0].float()
-        scale = self.alpha / self.rank if len(self.w1) + len(self.w2) > 2 else 1.0
+        scale = 1.0 if self.is_whole else self.alpha / self.rank
         # torch.kron takes only tensors whose axes lie in order, which an einsum's need not.
         return scale * torch.kron(w1.reshape(*w1.shape, *[1] * (w2.ndim - w1.ndim)), w2.contiguous())
 

@@ -153,6 +153,7 @@ def _unet_names(inner: str, numbers: dict[str, str]) -> Iterator[str]:
     yield f"unet.{original}"  # OneTrainer (OMI)
     yield inner  # attention processors saved on their own
     yield f"base_model.model.{inner}"
+    yield f"unet.base_model.model.{inner}"
     yield f"diffusion_model.{original}"  # ComfyUI
     yield f"model.diffusion_model.{original}"
     yield f"diffusion_model.{inner}"
@@ -182,6 +183,7 @@ def _encoder_names(component: str, inner: str, is_nameless: bool) -> Iterator[st
             yield f"{prefix}.{spelled}"
             yield f"text_encoders.{prefix}.transformer.{spelled}"
         yield f"{component}.{spelled}"
+        yield f"{component}.base_model.model.{spelled}"
         if is_nameless:  # saved by peft or LyCORIS from the text encoder alone
             yield spelled
             yield f"base_model.model.{spelled}"

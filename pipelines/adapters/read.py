@@ -108,7 +108,7 @@ def read(path: Path, pipe: Any, family: Family, name: str | None = None) -> Adap
     biases: dict[str, Tensor] = {}
     for layer, roles in found.items():
         held = {role: tensors[key] for role, key in roles.items()}
-        part, bias = part_of(shown, layer, held, modules[layer], known.of)
+        part, bias = part_of(shown, layer, held, modules[layer], known)
         if part is not None:
             parts[layer] = part
         if bias is not None:

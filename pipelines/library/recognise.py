@@ -129,7 +129,8 @@ def _lora(header: Header, common: dict[str, Any]) -> Finding:
     except ModelError as error:
         return Finding("lora", fault=str(error), **common)
     unused = [*lora_keys.not_read(header.shapes), *lora_keys.bundled(header.shapes)]
-    return Finding("lora", lora_keys.family_of(header), facts={**facts, **({"unused": unused} if unused else {})}, **common)
+    facts = {**facts, "unused": unused} if unused else facts
+    return Finding("lora", lora_keys.family_of(header), facts=facts, **common)
 
 
 def _embedding(header: Header, layout: Layout, common: dict[str, Any]) -> Finding:

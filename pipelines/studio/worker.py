@@ -30,6 +30,7 @@ from ..machine import device
 from ..models import estimate
 from ..prompts import lora_tags
 from ..prompts.texts import each, prompt_fields
+from ..queue.control import Control
 from ..queue.jobs import Job
 from ..requests import Request, pipeline_of
 from ..settings import Settings
@@ -69,7 +70,7 @@ class Worker:
         self._cache: Any = None
         self._shelf: Any = None
         self._vaes: Any = None
-        self._job: Job | None = None  # the one that runs
+        self._control = Control()  # of the job that runs
         self.device_line = ""
 
     @property
@@ -83,7 +84,7 @@ class Worker:
 
     def __call__(self, job: Job) -> Iterator[Event]:
         """Run a job; the queue closes this on its own thread."""
-        self._job = job
+        self._control = job.control
         self._open()
         device.make_current(self._device)  # which is a thread's own
         kinds = {LoadModel: self._bring, Matrix: self._matrix, Series: self._series, TrainRun: self._train,
@@ -286,7 +287,7 @@ class Worker:
 
     def _go_on(self) -> None:
         """Raise Cancelled when the running job was stopped."""
-        if self._job is not None and self._job.control.stop.is_set():
+        if self._control.stop.is_set():
             raise Cancelled("Stopped.")
 
     def _load(self, card: ModelCard) -> tuple[dict[str, Any], Any, int]:

@@ -30,6 +30,7 @@ LIKED_NUMBERS = {"steps": (int, 1, 150), "guidance_scale": (float, 0, 30)}
 MAX_EXAMPLES = 20
 # Of models that predict v and were trained on noise far beyond the usual (Karras et al. 2022, arXiv:2206.00364).
 EDM_MARK = "edm_vpred.sigma_max"
+PLAYGROUND_MARK = "edm_mean"
 EDM_NOTE = ("Its markers say v, and noise up to the levels of EDM (CosXL). Here it is drawn on the usual noise levels, "
             "so pictures differ from those of other programs.")
 
@@ -74,6 +75,9 @@ def read_file(path: Path, name: str) -> ModelCard:
     header = read_header(path)
     facts = Facts(shapes=header.shapes)
     family = recognise(facts)
+    if PLAYGROUND_MARK in header.shapes:
+        raise ModelError(f"{path.name[:80]} cannot be used: it is Playground v2.5, which was trained on the noise "
+                         "levels of EDM. Here they are not drawn on.")
     missing = [what for what, prefixes in (("autoencoder", (VAE_PREFIX,)), ("text encoder", TEXT_PREFIXES))
                if not any(key.startswith(prefixes) for key in header.shapes)]
     if missing:

@@ -201,6 +201,16 @@ def test_alpha_beside_the_file_counts_as_peft_counts_it(pipe, tmp_path, draw, co
     assert check(path, pipe, {key: scale * delta}).notes == ()
 
 
+def test_a_kronecker_product_of_peft_is_scaled_though_it_has_no_factors(pipe, tmp_path, draw):
+    w1, w2 = draw(4, 4), draw(16, 16)
+    path = saved(tmp_path / "adapter_model.safetensors", {f"base_model.model.{ATTENTION}.to_q.lokr_w1": w1,
+                                                          f"base_model.model.{ATTENTION}.to_q.lokr_w2": w2})
+    key = f"unet.{ATTENTION}.to_q.weight"
+    check(path, pipe, {key: torch.kron(w1, w2)})
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LOKR", "r": 8, "alpha": 4}))
+    check(path, pipe, {key: 0.5 * torch.kron(w1, w2)})
+
+
 @pytest.mark.parametrize(("metadata", "scale"), [
     ({"lora_alpha": "16", "r": "4"}, 4.0), ({"alpha": "2"}, 0.5), ({"ss_network_alpha": "8"}, 2.0),
     ({"lora_alpha": "16", "use_rslora": "true"}, 8.0), ({"lora_config": json.dumps({"lora_alpha": 8})}, 2.0),

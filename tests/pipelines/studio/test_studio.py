@@ -220,6 +220,35 @@ def test_a_lora_works_the_moment_it_is_saved_and_leaves_no_trace(studio, lora):
     assert image("a red cat").tobytes() == plain
 
 
+def test_what_a_lora_holds_and_what_its_tag_says_without_effect_is_among_the_notices(studio, lora):
+    from safetensors.torch import load_file, save_file
+
+    path = lora("ink")
+    tensors = load_file(path)
+    save_file({**tensors, "bundle_emb.sks.clip_l": tensors[next(iter(tensors))]}, path)
+    job = studio.submit(make(Txt2Img, **{**QUICK, "prompt": "a red cat <lora:ink:1:lbw=OUTALL>"}))
+    job.wait(60)
+    assert [event.text for event in job.events if isinstance(event, Notice)] == [
+        "ink: 1 of 1 layers matched, rank 4", "ink: its embeddings are not read from a LoRA file: sks.",
+        "ink: 'lbw=OUTALL' in its tag is not read: it has one strength for all blocks."]
+
+
+def test_a_model_whose_loading_is_stopped_is_loaded_by_the_next_job(studio, monkeypatch):
+    from pipelines.models import loading
+
+    load_folder = loading._from_folder
+
+    def stopped(*args):
+        job.stop()
+        return load_folder(*args)
+
+    monkeypatch.setattr(loading, "_from_folder", stopped)
+    job = studio.submit(make(Txt2Img, **QUICK))
+    assert job.wait(60).stopped and job.wait(60).records == ()
+    monkeypatch.undo()
+    assert studio.submit(make(Txt2Img, **QUICK)).wait(60).records
+
+
 def test_loras_that_are_merged_for_a_run_draw_the_same_and_leave_no_trace(studio, lora, tmp_path, sd_folder):
     lora("ink")
     merging = Studio(load(["--data-dir", str(studio.settings.data_dir), "--model", str(sd_folder), "--merge-loras"],
