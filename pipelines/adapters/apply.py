@@ -8,7 +8,6 @@ another number, and several adapters add up, each from the base weight.
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -181,12 +180,13 @@ class _Same:
 
     def __init__(self, part: Part, module: nn.Module):
         self._layer = copy.copy(module)
-        weight = nn.Parameter(change(part, module.weight).to(module.weight.dtype), requires_grad=False)
-        self._layer._parameters = {**dict.fromkeys(module._parameters), "weight": weight}
-        self._layer._forward_hooks = OrderedDict()
+        self._change = change(part, module.weight).to(module.weight.dtype)
 
     def add(self, total: Tensor, module: nn.Module, x: Tensor, base: Tensor, weight: float) -> Tensor:
-        return torch.add(total, self._layer(x), alpha=weight)
+        moved = self._change.to(x.device)
+        self._layer._parameters = {**dict.fromkeys(module._parameters), "weight": moved}
+        # Not called: the copy has the hooks of the original, which would call this one again.
+        return torch.add(total, type(module).forward(self._layer, x), alpha=weight)
 
 
 class _Bias:

@@ -200,7 +200,7 @@ def _dora_note(parts: Mapping[str, Part]) -> list[str]:
 def _tensors(header: Header, wanted: list[str]) -> dict[str, Tensor]:
     """Read tensors into memory of our own: a mapped file that another program cuts short would end this one."""
     for key in wanted:
-        if header.dtypes[key] not in FLOATS and not key.endswith(".alpha"):
+        if header.dtypes[key] not in FLOATS and not key.endswith((".alpha", ".on_input")):
             raise unusable(header.path.name, f"{key[:80]} is stored as {header.dtypes[key][:20]}")
     tensors = {}
     try:

@@ -102,4 +102,4 @@ def dtype_of(part: str, placement: Placement, family: Family) -> Any:
 def unknown_tensors(shown: str, part: str, names: list[str]) -> ModelError:
     """What a network's file holds and no layer reads may be scales, without which the weights mean something else."""
     return ModelError(f"{shown} cannot be used: {len(names)} tensors of its {part} belong to no layer, the first is "
-                      f"{names[0][:80]}.")
+                      f"{names[0][:120]}.")

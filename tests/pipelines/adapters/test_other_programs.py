@@ -44,7 +44,7 @@ def state(pipe):
 
 def saved(path, tensors, metadata=None):
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, metadata)
+    save_file({key: tensor.contiguous().clone() for key, tensor in tensors.items()}, path, metadata)
     return path
 
 

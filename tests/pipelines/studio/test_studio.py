@@ -236,14 +236,16 @@ def test_what_a_lora_holds_and_what_its_tag_says_without_effect_is_among_the_not
 def test_a_model_whose_loading_is_stopped_is_loaded_by_the_next_job(studio, monkeypatch):
     from pipelines.models import loading
 
-    load_folder = loading._from_folder
+    load_folder, submitted = loading._from_folder, threading.Event()
 
     def stopped(*args):
+        assert submitted.wait(60)
         job.stop()
         return load_folder(*args)
 
     monkeypatch.setattr(loading, "_from_folder", stopped)
     job = studio.submit(make(Txt2Img, **QUICK))
+    submitted.set()
     assert job.wait(60).stopped and job.wait(60).records == ()
     monkeypatch.undo()
     assert studio.submit(make(Txt2Img, **QUICK)).wait(60).records
