@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.errors import Cancelled, ModelError
 from pipelines.families import FAMILIES
+from pipelines.library.read.blocks import changes
 from pipelines.library.read.card import read_folder
 from pipelines.machine.device import Placement
 from pipelines.models.interrupt import interruptible
@@ -74,16 +75,16 @@ def test_tensors_that_no_layer_reads_are_an_error(tiny, sd_folder, configs, tmp_
         load(read_folder(folder, "odd"), FLOAT32)
 
 
-@pytest.mark.parametrize(("name", "changes"), [
+@pytest.mark.parametrize(("name", "absurd"), [
     ("text_encoder/config.json", {"num_hidden_layers": 100_000}), ("unet/config.json", {"layers_per_block": 100_000}),
     ("vae/config.json", {"block_out_channels": [8] * 9_000}),
     ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**12})])
-def test_a_config_of_absurd_counts_is_refused_before_anything_is_built(sd_folder, tmp_path, name, changes):
+def test_a_config_of_absurd_counts_is_refused_before_anything_is_built(sd_folder, tmp_path, name, absurd):
     folder = shutil.copytree(sd_folder, tmp_path / "absurd")
     card = read_folder(folder, "absurd")
     config = json.loads((folder / name).read_text())
-    (folder / name).write_text(json.dumps({**config, **changes}))
-    with pytest.raises(ModelError, match=f"absurd/{name} cannot be used: {next(iter(changes))}"):
+    (folder / name).write_text(json.dumps({**config, **absurd}))
+    with pytest.raises(ModelError, match=f"absurd/{name} cannot be used: {next(iter(absurd))}"):
         load(card, FLOAT32)
 
 
@@ -110,6 +111,27 @@ def test_a_deadline_ends_the_building_of_a_network():
     with pytest.raises(ModelError, match="x was not loaded: it took longer than 0 s"), interruptible(
             lambda: None, "x", deadline_s=0):
         torch.nn.Linear(2, 2)
+
+
+def test_a_single_file_with_fewer_transformer_blocks_gives_its_own_weights(sdxl_folder, tmp_path):
+    import torch
+    from diffusers import UNet2DConditionModel
+    from safetensors.torch import save_file
+
+    folder = shutil.copytree(sdxl_folder, tmp_path / "relative", ignore=shutil.ignore_patterns("unet"))
+    usual = json.loads((sdxl_folder / "unet" / "config.json").read_text())
+    fewer = {"transformer_layers_per_block": [1, [1]], "reverse_transformer_layers_per_block": [[1, 2], 1],
+             "mid_block_type": "UNetMidBlock2D"}
+    unet = UNet2DConditionModel.from_config({**usual, **fewer})
+    unet.save_pretrained(folder / "unet")
+    tensors = tensors_of({**load(read_folder(sdxl_folder, "xl"), FLOAT32), "unet": unet})
+    assert changes("x", tensors, usual, "XL") == fewer
+    save_file(tensors, tmp_path / "relative.safetensors")
+    configs = shutil.copytree(folder, tmp_path / "configs", ignore=shutil.ignore_patterns("*.safetensors"))
+    loaded = components_of_file(tmp_path / "relative.safetensors", configs, FAMILIES["sdxl"], FLOAT32)["unet"]
+    wanted = unet.state_dict()
+    assert loaded.state_dict().keys() == wanted.keys()
+    assert all(torch.equal(tensor, wanted[key]) for key, tensor in loaded.state_dict().items())
 
 
 def test_a_relative_without_a_middle_block_draws_from_its_folder(tmp_path):
