@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..adapters.layer_names import block_numbers, numbered
 from ..errors import ModelError
 from ..families import Family
 from ..families.clip import CONFIGS, write_vocabulary
@@ -62,6 +61,8 @@ def _part_of(name: str) -> str:
 
 def _refuse_unknown(header: Header, unet: Any) -> None:
     """Raise ModelError for tensors under the U-Net's prefix that none of its layers reads."""
+    from ..adapters.layer_names import block_numbers, numbered
+
     numbers = block_numbers(unet)
     known = {f"{UNET_PREFIX}{numbered(layer, numbers)}.{kind}" for layer, _, kind in
              (name.rpartition(".") for name in unet.state_dict())}
