@@ -51,8 +51,8 @@ def test_a_file_goes_where_its_content_belongs(server, downloads, tmp_path, make
 
 def test_the_settings_of_a_lora_stay_beside_it_under_its_name(server, downloads, tmp_path):
     data, settings = lora(tmp_path / "x.safetensors").read_bytes(), b'{"lora_alpha": 16}'
-    server.files["/hub/some/style/resolve/main/adapter_model.safetensors"] = data
-    server.files["/hub/some/style/resolve/main/adapter_config.json"] = settings
+    server.files["/some/style/resolve/main/adapter_model.safetensors"] = data
+    server.files["/some/style/resolve/main/adapter_config.json"] = settings
     server.pages["/api/models/some/style/tree/main?recursive=true"] = [
         {"type": "file", "path": "adapter_model.safetensors", "size": len(data)},
         {"type": "file", "path": "adapter_config.json", "size": len(settings)}]
