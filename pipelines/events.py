@@ -46,6 +46,13 @@ class StepDone:
 
 
 @dataclass(frozen=True)
+class Stalled:
+    """The running job has said nothing for much longer than one of its steps takes. seconds: for how long."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Notice:
     """One sentence about something that was changed or may surprise."""
 
@@ -125,4 +132,4 @@ class Failed:
     error: Exception
 
 
-Event = Queued | Loading | StepDone | Notice | ImageReady | Saved | Pictured | Tabled | Finished | Failed
+Event = Queued | Loading | StepDone | Stalled | Notice | ImageReady | Saved | Pictured | Tabled | Finished | Failed

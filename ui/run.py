@@ -20,6 +20,7 @@ from .forms.batch_input import Many
 from .language import speaker
 from .results import panel as results
 from .results import progress, rerun
+from .server import visitors
 from .tab import Form, Page
 from .wiring import QUEUED, QUIET, alive, inform, problem, toast, told
 
@@ -47,10 +48,12 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
     inputs = {**form.fields, **(extra or {}), "model": page.model, **varied}
     names = list(inputs)
     outputs = [*panel.outputs, form.fields["seed"], page.queue, *(echo or {}).values()]
-    running = studio.current
+
+    def running(visitor: str, task: str) -> Any:
+        return studio.current(visitors.page_of(visitor), task)
 
     def generate(visitor: str, shown: list, selected: int, locked: bool, *values: Any) -> Iterator[dict]:
-        def submit(named: dict[str, Any], **who: str) -> Any:
+        def submit(named: dict[str, Any], **who: Any) -> Any:
             chosen = {name: named.pop(name) for name in varied}
             prompts = many.prompts(chosen, form.request) if many.boxes else []
             pictures = many.pictures(studio, chosen)
@@ -67,7 +70,7 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
         yield from run(submit, visitor, shown, locked, values)
 
     def once_more(change: str, visitor: str, shown: list, selected: int, locked: bool, *values: Any) -> Iterator[dict]:
-        def submit(named: dict[str, Any], **who: str) -> Any:
+        def submit(named: dict[str, Any], **who: Any) -> Any:
             if not shown:
                 raise RequestError("There is no picture yet to make again.")
             said = metadata.parse(shown[selected].infotext).for_task(form.request)
@@ -87,7 +90,7 @@ def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Pre
             inform("This tab is still making a picture. Wait for it, or press Stop.")
             return
         try:
-            job = submit(dict(zip(names, values, strict=True)), page=visitor, owner=results.owner_of(visitor))
+            job = submit(dict(zip(names, values, strict=True)), **visitors.who(visitor))
         except Exception as error:
             message = problem(error)
             yield progress.refuse(panel, message)

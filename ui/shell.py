@@ -21,6 +21,7 @@ from .language import said
 from .rest import gradio_endpoints
 from .results.progress import queue_line
 from .run import allowed, filled
+from .server import visitors
 from .tab import Page, discover
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast
 
@@ -87,7 +88,7 @@ def _tell_status(studio: Any, line: gr.Textbox) -> None:
 def _say_goodbye(studio: Any) -> None:
     """Let a page that is closed say so. Its script calls this itself: no event of Gradio's leaves in time."""
     def leaving(page: str) -> None:
-        studio.leaving(page)
+        studio.leaving(visitors.page_of(page))
 
     gr.api(leaving, api_name="leaving", queue=False, api_visibility="private")
 
@@ -114,7 +115,7 @@ def _switch_models(studio: Any, page: Page) -> None:
     def load(name: str) -> Iterator[str]:
         card = find_card(studio, name)
         try:
-            job = studio.load_model(name)
+            job = studio.load_model(name, **visitors.asker())
             yield f"Loading {card.title} ..."
             for event in job.follow():
                 match event:

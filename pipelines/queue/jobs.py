@@ -8,38 +8,40 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterator
-from threading import Condition, Thread
+from threading import Condition, Thread, current_thread
 from time import monotonic
 from typing import Any
 
-from ..errors import Cancelled, QueueFull, StudioError
-from ..events import Event, Failed, Finished, Queued, Saved, StepDone
+from ..errors import Cancelled, StudioError
+from ..events import Event, Failed, Finished, Queued, Saved, Stalled, StepDone
+from . import stall
 from .control import Control
+from .turns import MAX_OF_PROGRAMS, MAX_PER_PAGE, MAX_WAITING, Turns, check_room
+
+__all__ = ["LOAD", "MAX_OF_PROGRAMS", "MAX_PER_PAGE", "MAX_WAITING", "Job", "JobQueue"]
 
 log = logging.getLogger(__name__)
 
 PAGE_AWAY_S = 30 * 60.0  # a phone that is locked: its page sleeps, and comes back
 PAGE_LEFT_S = 60.0  # a page that said that it goes: what was a reload is back by then, on a slow machine too
-MAX_WAITING = 32
 LOAD = "load"  # the task of a job that only brings a checkpoint into memory
-MAX_PER_PAGE = 3  # one running, two waiting
-MAX_OF_PROGRAMS = 16  # of callers without a page, all together, so that no script keeps the pages out
 
 
 class Job:
     """One request on its way. Made by JobQueue.submit.
 
     task: "txt2img" ... or "load". page: id of the page that asked, or None for callers that wait in place. owner: id
-    of the browser that the pictures belong to. say: puts a word of ours that is drawn into a picture into the language
+    of the login or browser that the pictures belong to. is_guest: of a page that others can reach. work: in pixel
+    steps. turn: see pipelines.queue.turns. say: puts a word of ours that is drawn into a picture into the language
     of who asked.
     """
 
     def __init__(self, request: Any, task: str, page: str | None, owner: str, queue: JobQueue,
-                 say: Callable[[str], str] = str):
+                 say: Callable[[str], str] = str, is_guest: bool = False, work: int = 0):
         self.id = secrets.token_hex(8)
         self.request, self.task, self.page, self.owner, self.say = request, task, page, owner, say
+        self.is_guest, self.work, self.turn = is_guest, work, 0
         self.control = Control()
         self._queue = queue
         self._news = Condition()
@@ -48,6 +50,7 @@ class Job:
         self._done = False
         self._seen = monotonic()
         self._left = False
+        self._heard = 0.0  # when it last reported something; 0 before its turn
 
     @property
     def done(self) -> bool:
@@ -71,6 +74,18 @@ class Job:
         with self._news:
             return tuple(self._log)
 
+    @property
+    def stalled_s(self) -> float:
+        """For how long the running job hangs; 0 while it goes on. A run of the trainer may pause: that is none."""
+        with self._news:
+            heard, step, done = self._heard, self._step, self._done
+        may_pause = getattr(self.request, "has_own_process", False)
+        return 0.0 if not heard or done or may_pause else stall.stalled_s(monotonic() - heard, step)
+
+    def begin(self) -> None:
+        """Note that its turn has come; called by the worker."""
+        self._heard = monotonic()
+
     def stop(self) -> bool:
         """End within one step; finished pictures stay. Returns whether it had not had its turn."""
         self.control.stop.set()
@@ -90,7 +105,7 @@ class Job:
         Several readers may follow, and a late one first gets what was reported before. Following is what tells the
         studio that the page is still there, and one that comes back in time is in time for what is left.
         """
-        read, step, place = 0, None, None
+        read, step, place, told_s = 0, None, None, 0.0
         self._left = False
         while True:
             self._seen = monotonic()
@@ -104,6 +119,11 @@ class Job:
             if before and before != place:
                 place = before
                 yield Queued(before, loads=before == 1 and self._queue.is_loading)
+            stalled_s = self.stalled_s
+            told_s = told_s if stalled_s else 0.0
+            if stalled_s and (not told_s or stalled_s > told_s + stall.SAID_EVERY_S):
+                told_s = stalled_s
+                yield Stalled(stalled_s)
             if newest is not step:
                 step = newest
                 if not done:
@@ -131,6 +151,9 @@ class Job:
     def report(self, event: Event) -> None:
         """Add an event; called by the worker."""
         with self._news:
+            if self._done:  # given up by a restart of the worker: what comes late counts no more
+                return
+            self._heard = monotonic()
             if isinstance(event, StepDone):
                 self._step = event
             else:
@@ -150,27 +173,25 @@ class JobQueue:
 
     def __init__(self, work: Callable[[Job], Iterator[Event]]):
         self._work = work
-        self._waiting: deque[Job] = deque()
+        self._waiting = Turns()
         self._running: Job | None = None
         self._last: dict[tuple[str, str], Job] = {}
         self._changed = Condition()
         self._closed = False
+        self._start()
+
+    def _start(self) -> None:
         self._thread = Thread(target=self._loop, name="worker", daemon=True)
         self._thread.start()
 
     def submit(self, request: Any, task: str, page: str | None = None, owner: str = "",
-               say: Callable[[str], str] = str) -> Job:
-        """Put a request at the end of the queue. Raises QueueFull, with how many wait."""
-        job = Job(request, task, page, owner, self, say)
+               say: Callable[[str], str] = str, is_guest: bool = False, work: int = 0) -> Job:
+        """Put a request into the queue, in its owner's turn. Raises QueueFull, with how many wait."""
+        job = Job(request, task, page, owner, self, say, is_guest, work)
         with self._changed:
-            if len(self._waiting) >= MAX_WAITING:
-                raise QueueFull(f"{MAX_WAITING} jobs are waiting already. Try again in a while.")
-            mine = [other for other in (*self._waiting, self._running) if other and (other.page or "") == (page or "")]
-            if page and len(mine) >= MAX_PER_PAGE:
-                raise QueueFull(f"This page has {MAX_PER_PAGE} jobs running or waiting already.")
-            if not page and len(mine) >= MAX_OF_PROGRAMS:
-                raise QueueFull(f"{MAX_OF_PROGRAMS} jobs of programs are waiting already. Try again in a while.")
-            self._waiting.append(job)
+            open_jobs = [other for other in (*self._waiting, self._running) if other]
+            check_room(job, open_jobs, len(self._waiting))
+            self._waiting.add(job, self._running)
             if page:
                 self._last.pop((page, task), None)  # a page in use moves to the end: the oldest are forgotten
                 self._last[page, task] = job
@@ -225,6 +246,16 @@ class JobQueue:
         job.report(Finished((), 0.0, stopped=True))
         return True
 
+    def restart(self) -> None:
+        """Give up on the job that runs, and go on with a new thread; the old one ends when it comes back."""
+        with self._changed:
+            job, self._running = self._running, None
+            if self._closed or job is None:
+                return
+            self._start()
+        job.control.stop.set()
+        job.report(Failed(StudioError("The worker was restarted, because this job did not go on.")))
+
     def close(self, timeout_s: float = 5.0) -> None:
         """Stop the running job, drop the others, and end the thread."""
         with self._changed:
@@ -238,17 +269,19 @@ class JobQueue:
         self._thread.join(timeout_s)
 
     def _loop(self) -> None:
+        me = current_thread()
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                if self._closed:
+                self._changed.wait_for(lambda: self._waiting or self._closed or self._thread is not me)
+                if self._closed or self._thread is not me:  # another has taken over
                     return
-                job = self._running = self._waiting.popleft()
+                job = self._running = self._waiting.next()
             try:
                 self._run(job)
             finally:
                 with self._changed:
-                    self._running = None
+                    if self._running is job:
+                        self._running = None
 
     def _run(self, job: Job) -> None:
         begin, records = monotonic(), []
@@ -259,6 +292,7 @@ class JobQueue:
         try:
             if job.away() or job.control.stop.is_set():  # stopped in the moment in which its turn came
                 return finish(stopped=True)
+            job.begin()
             for event in self._work(job):
                 if isinstance(event, Saved):
                     records.append(event.record)

@@ -33,6 +33,7 @@ from ..prompts.styles import Style, Styles
 from ..prompts.texts import each
 from ..prompts.tokens import Tokens, count, plain
 from ..queue.jobs import LOAD, Job, JobQueue
+from ..queue.workload import pixel_steps
 from ..requests import Request, Upscale, changed, make, task_of
 from ..settings import Settings
 from ..sweeps.grid import Matrix, check
@@ -157,9 +158,9 @@ class Studio:
         self.collection.refuse_guests()
         self.styles.delete(name)
 
-    def load_model(self, name: str, page: str | None = None) -> Job:
+    def load_model(self, name: str, page: str | None = None, owner: str = "", is_guest: bool = False) -> Job:
         """Bring a checkpoint into memory, in its turn."""
-        return self._queue.submit(LoadModel(self.card(name).name), LOAD, page)
+        return self._queue.submit(LoadModel(self.card(name).name), LOAD, page, owner, is_guest=is_guest)
 
     def warm_up(self) -> None:
         """Load the default checkpoint and look through the model folders before anybody asks, and clear up."""
@@ -177,16 +178,27 @@ class Studio:
         """The scale of an upscaled picture; it keeps its shape, and fits into the width and height asked for."""
         return self.resolver.scale_of(request)
 
-    def submit(self, request: Request, page: str | None = None, owner: str = "") -> Job:
+    def submit(self, request: Request, page: str | None = None, owner: str = "", is_guest: bool = False) -> Job:
         """Check a request, make it concrete, and put it into the queue.
 
         page: the page that will follow the job; without one it runs to its end whatever happens. owner: the browser
-        whose picture it is. Raises RequestError, ModelError or QueueFull at once.
+        whose picture it is. is_guest: of a page that others can reach; what they may have waiting is limited. Raises
+        RequestError, ModelError or QueueFull at once.
         """
-        return self._queue.submit(self.resolve(request), task_of(request), page, owner)
+        return self._put(self.resolve(request), task_of(request), page, owner, is_guest=is_guest)
+
+    def _size_of(self, id: str) -> tuple[int, int]:
+        stored = self.images.get(id)
+        return stored.width, stored.height
+
+    def _put(self, request: Any, task: str, page: str | None, owner: str, say: Callable[[str], str] = str,
+             is_guest: bool = False) -> Job:
+        """Put pictures to be made into the queue, with how much work they are."""
+        work = pixel_steps(request, self._size_of) if is_guest else 0
+        return self._queue.submit(request, task, page, owner, say, is_guest, work)
 
     def submit_matrix(self, matrix: Matrix, page: str | None = None, owner: str = "",
-                      say: Callable[[str], str] = str) -> Job:
+                      say: Callable[[str], str] = str, is_guest: bool = False) -> Job:
         """Check every cell of an X/Y/Z grid and put it into the queue. Submitted again after a stop, it goes on.
 
         say: puts the labels into the language of who asked; here and for the lab.
@@ -197,10 +209,10 @@ class Studio:
             varied = {} if "dynamic" in (axis.field for axis in made.axes) else {"dynamic": base.dynamic}
             return replace(made, requests=tuple(self._single(changed(cell, **varied)) for _, cell in made.cells()))
 
-        return self._submit_many(matrix.base, build, page, owner, say)
+        return self._submit_many(matrix.base, build, page, owner, say, is_guest)
 
     def submit_series(self, base: Request, prompts: Sequence[dict[str, Any]] = (), pictures: Sequence[str] = (),
-                      page: str | None = None, owner: str = "") -> Job:
+                      page: str | None = None, owner: str = "", is_guest: bool = False) -> Job:
         """Make a picture of every prompt (values of the request's fields) and of every stored picture, as one job.
 
         Submitted again after a stop, it goes on.
@@ -209,7 +221,7 @@ class Studio:
             asked = [self.resolve(one) for one in vary(base, prompts, pictures)]
             return Series(base, tuple(single for one in asked for single in each(one)))
 
-        return self._submit_many(base, build, page, owner)
+        return self._submit_many(base, build, page, owner, is_guest=is_guest)
 
     def _single(self, request: Request) -> Request:
         """Resolve a request of one prompt. Raises RequestError for one that stands for several."""
@@ -220,7 +232,7 @@ class Studio:
         return resolved
 
     def _submit_many(self, base: Request, build: Callable[[Request, Matrix | Series | None], Matrix | Series],
-                     page: str | None, owner: str, say: Callable[[str], str] = str) -> Job:
+                     page: str | None, owner: str, say: Callable[[str], str] = str, is_guest: bool = False) -> Job:
         """Put a grid or a series into the queue; one with random seeds takes those of the same one that was stopped."""
         seeds = ("seed", "variation_seed") if base.variation_strength else ("seed",)
         drawn = {name: secrets.randbelow(2**32) for name in seeds if getattr(base, name) == -1}
@@ -228,15 +240,15 @@ class Studio:
         if last is not None and last.stopped and isinstance(last.request, Matrix | Series):
             again = build(changed(base, **{name: getattr(last.request.base, name) for name in drawn}), last.request)
             if again == last.request:
-                return self._queue.submit(again, task_of(base), page, owner, say)
-        return self._queue.submit(build(changed(base, **drawn), None), task_of(base), page, owner, say)
+                return self._put(again, task_of(base), page, owner, say, is_guest)
+        return self._put(build(changed(base, **drawn), None), task_of(base), page, owner, say, is_guest)
 
     def forecast(self, requests: Iterable[Request], owner: str | None = None) -> float | None:
         """Seconds that concrete requests will take, or None when there is nothing to go by."""
         return forecast.seconds(requests, self.today(owner))
 
     def lab(self, name: str, values: dict[str, Any], page: str | None = None,
-            say: Callable[[str], str] = str) -> Job:
+            say: Callable[[str], str] = str, owner: str = "", is_guest: bool = False) -> Job:
         """Ask for what a page of the lab shows. values: of the page's request, and model, a name from the list."""
         values = dict(values)
         card = self.card(values.pop("model", None))
@@ -248,9 +260,11 @@ class Studio:
             self._may_train()
         lab_pages.check_hub(request, self.settings)
         model = card.name if looks else ""
-        return self._queue.submit(lab_pages.LabJob(name, request, model), lab_pages.TASK + name, page, say=say)
+        return self._queue.submit(lab_pages.LabJob(name, request, model), lab_pages.TASK + name, page, owner, say,
+                                  is_guest)
 
-    def train(self, dataset: str, *, only_probe: bool = False, **values: Any) -> Job:
+    def train(self, dataset: str, *, only_probe: bool = False, owner: str = "", is_guest: bool = False,
+              **values: Any) -> Job:
         """Start a training run on a dataset; values: of TrainLora, model being a name from the list.
 
         only_probe: try a few steps, forecast the rest, and end. Raises RequestError, and StudioError where training
@@ -269,14 +283,15 @@ class Studio:
         config = make(TrainLora, **{"output": "loras", **values, "model": str(card.path),
                                     "data": str(self.datasets.folder(dataset))})
         self._must_not_wait(config.name)
-        return self._queue.submit(TrainRun(self.runs.prepare(config), "probe" if only_probe else "begin"), TRAIN)
+        run = TrainRun(self.runs.prepare(config), "probe" if only_probe else "begin")
+        return self._queue.submit(run, TRAIN, owner=owner, is_guest=is_guest)
 
-    def merge(self, model: str | None, **values: Any) -> Job:
+    def merge(self, model: str | None, *, owner: str = "", is_guest: bool = False, **values: Any) -> Job:
         """Merge a LoRA into a model, as a model of its own; values: of MergeLora. Raises as `train` does."""
         self._may_train()
         request = make(MergeLora, model=self.card(model).name, **values)
         merge_request.check(request, self.settings.data_dir / "models")
-        return self._queue.submit(request, "merge")
+        return self._queue.submit(request, "merge", owner=owner, is_guest=is_guest)
 
     def run(self, name: str) -> RunCard:
         """A run and how it stands, in the queue too. Raises RequestError for an unknown name."""
@@ -287,14 +302,14 @@ class Studio:
         waited."""
         return self.runs.stop(name, turn(self._queue.jobs, name))
 
-    def resume_run(self, name: str) -> Job:
+    def resume_run(self, name: str, owner: str = "", is_guest: bool = False) -> Job:
         """Take a stopped, paused or broken run up again, exactly where it was; begin one that has not begun."""
         self._may_train()
         self._must_not_wait(name)
         card = self.runs.card(name)
         if not card.state.can_resume:
             raise RequestError(f"Run: {name} is {card.state.how} and cannot go on.", "name")
-        return self._queue.submit(TrainRun(name, "resume"), TRAIN)
+        return self._queue.submit(TrainRun(name, "resume"), TRAIN, owner=owner, is_guest=is_guest)
 
     def _must_not_wait(self, run: str) -> None:
         """Refuse to queue a run twice: a new one of its name would take its folder, and one that was stopped meanwhile
@@ -318,6 +333,27 @@ class Studio:
     def current(self, page: str, task: str) -> Job | None:
         """The newest job of a page for a task, for a page that was reloaded."""
         return self._queue.last(page, task)
+
+    def jobs(self) -> tuple[Job, ...]:
+        """The job that runs, and those that wait, in their order."""
+        return self._queue.jobs
+
+    def end(self, *ids: str, owner: str | None = None) -> int:
+        """End jobs by id, or all of an owner's; pictures that are finished stay. Returns how many that were."""
+        ended = [job for job in self.jobs() if job.id in ids or owner is not None and job.owner == owner]
+        for job in ended:
+            job.stop()
+        return len(ended)
+
+    def restart_worker(self) -> None:
+        """Give up on a job that does not go on, and continue with the next. Raises StudioError when none hangs.
+
+        A thread cannot be ended from outside: what it holds in memory stays until it comes back, or the app ends.
+        """
+        if not any(job.stalled_s for job in self.jobs()):
+            raise StudioError("Nothing hangs: the worker is not restarted while its job goes on.")
+        self._worker.forget()
+        self._queue.restart()
 
     def leaving(self, page: str) -> None:
         """Say that a page is being closed or reloaded."""

@@ -91,6 +91,10 @@ class Worker:
                  MergeLora: self._merge, LabJob: self._lab}
         yield from kinds.get(type(job.request), self._single)(job, job.request)
 
+    def forget(self) -> None:
+        """Let go of everything in memory: a thread that hangs holds it, and may never give it back."""
+        self._cache = self._shelf = self._vaes = None
+
     def _bring(self, job: Job, asked: LoadModel) -> Iterator[Event]:
         """Load a checkpoint that is not in memory yet."""
         card = self._card(asked.model)

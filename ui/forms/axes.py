@@ -11,8 +11,8 @@ from pipelines.errors import StudioError
 from pipelines.requests import Request
 from pipelines.sweeps.grid import LORA, NOT_AN_AXIS, PROMPT, TITLES, Matrix, axis, check
 
-from ..results.panel import owner_of
 from ..results.progress import duration
+from ..server.visitors import owner_of
 from ..tab import Form
 from ..wiring import QUIET
 

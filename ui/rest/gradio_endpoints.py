@@ -22,6 +22,7 @@ from pipelines.images.mask import from_upload
 from pipelines.queue.jobs import Job
 from pipelines.requests import TASKS, Request, make
 
+from ..server.visitors import asker
 from ..wiring import problem
 
 FILES = ("image", "mask")
@@ -46,7 +47,7 @@ def _endpoint(studio: Any, task: str, cls: type[Request], asked: dict[Job, str])
         caller, job = values.pop("caller"), None
         try:
             values, changes = _stored(studio, values)
-            job = studio.submit(make(cls, **values))
+            job = studio.submit(make(cls, **values), **asker())
             asked[job] = caller.session_hash
             records = job.wait().records
         except Exception as error:

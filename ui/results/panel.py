@@ -17,6 +17,7 @@ from pipelines.events import Record
 from pipelines.requests import TASKS
 
 from ..language import said
+from ..server.visitors import owner_of, page_of
 from ..wiring import QUEUED, QUIET, alive, guarded
 from . import compare
 from . import rerun as again
@@ -94,11 +95,6 @@ def today(studio: Any, visitor: str, task: str) -> list[Shown]:
         return []
     records = [record for record in studio.today(owner) if record.task == task][:STRIP_LENGTH]
     return [Shown.of(record) for record in records if record.path is not None and Path(record.path).exists()]
-
-
-def owner_of(visitor: str) -> str:
-    """The browser that a visitor id belongs to: the part before the dot."""
-    return visitor.partition(".")[0]
 
 
 @dataclass
@@ -206,7 +202,7 @@ def deletable(studio: Any, panel: Panel, visitor: gr.Textbox) -> None:
     def delete(who: str, shown: list[Shown], selected: int) -> dict:
         if not who or not shown:
             return {panel.status: "Nothing was deleted."}
-        if alive(studio.current(who, panel.task)):
+        if alive(studio.current(page_of(who), panel.task)):
             raise StudioError("Wait until the pictures of this run are ready, or press Stop; then delete.")
         if shown[selected].key != shown[selected].path:  # else it was never saved
             studio.results.delete(shown[selected].key, owner_of(who))

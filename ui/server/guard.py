@@ -9,30 +9,40 @@ the language of who is refused.
 from __future__ import annotations
 
 import json
+import logging
 import re
+import secrets
 import shutil
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.formparsers import MultiPartException
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipelines.images.files import KINDS
 
 from ..language import language_of, said
+from .addresses import Addresses
+from .answering import Answering
+from .bodies import LINK, MAX_BODY_BYTES, MAX_LOGIN_BYTES, Held, bounded, led_back, parsed, replayed
+from .calls import Calls
 from .hosts import Hosts
+from .logins import Throttle, counted_as
+from .refused import Refused
+from .sparse import Sparse, in_short
+from .visitors import RIGHTS_HEADER, VISITOR_HEADER, Visitor, Visitors
+
+log = logging.getLogger(__name__)
 
 MAX_UPLOAD_BYTES = 64 * 2**20  # one request; the editor sends several files of at most 20 MB together
 OWN_UPLOAD_BYTES = 2 * 2**30  # on a page that others cannot reach: pictures to train on, or a zip of them
-MAX_BODY_BYTES = 2 * 2**20  # every other request carries text only
+MAX_REQUESTS = 64  # of one visitor at once; a page keeps two open
 MAX_PIXELS = KINDS["PNG"].largest_px  # of a photo that is made smaller, and of a sheet of pictures that was drawn here
 
 # Without a login: the login page itself and its scripts. Everything else is closed to strangers.
@@ -42,60 +52,22 @@ PUBLIC = re.compile(r"/|/(login|theme\.css|favicon\.ico|robots\.txt|manifest\.js
 PAGE = re.compile(r"/(config|logout)/?|/gradio_api/file=.+|/gradio_api/(heartbeat|run|call)/[^/]+(/[^/]+)?/?"
                   r"|/gradio_api/(info|user|login_check|app_id|upload|upload_progress|reset|cancel"
                   r"|queue/(join|data|status))/?")
+OWNER = "owner"  # the name under which Gradio keeps the login of the owner's link
 FILE = "/gradio_api/file="
 UPLOAD = "/gradio_api/upload"
-LOGOUT = "/logout"
-LINK = re.compile(r"\s*[a-z][a-z0-9+.-]+:", re.IGNORECASE)  # two letters and more: C: is a drive, not a scheme
-SEEN = ("image/png", "image/jpeg", "image/webp", "image/gif")  # of a visitor's files, what a browser may show
-FORGEABLE = (b"x-forwarded-for", b"x-real-ip", b"x-gradio-server", b"forwarded")
-
-HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "SAMEORIGIN",
-    "referrer-policy": "same-origin",
-    "x-robots-tag": "noindex, nofollow",
-    # Inline script and style are how a Gradio page is built; what matters is that nothing is fetched from elsewhere.
-    "content-security-policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; "
-                               "base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
-}
-
-
-class Refused(Exception):
-    """A request that is not let in. status: the HTTP status; the text is the whole answer."""
-
-    def __init__(self, status: int, text: str, retry_after_s: int = 0):
-        super().__init__(text)
-        self.status, self.retry_after_s = status, retry_after_s
-
-
-class Throttle:
-    """Counts wrong guesses of all visitors together: addresses can be forged, so they are not told apart."""
-
-    def __init__(self, limit: int = 5, window_s: float = 60, clock: Callable[[], float] = time.monotonic):
-        self._window_s, self._clock = window_s, clock
-        self._wrong: deque[float] = deque(maxlen=limit)
-        self._lock = threading.Lock()
-
-    def wait_s(self) -> float:
-        """Return how long no guess is looked at; 0 when one may be made."""
-        with self._lock:
-            if len(self._wrong) < (self._wrong.maxlen or 0):
-                return 0
-            return max(0.0, self._wrong[0] + self._window_s - self._clock())
-
-    def wrong(self) -> None:
-        """Note a wrong guess."""
-        with self._lock:
-            self._wrong.append(self._clock())
+LOGIN, LOGOUT = "/login", "/logout"
+FORGEABLE = (b"x-forwarded-for", b"x-real-ip", b"x-gradio-server", b"forwarded",
+             VISITOR_HEADER.encode(), RIGHTS_HEADER.encode())
 
 
 @dataclass
 class Guard:
-    """ASGI middleware that refuses what does not belong to a page of ours.
+    """ASGI middleware that refuses what does not belong to a page of ours, and says who asks.
 
     hosts: the names we answer to. files_dir: the only folder that may be read over `file=`.
     throttle: None when no password is asked for. upload_bytes: most that one upload may bring. spare_bytes: what
-    uploads leave free on the disk: they stay for a day, and there may be any number of them.
+    uploads leave free on the disk: they stay for a day, and there may be any number of them. is_public: whether others
+    than the owner can reach the page. calls: what each event takes; None takes whatever comes.
     """
 
     app: ASGIApp
@@ -104,6 +76,15 @@ class Guard:
     throttle: Throttle | None = None
     upload_bytes: int = MAX_UPLOAD_BYTES
     spare_bytes: int = 0
+    visitors: Visitors = field(default_factory=Visitors)
+    is_public: bool = False
+    calls: Calls | None = None
+    held: Held = field(default_factory=Held)
+    open: Counter[str] = field(default_factory=Counter)
+    lines: Sparse = field(default_factory=lambda: Sparse(log.error, "errors"))
+
+    def __post_init__(self) -> None:
+        self.addresses = Addresses(self.files_dir.resolve(), self.visitors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or hand it on with a bounded body and without headers anyone can forge."""
@@ -112,21 +93,131 @@ class Guard:
         if scope["type"] != "http":  # no page of ours opens a websocket
             return await send({"type": "websocket.close", "code": 1008})
         headers = Headers(scope=scope)
-        spoken = language_of(HTTPConnection(scope).cookies, headers)
-        answering = _Answering(send, secure=headers.get("x-forwarded-proto", scope["scheme"]) == "https",
+        cookies = HTTPConnection(scope).cookies
+        spoken = language_of(cookies, headers)
+        answering = Answering(send, secure=headers.get("x-forwarded-proto", scope["scheme"]) == "https",
                                is_file=scope["path"].startswith(FILE))
         try:
             self._check(scope, headers)
-            if scope["path"].rstrip("/") == LOGOUT:
-                scope = _leaving_alone(scope)
-            receive = await _bounded(scope, headers, receive, self.upload_bytes, spoken)
-            kept = [header for header in scope["headers"] if self._is_believed(*header)]
-            await self.app({**scope, "headers": kept}, receive, answering)
+            visitor = self._visitor(scope, self.visitors.read(cookies))
+            if self._opens_for_owner(scope):
+                return await self._let_owner_in(scope, receive, answering, visitor)
+            if self._is_new(scope, visitor):
+                visitor = self.visitors.welcome(visitor)
+                answering.cookie = self.visitors.cookie(visitor)
+            with self._counted(scope, visitor):
+                await self._serve(scope, headers, receive, answering, visitor, spoken)
         except Refused as refused:
             if answering.started:
                 raise
             retry = {"retry-after": str(refused.retry_after_s)} if refused.retry_after_s else {}
             await PlainTextResponse(said(str(refused), spoken), refused.status, retry)(scope, receive, answering)
+        except Exception as error:
+            # uvicorn would write a page of traceback for each of them.
+            id = secrets.token_hex(3)
+            self.lines(f"{scope['method']} {scope['path'][:80]} failed (id {id}): {in_short(error)}")
+            if answering.started:
+                return
+            text = said(f"Something went wrong (id {id}). The log of the app says more.", spoken)
+            await PlainTextResponse(text, 500)(scope, receive, answering)
+
+    async def _serve(self, scope: Scope, headers: Headers, receive: Receive, answering: Answering,
+                     visitor: Visitor, spoken: str) -> None:
+        """Hand a request on that was let in."""
+        path, limit = scope["path"].rstrip("/"), self.upload_bytes
+        if path == LOGOUT:
+            scope = _leaving_alone(scope)
+        if path == UPLOAD:
+            return await self._hand_on(scope, bounded(headers, receive, limit, lambda text: said(text, spoken)),
+                                       answering, visitor)
+        is_login = path == LOGIN and scope["method"] == "POST"
+        body = bounded(headers, receive, MAX_LOGIN_BYTES if is_login else MAX_BODY_BYTES)
+        if scope["method"] != "POST":
+            return await self._hand_on(scope, body, answering, visitor)
+        try:
+            content = await body.whole(self.held)
+            if is_login:
+                return await self._log_in(scope, replayed(content, receive), answering, visitor)
+            given = parsed(content)
+            changed = led_back(given, self.addresses, visitor.id)
+            if self.calls:
+                self.calls.check(path, given)
+            if changed:
+                content = json.dumps(given).encode()
+                scope = {**scope, "headers": [(name, str(len(content)).encode() if name == b"content-length" else value)
+                                              for name, value in scope["headers"]]}
+            await self._hand_on(scope, replayed(content, receive), answering, visitor)
+        finally:
+            self.held.bytes -= body.kept
+
+    async def _hand_on(self, scope: Scope, receive: Receive, answering: Answering, visitor: Visitor) -> None:
+        kept = [header for header in scope["headers"] if self._is_believed(*header)]
+        if scope["path"].startswith(FILE):
+            place = self.addresses.place(scope["path"].removeprefix(FILE), visitor.id)
+            if place is None or not self._is_ours(str(place)):
+                raise Refused(403, "This file is not served.")
+            path = f"{FILE}{place}"
+            scope = {**scope, "path": path, "raw_path": quote(path).encode()}
+        await self.app({**scope, "headers": [*kept, *visitor.headers]}, receive, answering)
+
+    async def _log_in(self, scope: Scope, receive: Receive, answering: Answering, visitor: Visitor) -> None:
+        """Let a guess wait for its turn, and remember how it ended."""
+        if self.throttle is None:
+            return await self._hand_on(scope, receive, answering, visitor)
+        device = self.visitors.read(HTTPConnection(scope).cookies)
+        peer = scope["client"][0] if scope.get("client") else ""
+        whose = counted_as(device, peer, through_link=self.hosts.is_shared(Headers(scope=scope).get("host", "")))
+        await self.throttle.turn(whose)
+
+        def ended(status: int) -> None:
+            if status != 200:
+                return self.throttle.wrong(whose)
+            self.throttle.right(whose, device.has_logged_in)
+            answering.cookie = self.visitors.cookie(self.visitors.welcome(device, has_logged_in=True))
+
+        answering.tell = ended
+        await self._hand_on(scope, receive, answering, visitor)
+
+    def _visitor(self, scope: Scope, shown: Visitor) -> Visitor:
+        """Who asks. Where there is a login, a cookie counts that came of one: others can be had for the asking."""
+        if scope["app"].auth is None:
+            return Visitor(shown.id, is_owner=True)
+        token = next((token for token in _tokens(scope) if token in scope["app"].tokens), None)
+        if token is None:
+            return Visitor()
+        if not shown.has_logged_in:
+            shown = Visitor(f"login-{self.visitors.sign('login', token)}", has_logged_in=True)
+        return replace(shown, is_owner=shown.is_owner or not self.is_public)
+
+    def _is_new(self, scope: Scope, visitor: Visitor) -> bool:
+        return not visitor.id and scope["app"].auth is None and scope["method"] == "GET" and scope["path"] == "/"
+
+    @contextmanager
+    def _counted(self, scope: Scope, visitor: Visitor) -> Iterator[None]:
+        """Count the requests that a visitor has open. Raise Refused for one too many."""
+        if self.open[visitor.id] >= MAX_REQUESTS and visitor.id:
+            raise Refused(429, "Too many requests at once. Close a page, or wait.", 5)
+        self.open[visitor.id] += 1
+        try:
+            yield
+        finally:
+            self.open[visitor.id] -= 1
+            if not self.open[visitor.id]:
+                del self.open[visitor.id]
+
+    def _opens_for_owner(self, scope: Scope) -> bool:
+        given = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("owner")
+        return bool(given) and scope["path"] == "/" and self.throttle is not None and self.visitors.is_link(given)
+
+    async def _let_owner_in(self, scope: Scope, receive: Receive, answering: Answering, visitor: Visitor) -> None:
+        """Log in whoever has the link that was printed at the start, as the owner."""
+        shown = self.visitors.read(HTTPConnection(scope).cookies)
+        answering.cookie = self.visitors.cookie(self.visitors.welcome(shown, has_logged_in=True, is_owner=True))
+        token = secrets.token_urlsafe(16)
+        scope["app"].tokens[token] = OWNER
+        answer = RedirectResponse("/", 302)
+        answer.set_cookie(f"access-token-unsecure-{scope['app'].cookie_id}", token, httponly=True, samesite="lax")
+        await answer(scope, receive, answering)
 
     def _is_believed(self, name: bytes, value: bytes) -> bool:
         if name == b"x-forwarded-host":  # Gradio writes it into the page's addresses
@@ -143,16 +234,14 @@ class Guard:
             raise Refused(404, "Not found.")
         if any(name == "deep_link" for name, _ in parse_qsl(scope["query_string"].decode("latin-1"))):
             raise Refused(404, "Deep links are switched off.")
-        if path.startswith(FILE) and not self._is_ours(path.removeprefix(FILE)):
+        if path.startswith(FILE) and _is_link(path.removeprefix(FILE)):
             raise Refused(403, "This file is not served.")
+        if path.rstrip("/") == LOGOUT and _came_from_elsewhere(headers, self.hosts):
+            raise Refused(403, "Only a page of this server can log you out.")
         if self.spare_bytes and path.rstrip("/") == UPLOAD:
             self.files_dir.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self.files_dir).free < self.spare_bytes:
                 raise Refused(507, "The disk is almost full, so nothing can be uploaded.")
-        if self.throttle and scope["method"] == "POST" and path.rstrip("/") == "/login":
-            wait_s = self.throttle.wait_s()
-            if wait_s > 0:
-                raise Refused(429, f"Too many wrong passwords. Try again in {wait_s:.0f} seconds.", int(wait_s) + 1)
         if not PUBLIC.fullmatch(path) and not _is_logged_in(scope):
             raise Refused(401, "Please log in first.")
 
@@ -164,98 +253,22 @@ class Guard:
         return headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
 
     def _is_ours(self, target: str) -> bool:
-        if LINK.match(target) or LINK.match(unquote(target)):  # the second for a link that was encoded twice
-            return False
         try:
             return Path(target).resolve().is_relative_to(self.files_dir.resolve())
         except (OSError, ValueError):  # a NUL, a name too long
             return False
 
 
-class _Answering:
-    """A send function that adds the security headers and remembers whether the answer has begun."""
-
-    def __init__(self, send: Send, secure: bool, is_file: bool):
-        self._send, self._secure, self._is_file, self.started = send, secure, is_file, False
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.started = True
-            headers = MutableHeaders(scope=message)
-            headers.update(HEADERS)
-            if self._is_file and message["status"] < 300 and headers.get("content-type") not in SEEN:
-                # Somebody uploaded it: opened as a page, it would act in the name of whoever follows its link.
-                headers.update({"content-type": "application/octet-stream", "content-disposition": "attachment"})
-            cookies = headers.getlist("set-cookie")
-            del headers["set-cookie"]
-            for cookie in cookies:
-                headers.append("set-cookie", self._stricter(cookie))
-        await self._send(message)
-
-    def _stricter(self, cookie: str) -> str:
-        # Gradio's login cookie is SameSite=None: every site that a visitor opens could use it.
-        cookie = re.sub(r"samesite=none", "SameSite=lax", cookie, flags=re.IGNORECASE)
-        is_secure = re.search(r";\s*secure\b", cookie, re.IGNORECASE)
-        return cookie if is_secure or not self._secure else f"{cookie}; Secure"
+def _is_link(target: str) -> bool:
+    return bool(LINK.match(target) or LINK.match(unquote(target)))  # the second for a link that was encoded twice
 
 
-async def _bounded(scope: Scope, headers: Headers, receive: Receive, upload_bytes: int, spoken: str) -> Receive:
-    """Return a receive function that never gives more than the cap; raise Refused for a body that holds a link.
-
-    spoken: the language of the answer that Gradio gives in our place.
-    """
-    is_upload = scope["path"].rstrip("/") == UPLOAD
-    limit = upload_bytes if is_upload else MAX_BODY_BYTES
-    text = f"The request is over the maximum allowed size of {limit // 2**20} MB."
-    declared = headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared) > limit:
-        raise Refused(413, text)
-    seen = 0
-
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > limit:
-            # Gradio's own exception makes it delete the parts it has stored; it answers 413 with this text.
-            raise MultiPartException(said(text, spoken)) if is_upload else Refused(413, text)
-        return message
-
-    if is_upload or scope["method"] != "POST":
-        return counted
-    body, more = bytearray(), True
-    while more:
-        message = await counted()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)  # absent when the visitor is gone
-    if _holds_link(bytes(body)):
-        raise Refused(403, "Links are not fetched. Upload the picture instead.")
-    replayed = iter([{"type": "http.request", "body": bytes(body), "more_body": False}])
-
-    async def replay() -> Message:
-        return next(replayed, None) or await receive()
-
-    return replay
-
-
-def _holds_link(body: bytes) -> bool:
-    """Tell whether a JSON body gives a file as a link, which Gradio would fetch for the visitor."""
-    try:
-        waiting = [json.loads(body)]
-    except RecursionError:
-        raise Refused(400, "The request is nested too deeply.") from None
-    except ValueError:  # not JSON: the route itself refuses it, or it is the login form
-        return False
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            path = value.get("path")
-            if isinstance(path, str) and LINK.match(path):
-                return True
-            waiting.extend(value.values())
-        elif isinstance(value, list):
-            waiting.extend(value)
-    return False
+def _came_from_elsewhere(headers: Headers, hosts: Hosts) -> bool:
+    """Whether a click or a script of another site began this, a followed link too. Programs say neither."""
+    site, referer = headers.get("sec-fetch-site"), headers.get("referer")
+    if site is not None:
+        return site not in ("same-origin", "none")  # none: typed, or a bookmark
+    return referer is not None and not hosts.is_own("/".join(referer.split("/")[:3]), headers["host"])
 
 
 def _is_logged_in(scope: Scope) -> bool:

@@ -34,6 +34,10 @@ class Hosts:
         """Stop answering to the share link's name."""
         self._shared.discard(name.lower())
 
+    def is_shared(self, host: str) -> bool:
+        """Tell whether a Host header names the share link."""
+        return host.lower().partition(":")[0] in self._shared
+
     def __contains__(self, host: str) -> bool:
         """Tell whether a Host header (name and optional port) is ours."""
         match = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]/@\s]+)(:\d{1,5})?", host.lower())

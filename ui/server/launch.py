@@ -13,9 +13,15 @@ from typing import Any
 from pipelines.errors import StudioError
 from pipelines.settings import Settings
 
-from .guard import MAX_UPLOAD_BYTES, OWN_UPLOAD_BYTES, Guard, Throttle
+from . import connections
+from .addresses import Addresses, Hiding
+from .calls import Calls
+from .guard import MAX_UPLOAD_BYTES, OWN_UPLOAD_BYTES, Guard
 from .hosts import ANY_ADDRESS, Hosts
+from .logins import Throttle
 from .sharing import Credentials, Link, checker, close_tunnel, credentials, open_tunnel
+from .sparse import shorten_tracebacks
+from .visitors import Visitors
 
 PORTS_TRIED = 100
 QUEUE_SIZE = 32
@@ -26,7 +32,8 @@ OWN_FILE_SIZE = "1gb"  # on a page that others cannot reach: a zip of pictures t
 
 @dataclass
 class Running:
-    """A started server. url: for this machine. login: who may log in, or None when nobody is asked."""
+    """A started server. url: for this machine. login: who may log in, or None when nobody is asked. owner_url: lets its
+    owner in without a password, and tells them from guests; "" where there are none."""
 
     demo: Any = field(repr=False)
     url: str
@@ -34,6 +41,7 @@ class Running:
     login: Credentials | None = None
     link: Link | None = None
     notices: list[str] = field(default_factory=list)
+    owner_url: str = field(default="", repr=False)
 
     def close(self) -> None:
         """End the public link and the server; open pages are hardly waited for."""
@@ -48,21 +56,26 @@ class Running:
 def launch(demo: Any, settings: Settings, *, port: int | None = None, throttle: Throttle | None = None) -> Running:
     """Serve a Blocks and return at once. A public link that cannot be had becomes a notice, not an error.
 
-    port: instead of the setting's; 0 takes any that is free. throttle: counts wrong passwords. Raise StudioError
+    port: instead of the setting's; 0 takes any that is free. throttle: makes wrong passwords wait. Raise StudioError
     for a weak password and for an address that cannot be used.
     """
     login = credentials(settings)
     throttle, hosts = throttle or Throttle(), Hosts(settings.host, settings.public_url)
+    visitors = Visitors.of(settings.data_dir)
     wanted = settings.port if port is None else port
     port = free_port(settings.host, wanted)
     guard = {"hosts": hosts, "throttle": throttle if login else None,
              "upload_bytes": MAX_UPLOAD_BYTES if settings.is_public else OWN_UPLOAD_BYTES,
-             "spare_bytes": SPARE_BYTES if settings.is_public else 0}
-    _serve(demo, settings, port, guard, checker(login, throttle) if login else None)
+             "spare_bytes": SPARE_BYTES if settings.is_public else 0,
+             "visitors": visitors, "is_public": settings.is_public, "calls": Calls(demo)}
+    _serve(demo, settings, port, guard, checker(login) if login else None)
+    connections.limit(demo.server)
     shown = "127.0.0.1" if settings.host in ANY_ADDRESS else settings.host
     running = Running(demo, f"http://{_bracketed(shown)}:{port}/", hosts, login)
     if settings.public_url:
         running.notices.append(f"Behind the reverse proxy, Atelier is at {settings.public_url}/")
+    if login and settings.is_public:
+        running.owner_url = f"{running.url}?owner={visitors.link}"
     if wanted not in (0, port):
         running.notices.append(f"Port {wanted} is in use; port {port} is taken instead.")
     if settings.share:
@@ -112,7 +125,8 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
     from .reverse_proxy import BehindProxy
 
     data_dir, cache_dir = settings.data_dir.resolve(), Path(get_upload_folder()).resolve()
-    private = [data_dir / "share", data_dir / "config.toml", *(path.resolve() for path in settings.model_dir)]
+    secret = [data_dir / name for name in ("share", "config.toml", "cookies.key")]
+    private = [*secret, *(path.resolve() for path in settings.model_dir)]
     proxied = [Middleware(BehindProxy, public_url=settings.public_url)] if settings.public_url else []
     # The tunnel's end is on this machine, so uvicorn would believe the address that any visitor sends.
     os.environ["FORWARDED_ALLOW_IPS"] = ""
@@ -126,6 +140,7 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
         inbrowser=False, inline=False, debug=False, quiet=True, prevent_thread_lock=True, max_threads=2 * QUEUE_SIZE,
         auth=check, auth_message=None,
         app_kwargs={"middleware": [*proxied, Middleware(Guard, files_dir=cache_dir, **guard), Middleware(First),
+                                   Middleware(Hiding, addresses=Addresses(cache_dir, guard["visitors"])),
                                    Middleware(Quick)],
                     "openapi_url": None},
         allowed_paths=[str(data_dir)],  # what a handler may hand out; visitors read from the cache only (see Guard)
@@ -140,6 +155,7 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
         _frontend=False,
     )
     sessions.install(demo)
+    shorten_tracebacks()
 
 
 def _bracketed(host: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from ...errors import Cancelled, RequestError, StudioError
 from ...events import Event, Notice
@@ -26,6 +27,7 @@ class TrainRun:
 
     name: str
     how: str  # begin, probe, resume or watch
+    has_own_process: ClassVar = True
 
 
 @dataclass(frozen=True)

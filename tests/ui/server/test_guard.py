@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 
 from pipelines.settings import load
 from tests.ui.small_page import SECRET_DETAIL, call, file_data, small_page, upload
-from ui.server.guard import MAX_BODY_BYTES, OWN_UPLOAD_BYTES, Guard, Throttle, limit_decoders
+from ui.server.guard import MAX_BODY_BYTES, OWN_UPLOAD_BYTES, Guard, limit_decoders
 from ui.server.hosts import Hosts
 from ui.server.launch import Running, launch
 
@@ -323,17 +323,3 @@ def test_a_photo_of_a_modern_camera_is_no_bomb(url: str, decoders: None) -> None
 
 def test_a_decompression_bomb_is_refused(url: str, decoders: None) -> None:
     assert "event: error" in call(url, "size", [file_data(upload(url, png(13_300, 13_300)))])
-
-
-def test_the_throttle_opens_again_when_the_first_wrong_guess_is_a_minute_old() -> None:
-    now = [0.0]
-    throttle = Throttle(clock=lambda: now[0])
-    for second in range(5):
-        assert throttle.wait_s() == 0
-        now[0] = second
-        throttle.wrong()
-    assert throttle.wait_s() == 56
-    now[0] = 60
-    assert throttle.wait_s() == 0
-    throttle.wrong()
-    assert throttle.wait_s() == 1

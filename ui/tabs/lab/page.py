@@ -14,6 +14,7 @@ from ...forms import source
 from ...forms.fields import make_control
 from ...language import named, speaker
 from ...results import progress
+from ...server.visitors import page_of, who
 from ...tab import Page
 from ...wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast, told
 from . import results
@@ -112,7 +113,7 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
     names = list(parts.fields)
 
     def start(visitor: str, model: str, *values: Any) -> Iterator[dict]:
-        job = studio.current(visitor, parts.task)
+        job = studio.current(page_of(visitor), parts.task)
         if job is not None and not job.done:
             inform("This page is still at work. Wait for it, or press Stop.")
             return
@@ -123,7 +124,7 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
                 given["image"] = studio.images.add(EXAMPLE).id
                 shown = {parts.given["image"].view: source.small_copy(studio, given["image"]),
                          parts.given["image"].image_id: given["image"]}
-            job = studio.lab(look.name, {**given, "model": model}, visitor, speaker())
+            job = studio.lab(look.name, {**given, "model": model}, **who(visitor), say=speaker())
         except Exception as error:
             message = problem(error)
             yield {parts.status: message, parts.bar: progress.bar("failed")}
@@ -133,14 +134,14 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
         yield from results.relay(parts, job)
 
     def attach(visitor: str) -> Iterator[Any]:
-        job = studio.current(visitor, parts.task)
+        job = studio.current(page_of(visitor), parts.task)
         if job is None:
             yield gr.skip()
             return
         yield from results.relay(parts, job, raise_failure=False)
 
     def end(visitor: str) -> Any:
-        return told(studio.current(visitor, parts.task), lambda job: job.stop())
+        return told(studio.current(page_of(visitor), parts.task), lambda job: job.stop())
 
     run.click(None, parts.status, parts.status, js=f"(said) => atelier.starting('{run.elem_id}', said)", **QUIET)
     run.click(start, [page.visitor, page.model, *parts.fields.values()], parts.outputs, trigger_mode="once", **QUEUED)

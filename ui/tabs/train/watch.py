@@ -17,6 +17,7 @@ from ...forms.controls import find_card
 from ...language import named, said
 from ...results import curves
 from ...results.progress import waiting_line
+from ...server.visitors import asker
 from ...tab import Page
 from ...wiring import QUEUED, QUIET, guarded, problem
 from . import knobs
@@ -74,7 +75,8 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
                     chosen = {name: given[name] for name in knobs.FORECAST_OF if name in given}
                     # Five times in a run, unless somebody says otherwise.
                     given["sample_every"] = max(1, knobs.concrete(find_card(studio, model), used, chosen).steps // 5)
-                job = studio.train(dataset, model=model, trigger=trigger, only_probe=only_probe, **given)
+                job = studio.train(dataset, model=model, trigger=trigger, only_probe=only_probe, **asker(),
+                                   **given)
             except Exception as error:
                 return gr.skip(), problem(error)
             place = f" {waiting_line(job.position)}." if job.position else ""
@@ -100,7 +102,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
 
     def resume(name: str) -> str:
         try:
-            job = studio.resume_run(name)
+            job = studio.resume_run(name, **asker())
         except Exception as error:
             return problem(error)
         again = studio.runs.card(name).state.saved_step > 0

@@ -13,6 +13,7 @@ from pipelines.errors import RequestError
 from pipelines.prompts.comments import behind, without_comments
 
 from ...forms.fields import make_control
+from ...server.visitors import asker
 from ...tab import Page
 from ...wiring import QUEUED, apart, guarded, problem
 
@@ -57,7 +58,7 @@ def wire(studio: Any, page: Page, data: dict, run: dict, made: dict) -> None:
         try:
             if not lora:
                 raise RequestError("Weights: there are none yet.", "weights")
-            job = studio.merge(model, lora=lora, name=name.strip() or lora, strength=strength)
+            job = studio.merge(model, lora=lora, name=name.strip() or lora, strength=strength, **asker())
             yield gr.skip(), "Merging ..."
             told = ""
             for event in job.follow():

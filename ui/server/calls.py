@@ -1,0 +1,146 @@
+"""What an event takes, looked at before Gradio does: a wrong type is one readable sentence, and no traceback.
+
+Gradio's components compare and index whatever comes, and fail in their own code. Here the kind of each value is
+compared with that of its component; what a value may be in detail is checked where it is used.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components.api_component import Api
+
+from .refused import Refused
+
+CALL = re.compile(r"/gradio_api/(?:call|run)/(?:v2/)?([^/]+)")
+JOIN = "/gradio_api/queue/join"
+MAX_HASH = 200  # characters of the name that a page gives its session
+SHOWN_NAME = 60
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool)
+
+
+def is_list_of_plain(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_plain, value))
+
+
+def is_file(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("path"), str)
+
+
+def is_files(value: Any) -> bool:
+    return is_file(value) or isinstance(value, list) and all(map(is_file, value))
+
+
+def is_edited(value: Any) -> bool:
+    """Whether it is what an image editor sends."""
+    if not isinstance(value, dict):
+        return False
+    layers = value.get("layers")
+    pictures = [value.get("background"), value.get("composite"), *(layers if isinstance(layers, list) else [])]
+    return isinstance(layers, list) and all(picture is None or is_file(picture) for picture in pictures)
+
+
+def is_table(value: Any) -> bool:
+    """Whether it is what a table sends: rows of cells, and the names of the columns."""
+    if not isinstance(value, dict):
+        return False
+    rows, headers = value.get("data"), value.get("headers")
+    return (isinstance(headers, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows))
+
+
+Kind = tuple[tuple[type, ...], Callable[[Any], bool], str]
+KINDS: tuple[Kind, ...] = (  # the first that fits counts; None stands for no value
+    ((gr.Slider, gr.Number), is_number, "a number"),
+    ((gr.Checkbox,), lambda value: isinstance(value, bool | int), "true or false"),
+    ((gr.ImageEditor,), is_edited, "a picture with its layers"),
+    ((gr.Image,), is_file, "an uploaded picture"),
+    ((gr.File, gr.UploadButton), is_files, "an uploaded file"),
+    ((gr.Dataframe,), is_table, "a table"),
+    ((gr.Textbox, gr.Code, gr.ColorPicker, gr.Radio, gr.Markdown, gr.HTML, gr.Button), is_plain, "a text"),
+)
+NEVER_EMPTY = (gr.Slider,)
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The events of a page. demo: the launched Blocks."""
+
+    demo: gr.Blocks
+
+    def check(self, path: str, given: Any) -> None:
+        """Raise Refused for a call that names no event, or whose values are of other kinds than its inputs."""
+        named = CALL.fullmatch(path)
+        if not named and path != JOIN:
+            return
+        if not isinstance(given, dict):
+            raise Refused(400, "The request must be a JSON object.")
+        self._check_rest(given)
+        event = self._event(named[1] if named else None, given)
+        if event is None:
+            raise Refused(404, "There is no such event.")
+        if named and "/v2/" in path:
+            return  # names its values; Gradio looks for each
+        data = given.get("data")
+        if not isinstance(data, list):
+            raise Refused(422, "data: a list of values is needed.")
+        inputs = [part for part in event.inputs if not part.skip_api] if named else list(event.inputs)
+        if len(data) < len(inputs) or named and len(data) not in (len(inputs), len(event.inputs)):
+            raise Refused(422, f"data: {len(inputs)} values are needed, and {len(data)} were sent.")
+        if len(data) == len(event.inputs):
+            inputs = list(event.inputs)
+        for number, (part, value) in enumerate(zip(inputs, data, strict=False)):
+            fault = _fault(part, value)
+            if fault:
+                raise Refused(422, f"{_name(event, part, number)}: {fault} is needed.")
+
+    def _check_rest(self, given: dict[str, Any]) -> None:
+        """What surrounds the values."""
+        session, index, told = given.get("session_hash"), given.get("fn_index"), given.get("event_data")
+        if session is not None and not (isinstance(session, str) and 0 < len(session) <= MAX_HASH):
+            raise Refused(422, f"session_hash: a text of at most {MAX_HASH} characters is needed.")
+        if index is not None and (not isinstance(index, int) or isinstance(index, bool)):
+            raise Refused(422, "fn_index: a whole number is needed.")
+        if told is not None and not isinstance(told, dict):
+            raise Refused(422, "event_data: an object is needed.")
+        if given.get("batched"):
+            raise Refused(422, "batched: there are no events that take many values at once.")
+
+    def _event(self, name: str | None, given: dict[str, Any]) -> Any:
+        if given.get("fn_index") is not None:
+            return self.demo.fns.get(given["fn_index"])
+        return next((event for event in self.demo.fns.values() if name is not None and event.api_name == name), None)
+
+
+def _fault(part: Any, value: Any) -> str:
+    """What a component's value should have been; "" when it is."""
+    if isinstance(part, gr.State | Api):  # kept here, whatever is sent; checked as the request's field that it is
+        return ""
+    if value is None:
+        return "a number" if isinstance(part, NEVER_EMPTY) else ""
+    if isinstance(part, gr.Dropdown):
+        fits, words = (is_list_of_plain, "a list of texts") if part.multiselect else (is_plain, "one text")
+        return "" if fits(value) else words
+    for classes, fits, words in KINDS:
+        if isinstance(part, classes):
+            return "" if fits(value) else words
+    return ""
+
+
+def _name(event: Any, part: Any, number: int) -> str:
+    """What to call a value: its field, or the place that it has."""
+    if part.elem_id:
+        return part.elem_id[:SHOWN_NAME]
+    names = list(inspect.signature(event.fn).parameters) if event.fn else []
+    return names[number] if number < len(names) else f"Value {number + 1}"
