@@ -128,8 +128,9 @@ def limited(base: type, opened: Open) -> type:
         def _note(self) -> None:
             """Sort the connection by what it waits for, and set the clock for a head that is under way."""
             cycle = self.cycle
-            waits = cycle is None or cycle.response_complete
-            sends = not waits and cycle.more_body
+            # uvicorn calls an answer complete when the last of it is in the buffer, of which a visitor may still read.
+            waits = (cycle is None or cycle.response_complete) and not self.transport.get_write_buffer_size()
+            sends = not waits and cycle is not None and cycle.more_body
             for is_so, kept in ((waits, opened.idle), (sends, opened.sending)):
                 if is_so:
                     kept.setdefault(self)
