@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ MAX_FILE_BYTES = 16_000_000
 MAX_FIELD = 100_000
 MAX_NAME = 100
 MAX_STYLES = 5_000
+TEXT_MARK = "'"  # as spreadsheets write it
+FORMULA = re.compile(rf"{TEXT_MARK}*\s*[=+\-@]|[\t\r]")  # how a cell begins that a spreadsheet calculates
 
 
 @dataclass(frozen=True)
@@ -116,9 +119,11 @@ def read(path: Path) -> tuple[Style, ...]:
     if rows and "name" not in rows[0]:
         raise StudioError("The styles file has no column called name.")
     for row in rows:
-        if row["name"].strip():
+        name = _as_typed(row["name"])
+        if name.strip():
             text = row["prompt"] if "prompt" in row else row.get("text", "")
-            styles[row["name"]] = Style(row["name"], text[:MAX_FIELD], row.get("negative_prompt", "")[:MAX_FIELD])
+            styles[name] = Style(name, _as_typed(text)[:MAX_FIELD],
+                                 _as_typed(row.get("negative_prompt", ""))[:MAX_FIELD])
     return tuple(styles.values())
 
 
@@ -129,10 +134,19 @@ def write(path: Path, styles: Sequence[Style]) -> None:
     with half.open("w", encoding="utf-8-sig", newline="") as opened:
         writer = csv.writer(opened)
         writer.writerow(COLUMNS)
-        writer.writerows((style.name, style.prompt, style.negative_prompt) for style in styles)
+        writer.writerows(map(_as_text, (style.name, style.prompt, style.negative_prompt)) for style in styles)
     if path.is_file():  # copied, so that there is a file at every moment
         shutil.copyfile(path, path.with_name(f"{path.name}.bak"))
     half.replace(path)
+
+
+def _as_text(cell: str) -> str:
+    """Mark a cell as text where a spreadsheet would take it for a formula, and run it."""
+    return TEXT_MARK + cell if FORMULA.match(cell) else cell
+
+
+def _as_typed(cell: str) -> str:
+    return cell[len(TEXT_MARK):] if cell.startswith(TEXT_MARK) and FORMULA.match(cell[len(TEXT_MARK):]) else cell
 
 
 def decoded(raw: bytes) -> str:

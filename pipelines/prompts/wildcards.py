@@ -11,10 +11,12 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..errors import RequestError
 from .choices import parse, weighed
 from .comments import without_comments
 from .draws import Options, combine, draw
 
+MAX_NAME_BYTES = 240  # of a file's name without its ending
 MAX_FILE_BYTES = 4_000_000
 MAX_COMBINATIONS = 10_000
 
@@ -57,6 +59,9 @@ class Wildcards:
         return combine(texts, self._options, min(limit, MAX_COMBINATIONS))
 
     def _options(self, name: str) -> Options:
+        if any(len(part.encode()) > MAX_NAME_BYTES for part in name.split("/")):
+            raise RequestError(f"Prompt: the wildcard __{name[:20]}...__ has a name of {len(name)} characters. A file's "
+                               f"name has at most {MAX_NAME_BYTES} bytes.", "prompt")
         if name not in self._read:
             self._read[name] = tuple(option for file in self._files(name) for option in _read(file))
         return self._read[name]
@@ -67,6 +72,8 @@ class Wildcards:
         if not self._folder.is_dir() or any(part.strip(". ") == "" for part in parts):
             return []
         if sum("**" in part for part in parts) > 1:  # each looks through every folder that the one before it found
+            return []
+        if any(len(part.encode()) > MAX_NAME_BYTES for part in parts):  # the system would refuse to look
             return []
         found = sorted(self._folder.glob(f"{name}.txt")) if "*" in name else [self._folder / f"{name}.txt"]
         home = self._folder.resolve()

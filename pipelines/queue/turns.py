@@ -36,10 +36,10 @@ class Turns:
         return len(self._jobs)
 
     def add(self, job: Job, running: Job | None) -> None:
-        """Put a job behind those of its turn."""
+        """Put a job behind those of its turn; within one, guests come after those whose machine it is."""
         last = max((each.turn for each in (*self._jobs, running) if each and each.owner == job.owner), default=-1)
         job.turn = max(self._served, last + 1)
-        self._jobs.insert(bisect_right(self._jobs, job.turn, key=lambda each: each.turn), job)
+        self._jobs.insert(bisect_right(self._jobs, _place(job), key=_place), job)
 
     def next(self) -> Job:
         """Take out the job whose turn it is."""
@@ -52,6 +52,10 @@ class Turns:
 
     def index(self, job: Job) -> int:
         return self._jobs.index(job)
+
+
+def _place(job: Job) -> tuple[int, bool]:
+    return job.turn, job.is_guest
 
 
 def check_room(job: Job, open_jobs: Iterable[Job], waiting: int) -> None:

@@ -14,10 +14,13 @@ from typing import Any
 
 import gradio as gr
 from gradio.components.api_component import Api
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .refused import Refused
 
 CALL = re.compile(r"/gradio_api/(?:call|run)/(?:v2/)?([^/]+)")
+RUN = "/gradio_api/run/"
+SAID = b'{"error":"'  # how an answer begins that has words for a person; an accident has null there
 JOIN = "/gradio_api/queue/join"
 MAX_HASH = 200  # characters of the name that a page gives its session
 SHOWN_NAME = 60
@@ -79,11 +82,14 @@ class Calls:
 
     demo: gr.Blocks
 
-    def check(self, path: str, given: Any) -> None:
-        """Raise Refused for a call that names no event, or whose values are of other kinds than its inputs."""
+    def check(self, path: str, given: Any) -> bool:
+        """Raise Refused for a call that names no event, or whose values are of other kinds than its inputs.
+
+        A text that is missing becomes an empty one, which is what every handler knows; returns whether one did.
+        """
         named = CALL.fullmatch(path)
         if not named and path != JOIN:
-            return
+            return False
         if not isinstance(given, dict):
             raise Refused(400, "The request must be a JSON object.")
         self._check_rest(given)
@@ -91,7 +97,7 @@ class Calls:
         if event is None:
             raise Refused(404, "There is no such event.")
         if named and "/v2/" in path:
-            return  # names its values; Gradio looks for each
+            return False  # names its values; Gradio looks for each
         data = given.get("data")
         if not isinstance(data, list):
             raise Refused(422, "data: a list of values is needed.")
@@ -100,10 +106,14 @@ class Calls:
             raise Refused(422, f"data: {len(inputs)} values are needed, and {len(data)} were sent.")
         if len(data) == len(event.inputs):
             inputs = list(event.inputs)
+        is_filled = False
         for number, (part, value) in enumerate(zip(inputs, data, strict=False)):
-            fault = _fault(part, value)
+            fault = _fault(part, value, is_due=(part._id, "upload") in event.targets)
             if fault:
                 raise Refused(422, f"{_name(event, part, number)}: {fault} is needed.")
+            if value is None and isinstance(part, gr.Textbox):
+                data[number], is_filled = "", True
+        return is_filled
 
     def _check_rest(self, given: dict[str, Any]) -> None:
         """What surrounds the values."""
@@ -123,12 +133,12 @@ class Calls:
         return next((event for event in self.demo.fns.values() if name is not None and event.api_name == name), None)
 
 
-def _fault(part: Any, value: Any) -> str:
-    """What a component's value should have been; "" when it is."""
+def _fault(part: Any, value: Any, is_due: bool) -> str:
+    """What a component's value should have been; "" when it is. is_due: the event is that a file was uploaded."""
     if isinstance(part, gr.State | Api):  # kept here, whatever is sent; checked as the request's field that it is
         return ""
     if value is None:
-        return "a number" if isinstance(part, NEVER_EMPTY) else ""
+        return "a number" if isinstance(part, NEVER_EMPTY) else "an uploaded file" if is_due else ""
     if isinstance(part, gr.Dropdown):
         fits, words = (is_list_of_plain, "a list of texts") if part.multiselect else (is_plain, "one text")
         return "" if fits(value) else words
@@ -144,3 +154,27 @@ def _name(event: Any, part: Any, number: int) -> str:
         return part.elem_id[:SHOWN_NAME]
     names = list(inspect.signature(event.fn).parameters) if event.fn else []
     return names[number] if number < len(names) else f"Value {number + 1}"
+
+
+@dataclass
+class Statuses:
+    """ASGI middleware that answers 400 where Gradio says 500 for a fault of the caller that it has words for."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hold the beginning of such an answer back until its words are there."""
+        held: list[Message] = []
+
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 500:
+                held.append(message)
+                return
+            if held:
+                start = held.pop()
+                is_said = message.get("body", b"").replace(b" ", b"", 1).startswith(SAID)
+                await send({**start, "status": 400} if is_said else start)
+            await send(message)
+
+        is_call = scope["type"] == "http" and scope["path"].startswith(RUN)
+        await self.app(scope, receive, telling if is_call else send)

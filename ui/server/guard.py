@@ -141,7 +141,7 @@ class Guard:
             given = parsed(content)
             changed = led_back(given, self.addresses, visitor.id)
             if self.calls:
-                self.calls.check(path, given)
+                changed |= self.calls.check(path, given)
             if changed:
                 content = json.dumps(given).encode()
                 scope = {**scope, "headers": [(name, str(len(content)).encode() if name == b"content-length" else value)

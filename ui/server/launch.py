@@ -15,7 +15,7 @@ from pipelines.settings import Settings
 
 from . import connections
 from .addresses import Addresses, Hiding
-from .calls import Calls
+from .calls import Calls, Statuses
 from .guard import MAX_UPLOAD_BYTES, OWN_UPLOAD_BYTES, Guard
 from .hosts import ANY_ADDRESS, Hosts
 from .logins import Throttle
@@ -141,7 +141,7 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
         auth=check, auth_message=None,
         app_kwargs={"middleware": [*proxied, Middleware(Guard, files_dir=cache_dir, **guard), Middleware(First),
                                    Middleware(Hiding, addresses=Addresses(cache_dir, guard["visitors"])),
-                                   Middleware(Quick)],
+                                   Middleware(Statuses), Middleware(Quick)],
                     "openapi_url": None},
         allowed_paths=[str(data_dir)],  # what a handler may hand out; visitors read from the cache only (see Guard)
         blocked_paths=[str(path) for path in private if not cache_dir.is_relative_to(path)],

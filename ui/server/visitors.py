@@ -1,7 +1,7 @@
 """Who asks: a cookie that this server signed tells visitors apart. What a page says of itself counts for nothing.
 
-The door (ui/server/guard.py) reads the cookie and hands on who it is in two headers that nobody else can set; `asking` reads
-them for whatever runs in an event. The key lies in the data folder, so that a cookie outlives a restart.
+The door (ui/server/guard.py) reads the cookie and hands on who it is in two headers that nobody else can set; `asking`
+reads them for whatever runs in an event. The key lies in the data folder, so that a cookie outlives a restart.
 """
 
 from __future__ import annotations

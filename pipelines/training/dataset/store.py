@@ -42,7 +42,9 @@ class Datasets:
         return next((name for name in self.names() if self.folder(name) == folder), None)
 
     def folder(self, name: str) -> Path:
-        """Where a dataset lies. Raises RequestError for an unknown name; names are looked up, never join_names."""
+        """Where a dataset lies. Raises RequestError for an unknown name; names are looked up, never joined."""
+        if not name:
+            raise RequestError("Data: none was chosen.", "data")
         if name == EXAMPLE:
             return DRAWINGS
         for path in _folders(self._root) + _folders(self._browsable, links=True):

@@ -78,6 +78,8 @@ class Runs:
 
     def card(self, name: str) -> RunCard:
         """Look a run up. Raises RequestError for an unknown name."""
+        if not name:
+            raise RequestError("Run: none was chosen.", "name")
         for folder in self._root.glob("*"):
             if folder.name == name:
                 return RunCard(name, folder, RunFolder(folder).config(), follow.state(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,19 @@ def test_what_is_written_is_read_again(tmp_path):
     assert read(tmp_path / "new" / "styles.csv") == STYLES
     raw = (tmp_path / "new" / "styles.csv").read_bytes()
     assert raw.startswith(b"\xef\xbb\xbfname,prompt,negative_prompt\r\n")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+1", "-1, fog", " =HYPERLINK(1)", "\t=1", "'=1", "''=1"])
+def test_no_cell_is_a_formula_for_a_spreadsheet(tmp_path, text):
+    styles = (Style(f"{text.strip()} name", text, text),)
+    write(tmp_path / "styles.csv", styles)
+    lines = (tmp_path / "styles.csv").read_text("utf-8-sig").splitlines()[1:]
+    cells = [cell for row in csv.reader(lines) for cell in row]
+    assert len(cells) == 3 and all(cell.startswith("'") for cell in cells)
+    back, = read(tmp_path / "styles.csv")
+    assert (back.name, back.prompt.strip()) == (styles[0].name, text.strip())
+    write(tmp_path / "styles.csv", (back,))
+    assert read(tmp_path / "styles.csv") == (back,)  # nothing grows
 
 
 def test_the_file_before_is_kept(tmp_path):
