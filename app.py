@@ -99,8 +99,8 @@ def announce(running: Any) -> None:
         print(f"Log in as {running.login.user} with the password {running.login.generated}")
     if running.owner_url:
         print(f"For yourself alone, to see and end the jobs of all: {running.owner_url}")
-    if running.link is not None:
-        print(f"Public link: {running.link.url}")
+    if running.public.url:
+        print(f"Public link: {running.public.url}")
     print(f"Atelier is at {running.url}", flush=True)
 
 

@@ -62,6 +62,7 @@ class Settings(BaseModel):
                                                "its pages are taken, and the page is then used at this address. Asks "
                                                "for a password.")
     share: bool = Field(False, description="Open a public Gradio link. Asks for a password.")
+    share_hours: float = Field(12, gt=0, le=168, description="How long a public link stays open, in hours.")
     auth: SecretStr | None = Field(None, description="Name and password to log in with, as user:password. Other people "
                                    "on this machine can see flags: the variable or the file is the safer place.")
     data_dir: Path = Field(default_factory=lambda: default_data_dir(os.environ),

@@ -13,7 +13,7 @@ from pipelines import events, metadata
 from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
 
-from . import language, preferences
+from . import language, preferences, queue_panel
 from .forms import limits, presets, styles
 from .forms.controls import find_card
 from .forms.fields import MODEL_FIELDS
@@ -22,6 +22,7 @@ from .rest import gradio_endpoints
 from .results.progress import queue_line
 from .run import allowed, filled
 from .server import visitors
+from .server.public_link import PublicLink, banner
 from .tab import Page, discover
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast
 
@@ -32,7 +33,9 @@ TOGETHER = 8  # remembered controls that one event looks at: all of them at once
 def build(studio: Any) -> gr.Blocks:
     """Build the page for a studio. Launch it with the theme, css and head of `ui.static.theme`."""
     with gr.Blocks(title="Atelier", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as demo:
+        demo.public_link = PublicLink()  # the server tells it what became of the link
         page = _header(studio)
+        shown_link = banner(demo.public_link) if studio.settings.share else None
         with page.tabs:
             for tab in discover():
                 with gr.Tab(tab.label, id=tab.name, elem_id=f"tab-{tab.name}") as opened:
@@ -46,7 +49,8 @@ def build(studio: Any) -> gr.Blocks:
         styles.editor(studio, page)
         preferences.help_panel(demo, page)
         _remember(demo, page)
-        _tell_status(studio, page.queue)
+        _tell_status(studio, page.queue, shown_link)
+        queue_panel.build(studio, page.visitor, page.jobs)
         _say_goodbye(studio)
         gradio_endpoints.publish(studio)
     language.speak(demo)
@@ -63,10 +67,11 @@ def _header(studio: Any) -> Page:
                            interactive=False, max_lines=1, elem_classes="line model-line", elem_id="model-line")
         queue = gr.Textbox(queue_line(studio), label="Queue and device", show_label=False, container=False,
                            interactive=False, max_lines=1, elem_id="queue-line", elem_classes="line right queue-line")
+        jobs = queue_panel.button()
         preferences.help_button()
     preferences.guide()
     visitor = gr.Textbox("", label="visitor", visible=False)
-    return Page(visitor, model, gr.Tabs(elem_id="tabs"), about, queue)
+    return Page(visitor, model, gr.Tabs(elem_id="tabs"), about, queue, jobs)
 
 
 def _choices(studio: Any) -> list[tuple[str, str]]:
@@ -81,8 +86,13 @@ def _about(card: Any) -> str:
     return " · ".join(parts)
 
 
-def _tell_status(studio: Any, line: gr.Textbox) -> None:
-    gr.Timer(STATUS_EVERY_S).tick(lambda: queue_line(studio), None, line, **QUIET)
+def _tell_status(studio: Any, line: gr.Textbox, shown_link: tuple[list, Callable] | None) -> None:
+    timer = gr.Timer(STATUS_EVERY_S)
+    if shown_link is None:
+        timer.tick(lambda: queue_line(studio), None, line, **QUIET)
+        return
+    parts, shown = shown_link
+    timer.tick(lambda: (queue_line(studio), *shown()), None, [line, *parts], **QUIET)
 
 
 def _say_goodbye(studio: Any) -> None:

@@ -37,6 +37,7 @@ class Page:
     tabs: gr.Tabs
     about: gr.Textbox
     queue: gr.Textbox
+    jobs: gr.Button
     remembered: dict[str, gr.components.Component] = field(default_factory=dict)
     forms: dict[str, Form] = field(default_factory=dict)
     panels: dict[str, Panel] = field(default_factory=dict)

@@ -11,6 +11,11 @@ import json
 TIPS = {
     "model": "The checkpoint that draws. Another one may bring its own steps, size and guidance along.",
     "help-open": "Keys, language, and what the page does when a long run ends.",
+    "queue-open": "What runs and what waits; ends a job.",
+    "queue-end": "Ends the chosen job after its step. What is finished stays.",
+    "queue-end-all": "Ends every job of whoever asked for the chosen one.",
+    "queue-restart": "Gives up on a job that does not go on. It is possible only while one hangs.",
+    "public-end": "Closes the link at once, for everybody.",
     "-generate": "Makes the pictures. Ctrl + Enter does the same from any box.",
     "-stop": "Ends the run after this step. What is finished stays.",
     "-skip": "Gives this picture up and goes on with the next one.",

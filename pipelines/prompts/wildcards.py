@@ -60,8 +60,8 @@ class Wildcards:
 
     def _options(self, name: str) -> Options:
         if any(len(part.encode()) > MAX_NAME_BYTES for part in name.split("/")):
-            raise RequestError(f"Prompt: the wildcard __{name[:20]}...__ has a name of {len(name)} characters. A file's "
-                               f"name has at most {MAX_NAME_BYTES} bytes.", "prompt")
+            raise RequestError(f"Prompt: the wildcard __{name[:20]}...__ has a name of {len(name)} characters. "
+                               f"A file's name has at most {MAX_NAME_BYTES} bytes.", "prompt")
         if name not in self._read:
             self._read[name] = tuple(option for file in self._files(name) for option in _read(file))
         return self._read[name]

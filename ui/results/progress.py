@@ -81,6 +81,8 @@ def relay(panel: Panel, job: Any, earlier: list[Shown], raise_failure: bool = Tr
                 if text not in told:  # the pictures of a grid have much in common
                     told.append(text)
                 update[panel.notices] = "\n".join(told)
+            case events.Stalled(seconds):
+                update[panel.status] = stalled_line(seconds)
             case events.Queued(position, loads):
                 update[panel.status] = waiting_line(position, loads)
             case events.Loading(title):
@@ -155,6 +157,12 @@ def waiting_line(position: int, loads: bool = False) -> str:
     if loads:
         return "Waiting for the model to be loaded ..."
     return f"Waiting: {position} {'job' if position == 1 else 'jobs'} before this one"
+
+
+def stalled_line(seconds: float) -> str:
+    """What is said of a run that hangs, and what can be done."""
+    return (f"Nothing has come for {duration(seconds)}. Press Stop; if it goes on so, open Jobs above and restart the "
+            f"worker.")
 
 
 def queue_line(studio: Any) -> str:

@@ -96,6 +96,9 @@ class Calls:
         event = self._event(named[1] if named else None, given)
         if event is None:
             raise Refused(404, "There is no such event.")
+        told = given.get("event_data")
+        if _takes_selection(event) and not (told and {"index", "value"} <= told.keys()):
+            raise Refused(422, "event_data: an index and a value are needed.")
         if named and "/v2/" in path:
             return False  # names its values; Gradio looks for each
         data = given.get("data")
@@ -131,6 +134,11 @@ class Calls:
         if given.get("fn_index") is not None:
             return self.demo.fns.get(given["fn_index"])
         return next((event for event in self.demo.fns.values() if name is not None and event.api_name == name), None)
+
+
+def _takes_selection(event: Any) -> bool:
+    parameters = inspect.signature(event.fn).parameters.values() if event.fn else ()
+    return any("SelectData" in str(each.annotation) for each in parameters)
 
 
 def _fault(part: Any, value: Any, is_due: bool) -> str:

@@ -19,7 +19,8 @@ from .calls import Calls, Statuses
 from .guard import MAX_UPLOAD_BYTES, OWN_UPLOAD_BYTES, Guard
 from .hosts import ANY_ADDRESS, Hosts
 from .logins import Throttle
-from .sharing import Credentials, Link, checker, close_tunnel, credentials, open_tunnel
+from .public_link import PublicLink
+from .sharing import Credentials, checker, credentials, open_tunnel
 from .sparse import shorten_tracebacks
 from .visitors import Visitors
 
@@ -39,15 +40,13 @@ class Running:
     url: str
     hosts: Hosts
     login: Credentials | None = None
-    link: Link | None = None
+    public: PublicLink = field(default_factory=PublicLink)
     notices: list[str] = field(default_factory=list)
     owner_url: str = field(default="", repr=False)
 
     def close(self) -> None:
         """End the public link and the server; open pages are hardly waited for."""
-        if self.link is not None:
-            close_tunnel(self.link)
-            self.link = None
+        self.public.end()
         self.demo.server.config.timeout_graceful_shutdown = 1  # seconds
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # each open page would be an error in the log
         self.demo.close(verbose=False)
@@ -71,7 +70,8 @@ def launch(demo: Any, settings: Settings, *, port: int | None = None, throttle: 
     _serve(demo, settings, port, guard, checker(login) if login else None)
     connections.limit(demo.server)
     shown = "127.0.0.1" if settings.host in ANY_ADDRESS else settings.host
-    running = Running(demo, f"http://{_bracketed(shown)}:{port}/", hosts, login)
+    running = Running(demo, f"http://{_bracketed(shown)}:{port}/", hosts, login,
+                      getattr(demo, "public_link", None) or PublicLink())
     if settings.public_url:
         running.notices.append(f"Behind the reverse proxy, Atelier is at {settings.public_url}/")
     if login and settings.is_public:
@@ -80,7 +80,7 @@ def launch(demo: Any, settings: Settings, *, port: int | None = None, throttle: 
         running.notices.append(f"Port {wanted} is in use; port {port} is taken instead.")
     if settings.share:
         try:
-            running.link = open_tunnel(demo, hosts, settings.data_dir)
+            running.public.opened(open_tunnel(demo, hosts, settings.data_dir), settings.share_hours)
         except StudioError as error:
             running.notices.append(str(error))
     return running

@@ -108,6 +108,8 @@ def relay(parts: Parts, job: Any, raise_failure: bool = True) -> Iterator[Any]:
                 update |= {**changed, **_no_hint(parts)}
             case events.Notice(text):
                 update[parts.notices] = text
+            case events.Stalled(seconds):
+                update[parts.status] = progress.stalled_line(seconds)
             case events.Queued(position, loads):
                 update[parts.status] = progress.waiting_line(position, loads)
             case events.Loading(title):

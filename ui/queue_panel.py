@@ -1,0 +1,100 @@
+"""All jobs in one place: whoever asks sees their own, the page's owner sees all of them and ends any."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from pipelines.errors import StudioError
+from pipelines.requests import TASKS
+
+from .language import said
+from .preferences import opener, panel
+from .results.panel import SEND_LABELS
+from .results.progress import duration
+from .server.visitors import asking, owner_of
+from .wiring import QUEUED, guarded
+
+PANEL = "queue-panel"
+SHOWN_OWNER = 6  # digits by which two visitors are told apart
+
+
+def button() -> gr.Button:
+    """Build the button that opens the panel."""
+    return gr.Button("Jobs", size="sm", min_width=48, elem_classes="queue-open", elem_id="queue-open")
+
+
+def build(studio: Any, visitor: gr.Textbox, opening: gr.Button) -> None:
+    """Build the panel. opening: the button that opens it."""
+    with panel(PANEL, "Jobs"):
+        jobs = gr.Dropdown([], label="Job", filterable=False, elem_id="queue-jobs",
+                           info="The one that runs, then those that wait, in their order.")
+        with gr.Row():
+            end = gr.Button("End this job", size="sm", min_width=60, elem_id="queue-end")
+            end_all = gr.Button("End all jobs of its visitor", size="sm", min_width=60, elem_id="queue-end-all")
+            restart = gr.Button("Restart the worker", size="sm", min_width=60, elem_id="queue-restart")
+        line = gr.Textbox("", label="Message about jobs", show_label=False, container=False, interactive=False,
+                          max_lines=2, elem_classes="line strong", elem_id="queue-message")
+    outputs = [jobs, line]
+
+    def listed(page: str, words: str = "") -> tuple[Any, str]:
+        mine = visible(studio, page)
+        choices = [(described(job, page), job.id) for job in mine]
+        empty = "" if choices else "No job runs or waits."
+        return gr.Dropdown(choices=choices, value=choices[0][1] if choices else None), said(words or empty)
+
+    def chosen(page: str, id: str | None) -> Any:
+        job = next((job for job in visible(studio, page) if job.id == id), None)
+        if job is None:
+            raise StudioError("Job: this one has ended, or it is not yours.")
+        return job
+
+    def end_one(page: str, id: str | None) -> tuple[Any, str]:
+        studio.end(chosen(page, id).id)
+        return listed(page, "The job ends; its finished pictures stay.")
+
+    def end_theirs(page: str, id: str | None) -> tuple[Any, str]:
+        count = studio.end(owner=chosen(page, id).owner)
+        return listed(page, "1 job ends." if count == 1 else f"{count} jobs end.")
+
+    def restarted(page: str) -> tuple[Any, str]:
+        if not asking().is_owner:
+            raise StudioError("Only the owner of the page can restart the worker.")
+        studio.restart_worker()
+        return listed(page, "The worker was restarted. What the hanging job holds in memory stays until the app ends.")
+
+    opener(opening, PANEL)
+    opening.click(guarded(listed), visitor, outputs, **QUEUED)
+    end.click(guarded(end_one), [visitor, jobs], outputs, **QUEUED)
+    end_all.click(guarded(end_theirs), [visitor, jobs], outputs, **QUEUED)
+    restart.click(guarded(restarted), visitor, outputs, **QUEUED)
+
+
+def visible(studio: Any, page: str) -> list[Any]:
+    """The jobs that whoever asks may see and end."""
+    mine = owner_of(page)
+    return [job for job in studio.jobs() if asking().is_owner or mine and job.owner == mine]
+
+
+def described(job: Any, page: str) -> str:
+    """A job in a line, such as "runs · Text to image · 512 x 512 px, 20 steps, 4 pictures · guest 3f2a91"."""
+    place = said(f"{job.position} before it" if job.position else "runs")
+    parts = [place, said(SEND_LABELS.get(job.task, job.task)), *_size(job.request)]
+    if job.stalled_s:
+        parts.append(said(f"nothing for {duration(job.stalled_s)}"))
+    if job.owner and job.owner != owner_of(page):
+        parts.append(said(f"guest {job.owner[-SHOWN_OWNER:]}" if job.is_guest else f"visitor {job.owner[-SHOWN_OWNER:]}"))
+    return " · ".join(parts)
+
+
+def _size(request: Any) -> list[str]:
+    base = getattr(request, "base", request)
+    if not isinstance(base, tuple(TASKS.values())):
+        return []
+    count = len(request) if base is not request else base.image_count
+    count = said("1 picture" if count == 1 else f"{count} pictures")
+    if not (base.width and base.height):
+        return [count]
+    size = f"{base.width} × {base.height} px"
+    return [said(f"{size}, {base.steps} steps"), count]

@@ -1,0 +1,95 @@
+"""The public link while it is open: how long it stays, who ends it, and what a page says of it."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from pipelines.errors import StudioError
+
+from ..language import said
+from ..wiring import QUEUED, guarded
+from .sharing import Link, close_tunnel
+from .visitors import asking
+
+log = logging.getLogger(__name__)
+
+ENDED = "The public link was ended. Only this machine and its network reach the page now."
+EXPIRED = "The public link was ended, because its time is over. Start the app again to open another."
+DIED = "The public link is down: the share program ended. Start the app again to open another."
+
+
+class PublicLink:
+    """The link of a server, or none. A thread waits for the share program, and ends the link when its time is over."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._link: Link | None = None
+        self._until = ""
+        self.over = ""  # why there is none any more
+
+    @property
+    def url(self) -> str:
+        """The address while the link is open, else ""."""
+        link = self._link
+        return link.url if link else ""
+
+    def opened(self, link: Link, hours: float) -> None:
+        """Take over a link that was opened, for so many hours."""
+        self._link, self.over = link, ""
+        self._until = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + 3600 * hours))
+        threading.Thread(target=self._watch, args=(link, link.tunnel.proc, 3600 * hours), name="public-link",
+                         daemon=True).start()
+
+    def end(self, why: str = ENDED) -> bool:
+        """Close the link; returns whether it was open."""
+        with self._lock:
+            link, self._link = self._link, None
+            if link is None:
+                return False
+            self.over = why
+        close_tunnel(link)
+        return True
+
+    def line(self) -> str:
+        """What the page says: that others can reach it, or why they cannot any more; "" where nobody ever could."""
+        if self.url:
+            return f"Others can reach this page until {self._until}: {self.url} Pictures carry their prompt and seed."
+        return self.over
+
+    def _watch(self, link: Link, process: Any, seconds: float) -> None:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.end(EXPIRED)
+            return
+        if self._link is link and self.end(DIED):
+            log.warning("%s", DIED)
+
+
+def banner(link: PublicLink) -> tuple[list[Any], Callable[[], tuple[Any, Any, Any]]]:
+    """Build the banner, out of sight until there is a link; returns its parts, and what says how they look now."""
+    with gr.Row(visible=False, elem_classes="level banner", elem_id="public-banner") as row:
+        line = gr.Textbox("", label="Public link", show_label=False, container=False, interactive=False, max_lines=3,
+                          elem_classes="line strong", elem_id="public-line", scale=4)
+        end = gr.Button("End the public link", size="sm", min_width=120, elem_id="public-end", visible=False)
+
+    def shown() -> tuple[Any, Any, Any]:
+        text = link.line()
+        return gr.Row(visible=bool(text)), text, gr.Button(visible=bool(link.url) and asking().is_owner)
+
+    def ended() -> tuple[Any, Any, Any]:
+        if not asking().is_owner:
+            raise StudioError("Only the owner of the page can end its public link.")
+        link.end()
+        row, text, button = shown()
+        return row, said(text), button
+
+    end.click(guarded(ended), None, [row, line, end], **QUEUED)
+    return [row, line, end], shown
