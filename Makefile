@@ -11,7 +11,7 @@ WITHOUT_BROWSER := $(filter-out 0,$(NO_BROWSER))
 IN_TWO := --numprocesses 2 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: run test lint chromium help
+.PHONY: run test lint audit lock locked chromium help
 
 run: $(VENV)/run.stamp ## Start the app. ARGS="--port 8000 ..." hands flags on
 	@$(BIN)/python app.py $(ARGS)
@@ -19,8 +19,37 @@ run: $(VENV)/run.stamp ## Start the app. ARGS="--port 8000 ..." hands flags on
 test: $(VENV)/test.stamp chromium ## Run the tests. NO_BROWSER=1 leaves the browser tests out
 	$(BIN)/python -m pytest $(IN_TWO) $(if $(WITHOUT_BROWSER),-m "not browser and not gpu and not slow") $(PYTEST_ARGS)
 
-lint: $(VENV)/test.stamp ## Check the code's style
+lint: $(VENV)/test.stamp audit ## Check the code's style, and the packages for known faults
 	$(BIN)/ruff check
+
+# Its tools have an environment of their own, so that they change none of the app's packages.
+AUDIT := $(VENV)/audit
+AUDIT_BIN := $(AUDIT)/$(notdir $(BIN))
+ONLINE := import urllib.request; urllib.request.urlopen("the-index", timeout=10)
+
+audit: | $(BIN)/python
+	@if $(BIN)/python -c '$(ONLINE)' 2> /dev/null; then \
+		$(MAKE) --no-print-directory $(AUDIT)/tools.stamp && \
+		$(AUDIT_BIN)/pip-audit --progress-spinner off --disable-pip --require-hashes -r requirements-lock.txt; \
+	else \
+		echo "No package was checked for known faults: the list of them at the Python Package Index cannot be reached."; \
+	fi
+
+$(AUDIT)/tools.stamp: | $(BIN)/python
+	@$(BIN)/python -m venv $(AUDIT)
+	$(AUDIT_BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) pip-audit==2.10.1 pip-tools==7.6.2
+	@touch $@
+
+# Not what run and test install: hashes hold for the files of the Python Package Index alone, and a torch for CPUs, or one that a system
+# brings along, is another file of the same version.
+locked: | $(BIN)/python ## Install exactly the files of requirements-lock.txt (Linux x86-64, the Python Package Index), by their hashes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-lock.txt
+	@touch $(VENV)/run.stamp
+
+lock: $(AUDIT)/tools.stamp ## Write requirements-lock.txt anew after a pin of requirements.txt has changed
+	PIP_FIND_LINKS= PIP_CONFIG_FILE=/dev/null $(AUDIT_BIN)/pip-compile --quiet --generate-hashes --allow-unsafe \
+		--strip-extras --no-header --no-emit-index-url --no-emit-find-links --output-file requirements-lock.txt \
+		requirements.txt
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile

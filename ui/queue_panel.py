@@ -84,7 +84,8 @@ def described(job: Any, page: str) -> str:
     if job.stalled_s:
         parts.append(said(f"nothing for {duration(job.stalled_s)}"))
     if job.owner and job.owner != owner_of(page):
-        parts.append(said(f"guest {job.owner[-SHOWN_OWNER:]}" if job.is_guest else f"visitor {job.owner[-SHOWN_OWNER:]}"))
+        short = job.owner[-SHOWN_OWNER:]
+        parts.append(said(f"guest {short}" if job.is_guest else f"visitor {short}"))
     return " · ".join(parts)
 
 

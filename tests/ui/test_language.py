@@ -38,7 +38,7 @@ FOR_PROGRAMS = {"debug", "info", "warning", "error", "exception", "compile", "su
 KEYWORDS = {"help", "js", "elem_classes", "infotext", "a1111", "description", "name", "label", "alt_text"}
 # Modules that speak to a terminal, to other programs, or of drawings.
 SILENT = (*CONSOLE, "ui/server/guard.py", "ui/server/logins.py", "ui/server/sparse.py", "ui/server/connections.py",
-          "ui/server/frontend_patch.py", "ui/forms/mask_editor.py", "run/report.py",
+          "ui/server/answering.py", "ui/server/frontend_patch.py", "ui/forms/mask_editor.py", "run/report.py",
           "lab/bundle.py", "lab/emoji/draw.py", "training/example/__init__.py", "example/draw.py",
           "library/sidecars.py", "library/store.py", "adapters/write.py", "numbers/batches.py", "metadata/fields.py",
           "numbers/tensors.py")

@@ -50,9 +50,11 @@ def is_edited(value: Any) -> bool:
     """Whether it is what an image editor sends."""
     if not isinstance(value, dict):
         return False
-    layers = value.get("layers")
-    pictures = [value.get("background"), value.get("composite"), *(layers if isinstance(layers, list) else [])]
-    return isinstance(layers, list) and all(picture is None or is_file(picture) for picture in pictures)
+    layers = value.get("layers") or []
+    if not isinstance(layers, list):
+        return False
+    return all(picture is None or is_file(picture) for picture in (value.get("background"), value.get("composite"),
+                                                                   *layers))
 
 
 def is_table(value: Any) -> bool:
