@@ -145,8 +145,10 @@ def _takes_selection(event: Any) -> bool:
 
 def _fault(part: Any, value: Any, is_due: bool) -> str:
     """What a component's value should have been; "" when it is. is_due: the event is that a file was uploaded."""
-    if isinstance(part, gr.State | Api):  # kept here, whatever is sent; checked as the request's field that it is
+    if isinstance(part, gr.State):  # kept here, whatever is sent
         return ""
+    if isinstance(part, Api):  # else checked as the request's field that it is
+        return "" if value is None or part._api_info.get("type") != "string" or is_plain(value) else "a text"
     if value is None:
         return "a number" if isinstance(part, NEVER_EMPTY) else "an uploaded file" if is_due else ""
     if isinstance(part, gr.Dropdown):
