@@ -15,7 +15,6 @@ TIPS = {
     "queue-end": "Ends the chosen job after its step. What is finished stays.",
     "queue-end-all": "Ends every job of whoever asked for the chosen one.",
     "queue-restart": "Gives up on a job that does not go on. It is possible only while one hangs.",
-    "public-end": "Closes the link at once, for everybody.",
     "-generate": "Makes the pictures. Ctrl + Enter does the same from any box.",
     "-stop": "Ends the run after this step. What is finished stays.",
     "-skip": "Gives this picture up and goes on with the next one.",
