@@ -37,7 +37,7 @@ audit: | $(BIN)/python
 
 $(AUDIT)/tools.stamp: | $(BIN)/python
 	@$(BIN)/python -m venv $(AUDIT)
-	$(AUDIT_BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) pip-audit==2.10.1 pip-tools==7.6.2
+	$(AUDIT_BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) pip-audit==2.10.1 uv==0.13.9
 	@touch $@
 
 # Not what run and test install: hashes hold for the files of the Python Package Index alone, and a torch for CPUs, or one that a system
@@ -47,9 +47,9 @@ locked: | $(BIN)/python ## Install exactly the files of requirements-lock.txt (L
 	@touch $(VENV)/run.stamp
 
 lock: $(AUDIT)/tools.stamp ## Write requirements-lock.txt anew after a pin of requirements.txt has changed
-	PIP_FIND_LINKS= PIP_CONFIG_FILE=/dev/null $(AUDIT_BIN)/pip-compile --quiet --generate-hashes --allow-unsafe \
-		--strip-extras --no-header --no-emit-index-url --no-emit-find-links --output-file requirements-lock.txt \
-		requirements.txt
+	$(AUDIT_BIN)/uv pip compile --quiet --generate-hashes --no-config --default-index the-index \
+		--custom-compile-command "make lock" --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--output-file requirements-lock.txt requirements.txt
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile

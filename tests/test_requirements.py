@@ -54,6 +54,15 @@ def test_every_requirement_is_pinned_exactly(file):
     assert not loose
 
 
+def test_the_lock_has_every_pin_and_a_hash_for_each_package():
+    text = (ROOT / "requirements-lock.txt").read_text()
+    entries = re.findall(r"^([\w.-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.M)
+    locked = {canonical(name): version for name, version, _ in entries}
+    assert len(entries) == len(re.findall(r"^[\w.-]+==", text, re.M)) > 50
+    assert pins("requirements.txt").items() <= locked.items()
+    assert not locked.keys() & FORBIDDEN
+
+
 def test_the_torch_that_is_installed_is_the_pinned_one():
     import torch
 
