@@ -143,7 +143,7 @@ def _ask_together(url: str, count: int) -> int:
     from gradio_client.exceptions import AppError
 
     def once(number: int) -> bool:
-        client = Client(url, verbose=False)
+        client = Client(url, verbose=False, httpx_kwargs={"timeout": 600})
         try:
             client.predict(prompt="a cat", steps=2, width=64, height=64, seed=number, api_name="/txt2img")
         except AppError:  # the queue is full
