@@ -18,5 +18,5 @@ def test_drift_is_what_there_is_more_of():
 def test_nothing_grows(monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # given back afterwards
     standings = list(soak(jobs=200, opens=300, clients=50))
-    drift = standings[0].drift(standings[-1])
+    drift = standings[1].drift(standings[-1])
     assert max(drift.values()) < DRIFT, (drift, standings)
