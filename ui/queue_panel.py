@@ -13,7 +13,7 @@ from .language import said
 from .preferences import opener, panel
 from .results.panel import SEND_LABELS
 from .results.progress import duration
-from .server.visitors import asking, owner_of
+from .visitors import asking, owner_of
 from .wiring import QUEUED, guarded
 
 PANEL = "queue-panel"

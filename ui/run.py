@@ -15,12 +15,12 @@ from pipelines.generation.samplers import SAMPLERS, SCHEDULES
 from pipelines.requests import HIRES_UPSCALERS, LANCZOS, TASKS, Img2Img, Request, Txt2Img, Upscale, extra_of, make
 from pipelines.studio.assets import LISTED
 
+from . import visitors
 from .forms.axes import Axes
 from .forms.batch_input import Many
 from .language import speaker
 from .results import panel as results
 from .results import progress, rerun
-from .server import visitors
 from .tab import Form, Page
 from .wiring import QUEUED, QUIET, alive, inform, problem, toast, told
 

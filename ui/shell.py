@@ -13,7 +13,7 @@ from pipelines import events, metadata
 from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
 
-from . import language, preferences, queue_panel
+from . import language, preferences, queue_panel, visitors
 from .forms import limits, presets, styles
 from .forms.controls import find_card
 from .forms.fields import MODEL_FIELDS
@@ -21,7 +21,6 @@ from .language import said
 from .rest import gradio_endpoints
 from .results.progress import queue_line
 from .run import allowed, filled
-from .server import visitors
 from .server.public_link import PublicLink, banner
 from .tab import Page, discover
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast

@@ -12,8 +12,8 @@ from pipelines.requests import Request
 from pipelines.sweeps.grid import LORA, NOT_AN_AXIS, PROMPT, TITLES, Matrix, axis, check
 
 from ..results.progress import duration
-from ..server.visitors import owner_of
 from ..tab import Form
+from ..visitors import owner_of
 from ..wiring import QUIET
 
 NAMES = ("x", "y", "z")

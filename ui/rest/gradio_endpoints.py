@@ -22,7 +22,7 @@ from pipelines.images.mask import from_upload
 from pipelines.queue.jobs import Job
 from pipelines.requests import TASKS, Request, make
 
-from ..server.visitors import asker
+from ..visitors import asker
 from ..wiring import problem
 
 FILES = ("image", "mask")

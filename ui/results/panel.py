@@ -17,7 +17,7 @@ from pipelines.events import Record
 from pipelines.requests import TASKS
 
 from ..language import said
-from ..server.visitors import owner_of, page_of
+from ..visitors import owner_of, page_of
 from ..wiring import QUEUED, QUIET, alive, guarded
 from . import compare
 from . import rerun as again

@@ -16,7 +16,7 @@ from pathlib import Path
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .visitors import VISITOR_HEADER, Visitors
+from ..visitors import VISITOR_HEADER, Visitors
 
 PREFIX = "/files/"
 ADDRESS = re.compile(re.escape(PREFIX) + r"([0-9a-f]{32})/(.+)", re.DOTALL)

@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pipelines.images.files import KINDS
 
 from ..language import language_of, said
+from ..visitors import RIGHTS_HEADER, VISITOR_HEADER, Visitor, Visitors
 from .addresses import Addresses
 from .answering import Answering
 from .bodies import LINK, MAX_BODY_BYTES, MAX_LOGIN_BYTES, Held, bounded, led_back, parsed, replayed
@@ -36,7 +37,6 @@ from .hosts import Hosts
 from .logins import Throttle, counted_as
 from .refused import Refused
 from .sparse import Sparse, in_short
-from .visitors import RIGHTS_HEADER, VISITOR_HEADER, Visitor, Visitors
 
 log = logging.getLogger(__name__)
 

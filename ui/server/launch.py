@@ -13,6 +13,7 @@ from typing import Any
 from pipelines.errors import StudioError
 from pipelines.settings import Settings
 
+from ..visitors import Visitors
 from . import connections
 from .addresses import Addresses, Hiding
 from .calls import Calls, Statuses
@@ -22,7 +23,6 @@ from .logins import Throttle
 from .public_link import PublicLink
 from .sharing import Credentials, checker, credentials, open_tunnel
 from .sparse import shorten_tracebacks
-from .visitors import Visitors
 
 PORTS_TRIED = 100
 QUEUE_SIZE = 32

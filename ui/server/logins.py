@@ -15,9 +15,9 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from ..visitors import Visitor
 from .refused import Refused
 from .sparse import Sparse
-from .visitors import Visitor
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ import gradio as gr
 from pipelines.errors import StudioError
 
 from ..language import said
+from ..visitors import asking
 from ..wiring import QUEUED, guarded
 from .sharing import Link, close_tunnel
-from .visitors import asking
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from pipelines.settings import load
 from tests.ui.small_page import file_data, small_page
 from ui.server.addresses import PREFIX, Addresses
 from ui.server.launch import Running, launch
-from ui.server.visitors import Visitors
+from ui.visitors import Visitors
 
 PASSWORD = "violet-otter-71"
 SIGN = {"username": "ann", "password": PASSWORD}

@@ -16,7 +16,7 @@ from ui.server.launch import Running, launch
 from ui.server.logins import FREE, LINE_S, LONGEST_S, Throttle, counted_as, delay_s
 from ui.server.refused import Refused
 from ui.server.sparse import LINES
-from ui.server.visitors import COOKIE, Visitor, Visitors
+from ui.visitors import COOKIE, Visitor, Visitors
 
 PASSWORD = "violet-otter-71"
 

@@ -15,12 +15,12 @@ from gradio.context import LocalContext
 from pipelines.errors import StudioError
 from pipelines.queue.jobs import JobQueue
 from pipelines.requests import Txt2Img, make
-from ui import queue_panel
-from ui.server import public_link, visitors
+from ui import queue_panel, visitors
+from ui.server import public_link
 from ui.server.hosts import Hosts
 from ui.server.public_link import DIED, ENDED, EXPIRED, PublicLink, banner
 from ui.server.sharing import Link
-from ui.server.visitors import Visitor
+from ui.visitors import Visitor
 
 HOST = "abc.share.example"
 

@@ -14,8 +14,8 @@ from ...forms import source
 from ...forms.fields import make_control
 from ...language import named, speaker
 from ...results import progress
-from ...server.visitors import page_of, who
 from ...tab import Page
+from ...visitors import page_of, who
 from ...wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast, told
 from . import results
 from .description import Look, Opens, code_of, linked

@@ -17,8 +17,8 @@ from ...forms.controls import find_card
 from ...language import named, said
 from ...results import curves
 from ...results.progress import waiting_line
-from ...server.visitors import asker
 from ...tab import Page
+from ...visitors import asker
 from ...wiring import QUEUED, QUIET, guarded, problem
 from . import knobs
 

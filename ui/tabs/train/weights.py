@@ -13,8 +13,8 @@ from pipelines.errors import RequestError
 from pipelines.prompts.comments import behind, without_comments
 
 from ...forms.fields import make_control
-from ...server.visitors import asker
 from ...tab import Page
+from ...visitors import asker
 from ...wiring import QUEUED, apart, guarded, problem
 
 
