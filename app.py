@@ -59,13 +59,13 @@ def run(settings: Settings, tell_others: Callable[[str], None]) -> None:
     tell_others: notes the address for an app that wants the same data folder.
     """
     from pipelines.studio.studio import Studio
-    from ui import shell
+    from ui import language, shell
     from ui.server.guard import limit_decoders
     from ui.server.launch import launch
 
     limit_decoders()
     gc.disable()  # a page is a million objects that all stay: looking through them again and again finds nothing
-    studio = Studio(settings)
+    studio = Studio(settings, language.speaker)
     try:
         running = launch(shell.build(studio), settings)
         try:

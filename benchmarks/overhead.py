@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.machine import deferred_import
+from pipelines.requests.caller import Caller
 
 ROOT = Path(__file__).parent.parent
 PROMPT = "a red apple, noto style, white background"
@@ -75,7 +76,7 @@ def _pairs(count: int, job_s: float) -> None:
         studio = _studio(folder)
 
         def ours(steps: int) -> None:
-            job = studio.submit(_request(steps), page="benchmark")
+            job = studio.submit(_request(steps), Caller(page="benchmark"))
             for _ in job.follow():  # what a page does
                 pass
             job.wait()

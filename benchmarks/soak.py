@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.requests.caller import Caller
+
 ROUNDS = 5
 AT_ONCE = 8  # pages opened side by side
 TASKS = ("txt2img", "img2img", "inpaint", "upscale")
@@ -75,7 +77,7 @@ def soak(jobs: int, opens: int, clients: int, say: Callable[[str], None] = lambd
         try:
             for number in range(ROUNDS):
                 begin, cpu = time.perf_counter(), time.process_time()
-                failed = _jobs(studio, [card.name for card in studio.cards()], jobs // ROUNDS, number)
+                failed = _jobs(studio, [card.name for card in studio.collection.cards()], jobs // ROUNDS, number)
                 _open(running.url, opens // ROUNDS)
                 answered = _ask_together(running.url, clients // ROUNDS or 1)
                 standing = Standing.now()
@@ -113,7 +115,8 @@ def _jobs(studio: Any, models: list[str], count: int, number: int) -> int:
         if place % 11 == 5:
             values["model"] = "no such model"
         try:
-            job = studio.submit(make(REQUESTS[task], **values), page=f"page {place % 9}", owner=f"owner {place % 3}")
+            caller = Caller(page=f"page {place % 9}", owner=f"owner {place % 3}")
+            job = studio.submit(make(REQUESTS[task], **values), caller)
             if place % 13 == 6:
                 job.stop()
             for _ in job.follow():

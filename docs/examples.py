@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
         quieten(os.environ, settings)
         studio = Studio(settings)
         try:
-            card = studio.default_card()
+            card = studio.collection.default_card()
             if card.path is None or not card.path.is_dir():
                 raise StudioError("Model: only a folder can carry examples.")
             folder = card.path / FOLDER

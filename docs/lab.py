@@ -17,6 +17,7 @@ from app import quieten
 from pipelines.events import Finished, Pictured
 from pipelines.settings import load
 from pipelines.studio.studio import Studio
+from pipelines.studio.works import AskLab
 from pipelines.training.example import DRAWINGS
 from ui.tabs.lab import LOOKS
 
@@ -57,7 +58,7 @@ def keep(studio: Studio, look: Any, fox: str) -> None:
 
     caption, values = KEPT.get(look.name, ("", {}))
     picture = {"image": fox} if look.name in ("noise", "autoencoder") else {}
-    job = studio.lab(look.name, {**look.values, **picture, **values})
+    job = studio.submit(AskLab(look.name, {**look.values, **picture, **values}))
     job.wait()
     seconds = next(event.seconds for event in job.events if isinstance(event, Finished))
     print(f"{look.label}: {seconds:.1f} s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,13 +13,16 @@ import gradio as gr
 from pipelines import metadata
 from pipelines.errors import RequestError
 from pipelines.generation.samplers import SAMPLERS, SCHEDULES
+from pipelines.queue.job import Job
 from pipelines.requests import HIRES_UPSCALERS, LANCZOS, TASKS, Img2Img, Request, Txt2Img, Upscale, extra_of, make
 from pipelines.studio.assets import LISTED
+from pipelines.studio.studio import Studio
+from pipelines.studio.works import DrawSeries
+from pipelines.sweeps.grid import Matrix
 
 from . import visitors
 from .forms.axes import Axes
 from .forms.batch_input import Many
-from .language import speaker
 from .results import panel as results
 from .results import progress, rerun
 from .tab import Form, Page
@@ -29,124 +33,161 @@ SETTINGS = re.compile(r"^\s*Steps:\s*\d+\s*(,|$)|\sSteps: \d+, (Sampler|Schedule
                       r"|^\s*[{\[]\s*\"", re.MULTILINE)
 
 Prepare = Callable[[dict[str, Any]], dict[str, Any]]
+Boxes = dict[str, gr.components.Component]
 
 
-def bind(studio: Any, page: Page, form: Form, panel: results.Panel, prepare: Prepare | None = None,
-         extra: dict[str, gr.components.Component] | None = None,
-         echo: dict[str, gr.components.Component] | None = None,
-         before: Callable[[gr.Button], gr.events.Dependency] | None = None, axes: Axes | None = None,
-         many: Many | None = None) -> None:
-    """Wire a tab: Generate, Stop, Skip, Again with, and picking up a running job after a reload.
+@dataclass(frozen=True)
+class TabRun:
+    """What happens between a tab's form and its results: Generate, Stop, Skip, Again with, and coming back.
 
-    prepare: makes request values from the form's values and those of `extra` (a mask editor, say), which it
-    must remove. It may raise StudioError. echo: hidden boxes that take a value of the request that was sent.
-    before: makes an event of the button that runs first. axes: when one is chosen, Generate makes a grid. many:
-    when it has prompts or pictures, Generate makes all of them.
+    prepare: makes request values from the form's values and those of `extra` (a mask editor, say), which it must
+    remove. It may raise StudioError. echo: hidden boxes that take a value of the request that was sent. before: makes
+    an event of the button that runs first. axes: when one is chosen, Generate makes a grid. many: when it has prompts
+    or pictures, Generate makes all of them.
     """
-    axes, many = axes or Axes(), many or Many()
-    varied = {**axes.boxes, **many.boxes}
-    inputs = {**form.fields, **(extra or {}), "model": page.model, **varied}
-    names = list(inputs)
-    outputs = [*panel.outputs, form.fields["seed"], page.queue, *(echo or {}).values()]
 
-    def running(visitor: str, task: str) -> Any:
-        return studio.current(visitors.page_of(visitor), task)
+    studio: Studio
+    page: Page
+    form: Form
+    panel: results.Panel
+    prepare: Prepare | None = None
+    extra: Boxes = field(default_factory=dict)
+    echo: Boxes = field(default_factory=dict)
+    before: Callable[[gr.Button], gr.events.Dependency] | None = None
+    axes: Axes = field(default_factory=Axes)
+    many: Many = field(default_factory=Many)
 
-    def generate(visitor: str, shown: list, selected: int, locked: bool, *values: Any) -> Iterator[dict]:
-        def submit(named: dict[str, Any], **who: Any) -> Any:
-            chosen = {name: named.pop(name) for name in varied}
-            prompts = many.prompts(chosen, form.request) if many.boxes else []
-            pictures = many.pictures(studio, chosen)
-            if pictures and not named.get("image"):
-                named["image"] = pictures[0]
-            request = asked(named)
-            matrix = axes.matrix(request, chosen) if axes.boxes else None
-            if matrix and (prompts or pictures):
-                raise RequestError("Grid: it cannot be made of many prompts or pictures at once. Empty one of the two.")
-            if prompts or pictures:
-                return studio.submit_series(request, prompts, pictures, **who)
-            return studio.submit_matrix(matrix, **who, say=speaker()) if matrix else studio.submit(request, **who)
+    @property
+    def varied(self) -> Boxes:
+        """Controls that say how the request is varied, and are no part of it."""
+        return {**self.axes.boxes, **self.many.boxes}
 
-        yield from run(submit, visitor, shown, locked, values)
+    @property
+    def inputs(self) -> Boxes:
+        """Every control that Generate reads, by name."""
+        return {**self.form.fields, **self.extra, "model": self.page.model, **self.varied}
 
-    def once_more(change: str, visitor: str, shown: list, selected: int, locked: bool, *values: Any) -> Iterator[dict]:
-        def submit(named: dict[str, Any], **who: Any) -> Any:
+    def wire(self) -> None:
+        """Bind the buttons of the tab to their events."""
+        form, panel, page = self.form, self.panel, self.page
+        # Before what else a click does: a page runs the events of one click in their order, each when the last has
+        # ended.
+        gr.on([form.generate.click, *(button.click for button in panel.again.values())], None, panel.status,
+              panel.status, js=f"(said) => atelier.starting('{form.generate.elem_id}', said)", **QUIET)
+        outputs = [*panel.outputs, form.fields["seed"], page.queue, *self.echo.values()]
+        state = [page.visitor, panel.shown, panel.selected, form.lock]
+        handlers = {form.generate: self.generate}
+        handlers |= {button: partial(self.draw_again, change) for change, button in panel.again.items()}
+        for button, handler in handlers.items():
+            start = self.before(button).then if self.before else button.click
+            start(handler, [*state, *self.inputs.values()], outputs, trigger_mode="once", **QUEUED)
+        # The page itself says at once what was pressed. Said by the server, it could arrive after the relay's last
+        # word.
+        form.stop.click(None, None, panel.status, js="() => atelier.word('Stopping ...')", **QUIET)
+        form.stop.click(self.stop, page.visitor, panel.status, **QUIET)
+        form.skip.click(None, None, panel.status, js="() => atelier.word('Skipping this picture ...')", **QUIET)
+        form.skip.click(self.skip, page.visitor, panel.status, **QUIET)
+        form.reuse.click(reuse_seed, [panel.shown, panel.selected], form.fields["seed"], **QUIET)
+        form.lock.input(lock_seed, [form.lock, form.fields["seed"], panel.shown, panel.selected], form.fields["seed"],
+                        **QUIET)
+        results.deletable(self.studio, panel, page.visitor)
+        _paste(self.studio, form, panel)
+        page.follow_again(form.task, self.attach, panel.outputs)
+
+    def generate(self, visitor: str, shown: list, selected: int, locked: bool, *values: Any) -> Iterator[dict]:
+        """Make what the form says: pictures, a grid, or many at once."""
+        yield from self._relay(self._as_the_form_says, visitor, shown, locked, values)
+
+    def draw_again(self, change: str, visitor: str, shown: list, selected: int, locked: bool,
+                   *values: Any) -> Iterator[dict]:
+        """Make the chosen picture again with one change; its own settings and seed stay. change: of rerun.py."""
+        def build(named: dict[str, Any]) -> Request:
             if not shown:
                 raise RequestError("There is no picture yet to make again.")
-            said = metadata.parse(shown[selected].infotext).for_task(form.request)
-            of_form = asked({name: value for name, value in named.items() if name not in varied}).model_dump()
+            said = metadata.parse(shown[selected].infotext).for_task(self.form.request)
+            own = {name: value for name, value in named.items() if name not in self.varied}
+            of_form = self._request(own).model_dump()
             model = said["model"] or of_form["model"]
-            return studio.submit(make(form.request, **rerun.values(change, form.request, {**said, "model": model},
-                                                                   of_form)), **who)
+            return make(self.form.request,
+                        **rerun.values(change, self.form.request, {**said, "model": model}, of_form))
 
-        yield from run(submit, visitor, shown, False, values)
+        yield from self._relay(build, visitor, shown, False, values)
 
-    def asked(named: dict[str, Any]) -> Request:
-        return make(form.request, **_without_blanks(form.request, prepare(named) if prepare else named))
-
-    def run(submit: Callable, visitor: str, shown: list, locked: bool, values: tuple) -> Iterator[dict]:
-        """Submit what the form says, and relay the job's news. submit: (the form's values, page, owner) -> job."""
-        if alive(running(visitor, form.task)):
-            inform("This tab is still making a picture. Wait for it, or press Stop.")
-            return
-        try:
-            job = submit(dict(zip(names, values, strict=True)), **visitors.who(visitor))
-        except Exception as error:
-            message = problem(error)
-            yield progress.refuse(panel, message)
-            raise toast(message) from None
-        request = getattr(job.request, "base", job.request)
-        yield {**progress.begin(panel), **{box: getattr(request, name) or "" for name, box in (echo or {}).items()}}
-        for update in progress.relay(panel, job, shown):
-            if locked and update.get(panel.shown):
-                update[form.fields["seed"]] = update[panel.shown][0].seed
-            if job.done:  # else the line would say for seconds, until its timer comes, that one is in the queue
-                update[page.queue] = progress.queue_line(studio)
-            yield update or gr.skip()
-
-    def attach(visitor: str) -> Iterator[dict]:
-        earlier = results.today(studio, visitor, form.task)
-        yield panel.show(earlier, 0)
-        job = running(visitor, form.task)
+    def attach(self, visitor: str) -> Iterator[dict]:
+        """Show the pictures of today, and follow a job that still runs."""
+        earlier = results.today(self.studio, visitor, self.form.task)
+        yield self.panel.show(earlier, 0)
+        job = self._running(visitor)
         if job is None:
             return
         if not job.done:
-            yield progress.begin(panel, "Still running ...")
-        for update in progress.relay(panel, job, earlier, raise_failure=False):
+            yield progress.begin(self.panel, "Still running ...")
+        for update in progress.relay(self.panel, job, earlier, raise_failure=False):
             yield update or gr.skip()
 
-    def stop(visitor: str) -> Any:
-        return told(running(visitor, form.task), lambda job: job.stop())
+    def stop(self, visitor: str) -> Any:
+        """End the page's job within one step."""
+        return told(self._running(visitor), lambda job: job.stop())
 
-    def skip(visitor: str) -> Any:
-        return told(running(visitor, form.task), lambda job: job.skip())
+    def skip(self, visitor: str) -> Any:
+        """Leave the picture that is being made."""
+        return told(self._running(visitor), lambda job: job.skip())
 
-    def reuse(shown: list, selected: int) -> Any:
-        return shown[selected].seed if shown else gr.skip()
+    def _running(self, visitor: str) -> Job | None:
+        return self.studio.current(visitors.page_of(visitor), self.form.task)
 
-    def lock(locked: bool, seed: float, shown: list, selected: int) -> Any:
-        if not locked:
-            return -1
-        return shown[selected].seed if seed == -1 and shown else gr.skip()
+    def _request(self, named: dict[str, Any]) -> Request:
+        values = self.prepare(named) if self.prepare else named
+        return make(self.form.request, **_without_blanks(self.form.request, values))
 
-    # Before what else a click does: a page runs the events of one click in their order, each when the last has ended.
-    gr.on([form.generate.click, *(button.click for button in panel.again.values())], None, panel.status, panel.status,
-          js=f"(said) => atelier.starting('{form.generate.elem_id}', said)", **QUIET)
-    for button, handler in {form.generate: generate, **{button: partial(once_more, change)
-                                                        for change, button in panel.again.items()}}.items():
-        start = before(button).then if before else button.click
-        start(handler, [page.visitor, panel.shown, panel.selected, form.lock, *inputs.values()], outputs,
-              trigger_mode="once", **QUEUED)
-    # The page itself says at once what was pressed. Said by the server, it could arrive after the relay's last word.
-    form.stop.click(None, None, panel.status, js="() => atelier.word('Stopping ...')", **QUIET)
-    form.stop.click(stop, page.visitor, panel.status, **QUIET)
-    form.skip.click(None, None, panel.status, js="() => atelier.word('Skipping this picture ...')", **QUIET)
-    form.skip.click(skip, page.visitor, panel.status, **QUIET)
-    form.reuse.click(reuse, [panel.shown, panel.selected], form.fields["seed"], **QUIET)
-    form.lock.input(lock, [form.lock, form.fields["seed"], panel.shown, panel.selected], form.fields["seed"], **QUIET)
-    results.deletable(studio, panel, page.visitor)
-    _paste(studio, form, panel)
-    page.follow_again(form.task, attach, panel.outputs)
+    def _as_the_form_says(self, named: dict[str, Any]) -> Request | Matrix | DrawSeries:
+        chosen = {name: named.pop(name) for name in self.varied}
+        prompts = self.many.prompts(chosen, self.form.request) if self.many.boxes else []
+        pictures = self.many.pictures(self.studio, chosen)
+        if pictures and not named.get("image"):
+            named["image"] = pictures[0]
+        request = self._request(named)
+        matrix = self.axes.matrix(request, chosen) if self.axes.boxes else None
+        if matrix and (prompts or pictures):
+            raise RequestError("Grid: it cannot be made of many prompts or pictures at once. Empty one of the two.")
+        if prompts or pictures:
+            return DrawSeries(request, prompts, pictures)
+        return matrix or request
+
+    def _relay(self, build: Callable[[dict[str, Any]], Request | Matrix | DrawSeries], visitor: str, shown: list,
+               locked: bool, values: tuple) -> Iterator[dict]:
+        """Submit what `build` makes of the form's values, and relay the job's news."""
+        if alive(self._running(visitor)):
+            inform("This tab is still making a picture. Wait for it, or press Stop.")
+            return
+        try:
+            asked = build(dict(zip(self.inputs, values, strict=True)))
+            job = self.studio.submit(asked, visitors.caller(visitor))
+        except Exception as error:
+            message = problem(error)
+            yield progress.refuse(self.panel, message)
+            raise toast(message) from None
+        request = getattr(job.request, "base", job.request)
+        echoed = {box: getattr(request, name) or "" for name, box in self.echo.items()}
+        yield {**progress.begin(self.panel), **echoed}
+        for update in progress.relay(self.panel, job, shown):
+            if locked and update.get(self.panel.shown):
+                update[self.form.fields["seed"]] = update[self.panel.shown][0].seed
+            if job.done:  # else the line would say for seconds, until its timer comes, that one is in the queue
+                update[self.page.queue] = progress.queue_line(self.studio)
+            yield update or gr.skip()
+
+
+def reuse_seed(shown: list, selected: int) -> Any:
+    """The seed of the chosen picture, for the form."""
+    return shown[selected].seed if shown else gr.skip()
+
+
+def lock_seed(locked: bool, seed: float, shown: list, selected: int) -> Any:
+    """The seed that stays when the lock closes; a random one when it opens."""
+    if not locked:
+        return -1
+    return shown[selected].seed if seed == -1 and shown else gr.skip()
 
 
 def filled(form: Form, parsed: metadata.Parsed) -> dict:
@@ -196,7 +237,7 @@ def _paste(studio: Any, form: Form, panel: results.Panel) -> None:
         update, model = filled(form, parsed), parsed.fields.get("model")
         unused = [f"Not used: {name} {value[:80]}" for name, value in parsed.unknown.items()]
         unused += [f"Not used: {title} {value[:80]}" for title, value in elsewhere(form, parsed)]
-        picked = {form.page.model: model} if model in {card.name for card in studio.cards()} else {}
+        picked = {form.page.model: model} if model in {card.name for card in studio.collection.cards()} else {}
         return {**update, **picked,
                 panel.status: f"Settings read{f' ({found.tool})' if found.tool else ''}.",
                 panel.notices: "\n".join([*found.parsed.notes, *unused, *parsed.notes[len(found.parsed.notes):]])}

@@ -12,6 +12,7 @@ import gradio as gr
 from pipelines import events, metadata
 from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
+from pipelines.studio.works import Load
 
 from . import language, preferences, queue_panel, visitors
 from .forms import limits, presets, styles
@@ -57,7 +58,7 @@ def build(studio: Any) -> gr.Blocks:
 
 
 def _header(studio: Any) -> Page:
-    card = studio.default_card()
+    card = studio.collection.default_card()
     with gr.Row(elem_classes="header"):
         gr.Markdown("# Atelier", elem_classes="name")
         model = gr.Dropdown(_choices(studio), value=card.name, label="Model", show_label=False, container=False,
@@ -77,7 +78,7 @@ def _choices(studio: Any) -> list[tuple[str, str]]:
     """The checkpoints, and which of them need no loading."""
     loaded = {each.name for each in studio.status().loaded}
     return [(f"{card.title} ({said('in memory')})" if card.name in loaded else card.title, card.name)
-            for card in studio.cards()]
+            for card in studio.collection.cards()]
 
 
 def _about(card: Any) -> str:
@@ -112,7 +113,7 @@ def _switch_models(studio: Any, page: Page) -> None:
     boxes = [control for _, control in controls]
 
     def adopt(new: str, old: str) -> tuple[str, str]:
-        had, has = studio.defaults(old), studio.defaults(new)
+        had, has = studio.resolver.defaults(old), studio.resolver.defaults(new)
         return new, json.dumps({name: [had[name], has[name]] for name in MODEL_FIELDS if had[name] != has[name]})
 
     def adopting(event: Callable) -> None:
@@ -124,7 +125,7 @@ def _switch_models(studio: Any, page: Page) -> None:
     def load(name: str) -> Iterator[str]:
         card = find_card(studio, name)
         try:
-            job = studio.load_model(name, **visitors.asker())
+            job = studio.submit(Load(name), visitors.caller())
             yield f"Loading {card.title} ..."
             for event in job.follow():
                 match event:
@@ -197,7 +198,7 @@ def _sender(studio: Any, page: Page, target: str, pick: Any):
             update |= receiver.accept(path)
         if form is not None:
             update |= filled(form, parsed)
-            if parsed.fields.get("model") in {card.name for card in studio.cards()}:
+            if parsed.fields.get("model") in {card.name for card in studio.collection.cards()}:
                 update[page.model] = parsed.fields["model"]
         return update
 

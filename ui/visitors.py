@@ -19,6 +19,10 @@ from typing import Any
 
 from gradio.context import LocalContext
 
+from pipelines.requests.caller import Caller
+
+from . import language
+
 log = logging.getLogger(__name__)
 
 COOKIE = "atelier-visitor"
@@ -120,11 +124,6 @@ def page_of(page: str) -> str:
     return f"{visitor.id}.{page.partition('.')[2]}" if page and visitor.has_logged_in else page
 
 
-def asker(page: str = "") -> dict[str, Any]:
-    """Return who asks, as `Studio` takes it: the owner of the job, and whether that is a guest."""
-    return {"owner": owner_of(page), "is_guest": not asking().is_owner}
-
-
-def who(page: str) -> dict[str, Any]:
-    """Return who asks and from which page. page: the id that a page gave itself."""
-    return {"page": page_of(page), **asker(page)}
+def caller(page: str = "") -> Caller:
+    """Return who asks. page: the id that a page gave itself; "" for a caller that waits in place."""
+    return Caller(page_of(page) or None, owner_of(page), not asking().is_owner, language.current())

@@ -38,8 +38,8 @@ class Style:
 class Styles:
     """The styles of one file. It may be edited by hand meanwhile: it is read again whenever it has changed."""
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, check_allowed: Callable[[], None] = lambda: None):
+        self._path, self._check_allowed = path, check_allowed
         self._seen: tuple[object, tuple[Style, ...]] = (None, ())
 
     def all(self) -> tuple[Style, ...]:
@@ -74,6 +74,7 @@ class Styles:
 
     def _change(self, change: Callable[[tuple[Style, ...]], tuple[Style, ...]]) -> None:
         """Read, change and write the file while no other thread or process does."""
+        self._check_allowed()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with locked(self._path.with_name(f".{self._path.name}.lock")):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import QueueFull
 
 if TYPE_CHECKING:
-    from .jobs import Job
+    from .job import Job
 
 MAX_WAITING = 32
 MAX_PER_PAGE = 3  # one running, two waiting

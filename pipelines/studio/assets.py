@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from ..downloads import Downloads
+from ..downloads import Download, Downloads
 from ..downloads.network import HOSTS
 from ..errors import ModelError, RequestError, StudioError
-from ..library import Library, LibraryEntry, checkpoints, folders
+from ..library import Library, LibraryEntry, checkpoints, places
 from ..library.checkpoints import ModelCard
 from ..library.convert import convert
 from ..library.entry import lookup, named
@@ -32,7 +32,7 @@ class Collection:
         self._found, self.faults = checkpoints.find(settings)  # as their files say
         self._tell()
         embedded = Place(checkpoints.EMBEDDED, checkpoints.EMBEDDED.parent, checkpoints.EMBEDDED_NAME)
-        self.library = Library(settings.data_dir, lambda: (embedded, *folders(settings)), changed=self._find_again)
+        self.library = Library(settings.data_dir, lambda: (embedded, *places(settings)), changed=self._find_again)
         tokens = {"huggingface.co": settings.hf_token, "civitai.com": settings.civitai_token}
         self.downloads = Downloads(settings.data_dir, public=settings.is_public, offline=settings.offline,
                                    hosts=settings.download_hosts or HOSTS, arrived=self.library.refresh,
@@ -48,6 +48,10 @@ class Collection:
     def cards(self) -> tuple[ModelCard, ...]:
         """The checkpoints that can be chosen, the default first."""
         return self._cards
+
+    def default_card(self) -> ModelCard:
+        """The checkpoint that is taken where none is named."""
+        return self._cards[0]
 
     def card(self, name: str | None) -> ModelCard:
         """Look a checkpoint up by name or title, None being the default. Raises ModelError for an unknown one."""
@@ -136,6 +140,20 @@ class Collection:
         made = convert(entry.path)
         self.library.refresh()
         return made.name
+
+    def download(self, source: str) -> Download:
+        """Fetch a model: by hub name, Civitai number or address. Raises RequestError where others reach the page."""
+        return self.downloads.start(source)
+
+    def change_download(self, id: str, what: str) -> None:
+        """Pause, resume or stop a download. Raises StudioError where others can reach the page."""
+        self.refuse_guests()
+        download = self.downloads.get(id)
+        if download is None or what not in ("pause", "resume", "stop"):
+            raise RequestError("Download: this one is no longer here.", "id")
+        if what == "resume":
+            self.downloads.refuse()
+        getattr(download, what)()
 
     def refuse_guests(self) -> None:
         """Raise StudioError when others than the owner can reach this page."""

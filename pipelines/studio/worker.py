@@ -13,34 +13,30 @@ from typing import Any
 
 from PIL import Image
 
-from .. import metadata
 from ..adapters import find
 from ..adapters.merge_request import MergeLora, merge_into
 from ..errors import Cancelled, OutOfMemory, StudioError
-from ..events import Event, ImageReady, Loading, Notice, Record, Saved, StepDone
+from ..events import Event, ImageReady, Loading, Notice, Saved
 from ..generation.upscalers import Upscalers
 from ..history.store import Made, Results
 from ..images.grid import grid
 from ..images.store import ImageStore
 from ..lab.assets import Shelf as LabShelf
 from ..lab.page_requests import LabJob
-from ..library import checkpoints
 from ..library.checkpoints import ModelCard
 from ..machine import device
 from ..models import estimate
-from ..prompts import lora_tags
 from ..prompts.texts import each, prompt_fields
 from ..queue.control import Control
-from ..queue.jobs import Job
+from ..queue.job import Job
 from ..requests import Request, pipeline_of
 from ..settings import Settings
 from ..sweeps.grid import Matrix
 from ..sweeps.series import Series
 from ..training.run.store import Runs, TrainRun
 from .assets import Collection
-
-SHOWN_HASH = 12  # digits that tell pictures apart: the same settings make another result of another picture
-THUMBNAIL_SIDE = 512  # px; pictures on a sheet are shrunk to this
+from .infotexts import Infotexts
+from .sheets import count_as_part, labelled_sheets, reopen, shrink
 
 
 @dataclass(frozen=True)
@@ -63,10 +59,12 @@ class Worker:
     """Turns jobs into events, one at a time. Holds the cache of checkpoints, of LoRAs and of autoencoders."""
 
     def __init__(self, settings: Settings, images: ImageStore, results: Results, runs: Runs,
-                 collection: Collection, upscalers: Upscalers, lab_shelf: LabShelf):
-        self._upscalers, self._lab_shelf = upscalers, lab_shelf
+                 collection: Collection, upscalers: Upscalers, lab_shelf: LabShelf,
+                 speak: Callable[[str], Callable[[str], str]] = lambda language: str):
+        self._upscalers, self._lab_shelf, self._speak = upscalers, lab_shelf, speak
         self._settings, self._images, self._results, self._runs = settings, images, results, runs
         self._collection, self._card = collection, collection.card
+        self._infotexts = Infotexts(collection, settings.data_dir, lambda: self._shelf.last if self._shelf else None)
         self._cache: Any = None
         self._shelf: Any = None
         self._vaes: Any = None
@@ -109,14 +107,10 @@ class Worker:
         yield from self._runs.work(job, run)
         self._collection.library.refresh()  # a whole model may have come of it
 
-    def _series(self, job: Job, series: Series) -> Iterator[Event]:
-        """Every picture of a series."""
-        yield from self._cells(job, {})
-
     def _single(self, job: Job, request: Request) -> Iterator[Event]:
         """The pictures of one request, and a sheet when there are several."""
         sheet: list[tuple[Image.Image, str]] = []
-        yield from self._pictures(job, request, lambda image, one: sheet.append((_small(image), one.prompt)))
+        yield from self._pictures(job, request, lambda image, one: sheet.append((shrink(image), one.prompt)))
         if len(sheet) > 1:
             labels = [prompt for _, prompt in sheet] if len(request.prompts) > 1 else None
             yield from self._save_sheet(job, request, grid([image for image, _ in sheet], labels=labels))
@@ -134,16 +128,16 @@ class Worker:
                 raise Cancelled("Stopped.")
 
             def keep(image: Image.Image, _: Request, place: tuple = place) -> None:
-                made[place] = _small(image)
+                made[place] = shrink(image)
 
-            earlier = known.get(self._infotext(request))
-            if earlier and (image := _reopened(earlier)):
+            earlier = known.get(self._infotexts.of(request))
+            if earlier and (image := reopen(earlier)):
                 made[place] = image
                 yield Saved(earlier)
                 continue
             try:
                 for event in self._pictures(job, request, keep):
-                    yield _of_all(event, number, len(asked))
+                    yield count_as_part(event, number, len(asked))
             except Cancelled:
                 raise
             except StudioError as error:
@@ -152,27 +146,23 @@ class Worker:
             raise StudioError("None of the pictures could be made.")
 
     def _matrix(self, job: Job, matrix: Matrix) -> Iterator[Event]:
-        """Every cell of an X/Y/Z grid, and a labelled sheet for each z; a cell that failed stays blank."""
-        columns, rows, sheets = matrix.shape
+        """Every cell of an X/Y/Z grid, and a labelled sheet for each z."""
         made: dict[tuple[int, int, int], Image.Image] = {}
         yield from self._cells(job, made)
-        size = next(iter(made.values())).size
-        blank = Image.new("RGB", size, "white")
-        for z in range(sheets):
-            cells = [made.get((x, y, z), blank) for y in range(rows) for x in range(columns)]
-            labels = [[axis.label(value, job.say) for value in axis.values] if axis.field else None
-                      for axis in matrix.axes]
-            sheet = grid(cells, columns=columns, column_labels=labels[0], row_labels=labels[1])
-            if labels[2]:
-                sheet = grid([sheet], columns=1, column_labels=[labels[2][z]])
+        for sheet in labelled_sheets(matrix, made, self._speak(job.caller.language)):
             yield from self._save_sheet(job, matrix.base, sheet)
+
+    def _series(self, job: Job, series: Series) -> Iterator[Event]:
+        """Every picture of a series."""
+        yield from self._cells(job, {})
 
     def _lab(self, job: Job, asked: LabJob) -> Iterator[Event]:
         """What a page of the lab wants to see, of a checkpoint or of models of the lab's own."""
         from ..lab import run_page as lab
 
         folder = self._settings.data_dir / "lab"
-        scene = lab.Scene(self._lab_shelf, self._images.open, job.control, self._settings.device, say=job.say)
+        scene = lab.Scene(self._lab_shelf, self._images.open, job.control, self._settings.device,
+                          say=self._speak(job.caller.language))
         if not asked.model:
             yield from lab.run(asked, scene, folder, self._settings.embed_metadata)
             return
@@ -219,7 +209,7 @@ class Worker:
                     yield event
                     continue
                 now = monotonic()
-                text = self._infotext(event.request, event.extra)
+                text = self._infotexts.of(event.request, event.extra)
                 yield from self._results.save(Made(event.image, text, event.request.seed, job.task, now - begin,
                                                    job.owner))
                 keep(event.image, event.request)
@@ -250,25 +240,8 @@ class Worker:
         return vectors(entries, texts, widths)
 
     def _save_sheet(self, job: Job, request: Request, sheet: Image.Image) -> Iterator[Event]:
-        yield from self._results.save(Made(sheet, self._infotext(request), request.seed, job.task, 0.0, job.owner,
+        yield from self._results.save(Made(sheet, self._infotexts.of(request), request.seed, job.task, 0.0, job.owner,
                                            is_grid=True))
-
-    def _infotext(self, request: Request, extra: dict[str, Any] | None = None) -> str:
-        card = self._card(request.model)
-        short = checkpoints.short_hash(card, self._settings.data_dir / "hashes.json")
-        pictures = {f"{name.capitalize()} hash": getattr(request, name, None) for name in ("image", "mask")}
-        given = {key: value[:SHOWN_HASH] if value else None for key, value in pictures.items()}
-        told = card.scheduler["prediction_type"] if card.predicts_by == "person" else None
-        return metadata.infotext(request, extra={"Model hash": short, "Lora hashes": self._lora_hashes(request),
-                                                 "Prediction type": told, **given, **(extra or {})})
-
-    def _lora_hashes(self, request: Request) -> str | None:
-        """Of the LoRAs that the prompts name and that are here: "name: 12 digits, ..."."""
-        second = request.hires_prompt if getattr(request, "hires_scale", 1) > 1 else ""
-        uses = lora_tags.extract(request.prompt + second)[1]
-        entries = (self._shelf.last or self._collection.loras()) if uses else ()  # nothing was attached since the start
-        found = {use.name: find.named(entries, use.name) for use in uses}
-        return ", ".join(f"{name}: {find.short_hash(entry)}" for name, entry in found.items() if entry) or None
 
     def _loading(self, card: ModelCard) -> Iterator[Event]:
         if not self._cache.holds(card):
@@ -311,27 +284,3 @@ class Worker:
             raise OutOfMemory(estimate.full(card, placement))
         self.device_line = device.describe(placement.device, placement.dtype)
         return components, placement, loading.bytes_of(components)
-
-
-def _reopened(record: Record) -> Image.Image | None:
-    """A picture that was made before; None when it was deleted meanwhile, or is damaged."""
-    try:
-        with Image.open(record.path) as image:
-            return _small(image)
-    except OSError:
-        return None
-
-
-def _small(image: Image.Image) -> Image.Image:
-    small = image.convert("RGB")
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    return small
-
-
-def _of_all(event: Event, number: int, count: int) -> Event:
-    """Count a picture's steps as those of the whole job."""
-    if not isinstance(event, StepDone):
-        return event
-    whole_s = event.step / max(event.steps_per_s, 1e-9) + event.seconds_left  # of this picture
-    return replace(event, image=number + 1, images=count,
-                   seconds_left=event.seconds_left + (count - number - 1) * whole_s)

@@ -86,7 +86,7 @@ def test_a_styles_file_of_a_spreadsheet_is_taken_and_another_file_is_refused_in_
     box(visitor, "txt2img-prompt").fill("a fox")
     run(visitor, "txt2img", 1, "^1 picture in ")
     expect(box(visitor, "txt2img-infotext")).to_have_value(re.compile("^a fox, eine Küste\nNegative prompt: grau"))
-    studio.delete_style("Küste")
+    studio.styles.delete("Küste")
 
 
 def test_a_result_is_dragged_over_another_tab_onto_its_picture(visitor):

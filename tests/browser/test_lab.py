@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from pipelines.studio.works import AskLab
 from ui.results.curves import COLOURS
 
 from .drive import box, open_tab, settled, status
@@ -75,7 +76,7 @@ def test_a_plot_draws_the_curves_of_the_second_run_in_their_colours(page):
 
 @pytest.mark.parametrize("form", ["webp", "gif"])
 def test_an_animation_says_on_image_info_how_it_was_made_and_its_settings_go_to_text_to_image(page, studio, form):
-    job = studio.lab("film", {"prompt": "a green moon", "steps": 3, "seed": 11, "animation": form})
+    job = studio.submit(AskLab("film", {"prompt": "a green moon", "steps": 3, "seed": 11, "animation": form}))
     job.wait(120)
     open_tab(page, "Image info")
     page.locator("#image_info-source input[type=file]").first.set_input_files(str(job.events[-2].path))

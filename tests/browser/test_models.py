@@ -133,7 +133,7 @@ def test_the_picker_marks_what_is_in_memory_and_the_form_says_what_it_needs(page
     picker.click()
     expect(options.filter(has_text="The other one (in memory)")).to_be_visible()
     loaded = {each.name for each in studio.status().loaded}
-    for card in studio.cards():
+    for card in studio.collection.cards():
         expect(options.filter(has_text=f"{card.title} (in memory)")).to_have_count(int(card.name in loaded))
     page.keyboard.press("Escape")
     shows(page, "txt2img-need", r"^Needs about 0\.\d of \d+(\.\d)? GB$")

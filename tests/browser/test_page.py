@@ -86,7 +86,7 @@ def test_a_picture_is_deleted_from_page_and_disk_after_a_question(page, studio):
     status(page, "txt2img", "^Deleted")
     expect(captions).to_have_text(["52", "grid"])
     expect(box(page, "txt2img-infotext")).to_have_value(re.compile("Seed: 52,"))
-    assert sorted(record.seed for record in studio.today(owner) if not record.is_grid) == [52]
+    assert sorted(record.seed for record in studio.results.today(owner) if not record.is_grid) == [52]
 
 
 def test_control_and_enter_generates_from_any_box(page):

@@ -52,7 +52,7 @@ def test_a_page_that_slept_takes_its_job_up_again_and_shows_what_was_made_meanwh
 
 
 def test_a_page_that_is_closed_does_not_keep_the_others_waiting(page, studio, monkeypatch):
-    monkeypatch.setattr("pipelines.queue.jobs.PAGE_LEFT_S", 0.5)
+    monkeypatch.setattr("pipelines.queue.job.PAGE_LEFT_S", 0.5)
     long_run(page)
     visitor = page.evaluate("localStorage.getItem('atelier-owner') + '.' + sessionStorage.getItem('atelier-page')")
     page.goto("about:blank")

@@ -138,8 +138,8 @@ def test_captions_are_typed_over_replaced_in_all_and_taken_back(page, studio, tm
     page.locator("#train-swap").click()
     expect(tags).to_contain_text("dark blue")
     captions("a cat, dark blue, picture 0", "a small dog, green", "a cat, dark blue, picture 2")
-    longer = studio.tokens("a cat, dark blue, picture 0").count
-    assert longer != studio.tokens("a cat, red, picture 0").count
+    longer = studio.prompts.tokens("a cat, dark blue, picture 0").count
+    assert longer != studio.prompts.tokens("a cat, red, picture 0").count
     expect(page.locator("#train-table [data-testid='cell-0-3']")).to_have_text(str(longer))
 
     page.locator("#train-undo").click()

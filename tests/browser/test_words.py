@@ -84,7 +84,7 @@ def test_each_model_has_its_own_presets_and_takes_its_default_when_it_is_chosen(
         page.locator("#model input").click()
         page.locator("#model").get_by_role("option", name=re.compile(title)).click()
 
-    first = studio.default_card().title
+    first = studio.collection.default_card().title
     page.locator("#txt2img-presets > button").click()
     name = page.locator("#txt2img-preset input")
     choose("The other one")

@@ -17,6 +17,7 @@ from pipelines.models.cache import build
 from pipelines.models.loading import load
 from pipelines.models.offload import offloaded
 from pipelines.requests import Txt2Img, make
+from pipelines.studio.works import AskLab
 from tests.card import pretend
 
 GUIDE = ("guide", {"goal": "symmetry", "prompt": "a red cat", "steps": 1, "count": 1})
@@ -29,7 +30,7 @@ PAGES = [
 
 
 def answer(studio, name, values):
-    job = studio.lab(name, values)
+    job = studio.submit(AskLab(name, values))
     job.wait(600)
     return [event for event in job.events if isinstance(event, Pictured | Tabled)]
 

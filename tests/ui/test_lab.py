@@ -21,6 +21,7 @@ from PIL import Image
 from pipelines.lab.page_requests import PAGES
 from pipelines.settings import load
 from pipelines.studio.studio import Studio
+from pipelines.studio.works import AskLab
 from tests.test_architecture import ROOT, imports_of
 from ui import language, shell
 from ui.server.launch import launch
@@ -36,9 +37,13 @@ SMALLER = {  # by page, where a minute of the page's own values would be too lon
 }
 
 
+DRAWN: list[str] = []  # words that were put into pictures
+
+
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory, sd_folder):
-    studio = Studio(load(["--data-dir", str(tmp_path_factory.mktemp("data")), "--model", str(sd_folder)], {}))
+    settings = load(["--data-dir", str(tmp_path_factory.mktemp("data")), "--model", str(sd_folder)], {})
+    studio = Studio(settings, lambda language: lambda text: DRAWN.append(text) or text)
     yield studio
     studio.close()
 
@@ -146,10 +151,10 @@ def test_captions_headers_and_our_words_are_german_on_a_german_page_and_a_prompt
 
 
 def test_every_word_drawn_into_a_sheet_has_a_translation(studio):
-    drawn = []
+    DRAWN.clear()
     for name, values in (("film", {"beside": "Euler", "beside_steps": "2"}), ("guide", {"count": 2})):
-        studio.lab(name, {**values, "steps": 2}, say=lambda text: drawn.append(text) or text).wait(120)
-    words = {text for text in drawn if re.search("[a-z]{3}", text)}
+        studio.submit(AskLab(name, {**values, "steps": 2})).wait(120)
+    words = {text for text in DRAWN if re.search("[a-z]{3}", text)}
     assert {"predicted x0", "Euler, 2 steps", "scale 0"} <= words
     assert not {text for text in words if language.said(text, "de") == text}
 

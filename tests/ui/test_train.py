@@ -88,7 +88,7 @@ def test_captions_are_typed_over_replaced_in_all_and_taken_back(tmp_path, sd_fol
         studio.datasets.add(sorted(place.iterdir()), "mine")
         page = SimpleNamespace(remembered={}, returning=[])
         with gr.Blocks() as blocks:
-            page.model = gr.Dropdown([card.name for card in studio.cards()])
+            page.model = gr.Dropdown([card.name for card in studio.collection.cards()])
             data, form = pictures.build(studio, page), knobs.build(studio, page)
             pictures.wire(studio, page, data, form)
 
@@ -101,7 +101,7 @@ def test_captions_are_typed_over_replaced_in_all_and_taken_back(tmp_path, sd_fol
         def written():
             return [(studio.datasets.folder("mine") / f"{i}.txt").read_text("utf-8") for i in range(2)]
 
-        model = studio.cards()[0].name
+        model = studio.collection.cards()[0].name
         shown = act("dataset", "change", "mine", model, "", True, "center", False, "auto")
         assert shown["notes"].visible
         assert shown["notes"].value == "Not used, as neither pictures nor captions: notes.md."
@@ -138,7 +138,7 @@ def test_a_page_that_comes_back_shows_the_run_that_works_or_else_the_newest(tmp_
         old = begun("old", 1)
         page = SimpleNamespace(remembered={}, returning=[])
         with gr.Blocks():
-            page.model = gr.Dropdown([card.name for card in studio.cards()])
+            page.model = gr.Dropdown([card.name for card in studio.collection.cards()])
             data, form = pictures.build(studio, page), knobs.build(studio, page)
             run, made = watch.build(studio), weights.build()
             watch.wire(studio, page, data, form, run, made)

@@ -84,7 +84,7 @@ def preset_size(native: int, ratio: float) -> tuple[int, int]:
 
 def find_card(studio: Any, name: str | None) -> Any:
     """The card of a model, or the default model's when it is gone."""
-    return next((card for card in studio.cards() if card.name == name), studio.default_card())
+    return next((card for card in studio.collection.cards() if card.name == name), studio.collection.default_card())
 
 
 def _preset(studio: Any, ratio: float) -> Callable:
@@ -134,7 +134,7 @@ def loras(form: Form, studio: Any) -> None:
                               "folder's loras and below the model folders are listed.")
 
     def add(name: str, prompt: str) -> tuple[Any, str]:
-        entry = next((entry for entry in studio.adapters() if entry.name == name), None)
+        entry = next((entry for entry in studio.collection.loras() if entry.name == name), None)
         return gr.Dropdown(value=""), prompt if entry is None else with_entry(prompt, entry)
 
     picker.input(add, [picker, form.fields["prompt"]], [picker, form.fields["prompt"]], **QUIET)
@@ -158,7 +158,7 @@ def _lora_choices(studio: Any) -> list[tuple[str, str]]:
         rank = said(f"rank {max(entry.facts['ranks'], default='?')}")
         return f"{entry.name} ({entry.family_label or said('any')}, {rank})"
 
-    return [("-", ""), *((shown(entry), entry.name) for entry in studio.adapters() if not entry.fault)]
+    return [("-", ""), *((shown(entry), entry.name) for entry in studio.collection.loras() if not entry.fault)]
 
 
 def _vae(form: Form, studio: Any) -> None:

@@ -28,7 +28,7 @@ def wire(studio: Any, page: Page) -> None:
         if limits == before:
             return [gr.skip()] * (len(boxes) + 1)
         card = find_card(studio, name)
-        own = studio.defaults(card.name)
+        own = studio.resolver.defaults(card.name)
         return [limits, *(update for form in forms for update in _updates(form, card, own))]
 
     page.model.change(follow, [page.model, shown], [shown, *boxes], **QUIET)
@@ -68,7 +68,7 @@ def _say(studio: Any) -> Callable[..., Any]:
         if not all((width, height, batch_size)):  # a number is being typed
             return gr.skip()
         try:
-            return studio.need(find_card(studio, model).name, int(width), int(height), int(batch_size),
+            return studio.memory.need(find_card(studio, model).name, int(width), int(height), int(batch_size),
                                (guidance or 0) > 1)
         except StudioError as error:  # a setting of the start that this machine cannot follow
             return str(error)

@@ -56,7 +56,7 @@ def _both(first: Callable, second: Callable) -> Callable:
 
 def _stranger(studio: Any) -> Callable:
     def look(text: str, model: str) -> tuple[Any, str]:
-        found = studio.strange((text or "")[:MAX_PROMPT], model)
+        found = studio.prompts.strange((text or "")[:MAX_PROMPT], model)
         return gr.Row(visible=bool(found.untaught)), untaught_line(found)
 
     return look
@@ -78,7 +78,7 @@ def _looker(studio: Any) -> Callable:
         if not text:
             return "", gr.Textbox("", visible=False), gr.Textbox("", visible=False), ""
         read = text[:MAX_PROMPT]
-        tokens, found = studio.tokens(read, model), studio.marks(read)
+        tokens, found = studio.prompts.tokens(read, model), studio.prompts.marks(read)
         faults = list(dict.fromkeys(mark.why for mark in found))[:SHOWN_FAULTS]
         if len(text) > MAX_PROMPT:
             faults.insert(0, f"{len(text):,} characters are too many. At most {MAX_PROMPT:,}.")

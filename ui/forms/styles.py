@@ -61,17 +61,17 @@ def editor(studio: Any, page: Page) -> None:
         return [words, gr.Dropdown(choices=choices, value=value), *(gr.Dropdown(choices=choices) for _ in pickers)]
 
     def keep(name: str, prompt: str, negative: str) -> list:
-        studio.save_styles(Style(name.strip(), prompt, negative))
+        studio.styles.save(Style(name.strip(), prompt, negative))
         return listed(f"Saved as {name.strip()}.", name.strip())
 
     def forget(name: str) -> list:
         studio.styles.named([name])
-        studio.delete_style(name)
+        studio.styles.delete(name)
         return [*listed(f"Deleted: {name}. The file before stays beside it as styles.csv.bak."), *show(None)]
 
     def take(file: str) -> list:
         found = read(Path(file))
-        studio.save_styles(*found)
+        studio.styles.save(*found)
         return listed("1 style added." if len(found) == 1 else f"{len(found)} styles added.")
 
     known.input(show, known, boxes, **QUIET)

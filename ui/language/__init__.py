@@ -142,9 +142,9 @@ def said(text: Any, language: str | None = None) -> Any:
                      for line in text.split("\n"))
 
 
-def speaker() -> Callable[[str], str]:
-    """`said` for the page whose event is running, for what goes on when the event is over."""
-    return partial(said, language=current())
+def speaker(language: str) -> Callable[[str], str]:
+    """`said` in one language, for what goes on when the event that asked is over."""
+    return partial(said, language=language)
 
 
 def named(values: Iterable[str]) -> list[tuple[str, str]]:

@@ -19,10 +19,10 @@ from pipelines import metadata
 from pipelines.errors import RequestError
 from pipelines.events import Notice, Record
 from pipelines.images.mask import from_upload
-from pipelines.queue.jobs import Job
+from pipelines.queue.job import Job
 from pipelines.requests import TASKS, Request, make
 
-from ..visitors import asker
+from .. import visitors
 from ..wiring import problem
 
 FILES = ("image", "mask")
@@ -47,7 +47,7 @@ def _endpoint(studio: Any, task: str, cls: type[Request], asked: dict[Job, str])
         caller, job = values.pop("caller"), None
         try:
             values, changes = _stored(studio, values)
-            job = studio.submit(make(cls, **values), **asker())
+            job = studio.submit(make(cls, **values), visitors.caller())
             asked[job] = caller.session_hash
             records = job.wait().records
         except Exception as error:

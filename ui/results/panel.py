@@ -93,7 +93,7 @@ def today(studio: Any, visitor: str, task: str) -> list[Shown]:
     owner = owner_of(visitor)
     if not owner:  # nobody in particular owns nothing; the studio would list everybody's
         return []
-    records = [record for record in studio.today(owner) if record.task == task][:STRIP_LENGTH]
+    records = [record for record in studio.results.today(owner) if record.task == task][:STRIP_LENGTH]
     return [Shown.of(record) for record in records if record.path is not None and Path(record.path).exists()]
 
 

@@ -11,13 +11,13 @@ from pipelines.requests import Img2Img
 from ..forms import axes, batch_input, controls, presets, source, styles
 from ..results import compare
 from ..results import panel as results
-from ..run import bind
+from ..run import TabRun
 from ..tab import Page, Tab
 
 
 def build(studio: Any, page: Page) -> None:
     """Build the tab inside the current Blocks."""
-    form = controls.Form("img2img", Img2Img, page, studio.defaults(page.model.value))
+    form = controls.Form("img2img", Img2Img, page, studio.resolver.defaults(page.model.value))
     with gr.Row(elem_classes="workspace"):
         lines = controls.ask(form, studio)
         with gr.Column(elem_classes="given", min_width=0):
@@ -40,7 +40,7 @@ def build(studio: Any, page: Page) -> None:
     given.size = form.fields["width"], form.fields["height"]
     source.join(studio, page, form, given)
     compare.wire(studio, panel, given.image_id)
-    bind(studio, page, form, panel, prepare=source.needed, axes=varied, many=at_once)
+    TabRun(studio, page, form, panel, prepare=source.needed, axes=varied, many=at_once).wire()
     page.forms[form.task], page.panels[form.task] = form, panel
 
 

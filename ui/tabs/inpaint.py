@@ -22,7 +22,7 @@ from ..forms import controls, presets, source, styles
 from ..forms.mask_editor import LAYERS_ONLY, layer_files, mask_editor, painted_mask, tinted
 from ..results import compare
 from ..results import panel as results
-from ..run import bind
+from ..run import TabRun
 from ..tab import Page, Tab
 from ..wiring import QUEUED, apart, guarded
 
@@ -31,7 +31,7 @@ OF_ALPHA = "Parts of it are transparent: \"Transparency is the mask\" draws them
 
 def build(studio: Any, page: Page) -> None:
     """Build the tab inside the current Blocks."""
-    form = controls.Form("inpaint", Inpaint, page, studio.defaults(page.model.value))
+    form = controls.Form("inpaint", Inpaint, page, studio.resolver.defaults(page.model.value))
     with gr.Row(elem_classes="workspace"):
         lines = controls.ask(form, studio)
         with gr.Column(elem_classes="given", min_width=0):
@@ -52,8 +52,8 @@ def build(studio: Any, page: Page) -> None:
     source.join(studio, page, form, given, _again(studio, given, mask), mask.last)
     compare.wire(studio, panel, given.image_id)
     _wire_mask(studio, given, mask, panel, upload, clear, onward)
-    bind(studio, page, form, panel, prepare=_prepare(studio), extra={"painted": mask.painted, "kept": mask.kept},
-         echo={"mask": mask.last}, before=partial(_hand_over, given, mask))
+    TabRun(studio, page, form, panel, prepare=_prepare(studio), extra={"painted": mask.painted, "kept": mask.kept},
+           echo={"mask": mask.last}, before=partial(_hand_over, given, mask)).wire()
     page.forms[form.task], page.panels[form.task] = form, panel
 
 

@@ -11,13 +11,13 @@ from pipelines.requests import Txt2Img
 from ..forms import axes, batch_input, controls, examples, presets, styles
 from ..results import compare
 from ..results import panel as results
-from ..run import bind
+from ..run import TabRun
 from ..tab import Page, Tab
 
 
 def build(studio: Any, page: Page) -> None:
     """Build the tab inside the current Blocks."""
-    form = controls.Form("txt2img", Txt2Img, page, studio.defaults(page.model.value))
+    form = controls.Form("txt2img", Txt2Img, page, studio.resolver.defaults(page.model.value))
     with gr.Row(elem_classes="workspace"):
         lines = controls.ask(form, studio)
         with gr.Column(elem_classes="knobs", min_width=0):
@@ -35,7 +35,7 @@ def build(studio: Any, page: Page) -> None:
             cards: list[examples.Cards] = []
             panel = results.panel(form.task, lines, lambda: cards.append(examples.cards(studio, form)))
     compare.wire(studio, panel)
-    bind(studio, page, form, panel, axes=varied, many=at_once)
+    TabRun(studio, page, form, panel, axes=varied, many=at_once).wire()
     examples.wire(studio, form, *cards)
     page.forms[form.task], page.panels[form.task] = form, panel
 

@@ -12,14 +12,14 @@ from pipelines.requests import Upscale
 from ..forms import axes, batch_input, controls, presets, source, styles
 from ..results import compare
 from ..results import panel as results
-from ..run import bind
+from ..run import TabRun
 from ..tab import Page, Tab
 from ..wiring import QUIET
 
 
 def build(studio: Any, page: Page) -> None:
     """Build the tab inside the current Blocks."""
-    form = controls.Form("upscale", Upscale, page, studio.defaults(page.model.value))
+    form = controls.Form("upscale", Upscale, page, studio.resolver.defaults(page.model.value))
     with gr.Row(elem_classes="workspace"):
         lines = controls.ask(form, studio)
         with gr.Column(elem_classes="given", min_width=0):
@@ -41,7 +41,7 @@ def build(studio: Any, page: Page) -> None:
     source.join(studio, page, form, given)
     compare.wire(studio, panel, given.image_id)
     _tell_size(studio, form, size)
-    bind(studio, page, form, panel, prepare=source.needed, axes=varied, many=at_once)
+    TabRun(studio, page, form, panel, prepare=source.needed, axes=varied, many=at_once).wire()
     page.forms[form.task], page.panels[form.task] = form, panel
 
 
@@ -80,7 +80,8 @@ def _tell_size(studio: Any, form: controls.Form, line: gr.Textbox) -> None:
             return ""
         try:
             stored = studio.images.get(image)
-            scale = studio.scale_of(Upscale(image=image, scale=scale, width=width or None, height=height or None))
+            asked = Upscale(image=image, scale=scale, width=width or None, height=height or None)
+            scale = studio.resolver.scale_of(asked)
         except StudioError as error:
             return str(error)
         except ValueError:  # half typed

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from ...errors import Cancelled, RequestError, StudioError
 from ...events import Event, Notice
-from ...queue.jobs import Job
+from ...queue.job import Job
 from ...settings import Settings
 from ..request import TrainLora
 from . import follow

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from pipelines.adapters.find import lookup, short_hash
 from pipelines.errors import ModelError
-from pipelines.library import Library, folders
+from pipelines.library import Library, places
 from pipelines.settings import Settings
 from tests.pipelines.library.files import lora
 
@@ -27,7 +27,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 def find(settings):
-    library = Library(settings.data_dir, lambda: folders(settings))
+    library = Library(settings.data_dir, lambda: places(settings))
 
     def find():
         library.refresh()

@@ -57,13 +57,13 @@ def test_only_the_embedded_model_says_so_and_of_a_prompts_words_alone(tmp_path, 
     studio = Studio(load(["--data-dir", str(tmp_path), "--model", str(sd_folder)], {}))
     studio.collection.library.refresh()
     assert studio.collection.library.wait_for_scan() is not False
-    assert studio.strange("an oil painting", studio.default_card().name) == Strange()
+    assert studio.prompts.strange("an oil painting", studio.collection.default_card().name) == Strange()
     text = "an (oil:1.3) [dog|submarine] __colours__ <lora:nowhere:1>"
-    assert studio.strange(text, EMBEDDED_NAME).untaught == ("oil", "submarine")
-    assert studio.strange("a zeppelin", EMBEDDED_NAME).untaught == ("zeppelin",)
-    assert studio.strange("a zeppelin <lora:mine:0.8>", EMBEDDED_NAME).untaught == ()
+    assert studio.prompts.strange(text, EMBEDDED_NAME).untaught == ("oil", "submarine")
+    assert studio.prompts.strange("a zeppelin", EMBEDDED_NAME).untaught == ("zeppelin",)
+    assert studio.prompts.strange("a zeppelin <lora:mine:0.8>", EMBEDDED_NAME).untaught == ()
     row, line = _stranger(studio)("an oil painting", EMBEDDED_NAME)
     assert row.visible and line == "Not taught: oil, painting. Nearest: artist palette."
-    row, line = _stranger(studio)("an oil painting", studio.default_card().name)
+    row, line = _stranger(studio)("an oil painting", studio.collection.default_card().name)
     assert not row.visible and line == ""
     studio.close()

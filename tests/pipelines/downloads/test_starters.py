@@ -41,7 +41,7 @@ def test_the_list_is_short_and_says_when_and_how_it_was_read():
 def test_the_machines_memory_is_compared(tmp_path, monkeypatch):
     monkeypatch.setattr("pipelines.machine.device.host_free_bytes", lambda: 8_000_000_000)
     studio = Studio(load(["--data-dir", str(tmp_path), "--device", "cpu"], {}))
-    needs = {one.source: need for one, need in studio.starters()}
+    needs = {one.source: need for one, need in studio.memory.starters()}
     studio.close()
     assert "too much" not in needs["Lykon/dreamshaper-8"] and "of 8.0 GB" in needs["Lykon/dreamshaper-8"]
     assert "too much" in needs["Tongyi-MAI/Z-Image-Turbo"]

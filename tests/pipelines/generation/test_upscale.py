@@ -177,8 +177,8 @@ def test_an_upscaled_picture_is_saved_with_what_makes_it_again(studio):
     record, = studio.submit(asked).wait(60).records
     assert (record.width, record.height, record.task) == (160, 160, "upscale")
     assert "Upscale by: 2.5" in record.infotext and "Tile size: 64" in record.infotext
-    resolved = studio.resolve(asked)
-    assert studio.resolve(resolved) == resolved and resolved.scale == 2.5
+    resolved = studio.resolver.resolve(asked)
+    assert studio.resolver.resolve(resolved) == resolved and resolved.scale == 2.5
 
 
 @pytest.mark.parametrize(("values", "message"), [
@@ -363,4 +363,4 @@ def test_without_the_package_a_learned_upscaler_is_a_sentence(studio, monkeypatc
     text = make(Txt2Img, prompt="a", hires_scale=2.0, hires_upscaler="sharp")
     with pytest.raises(RequestError, match="Hires upscaler: sharp is a learned one"):
         studio.submit(text)
-    assert studio.resolve(changed(text, hires_scale=1.0))  # without a second pass it does not matter
+    assert studio.resolver.resolve(changed(text, hires_scale=1.0))  # without a second pass it does not matter

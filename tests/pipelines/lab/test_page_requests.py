@@ -16,6 +16,7 @@ from pipelines.lab import checkpoints, guidance, scorer
 from pipelines.lab.page_requests import BUNDLED_MODEL, BUNDLED_RUN, CHECKPOINT, NEW
 from pipelines.settings import load
 from pipelines.studio.studio import Studio
+from pipelines.studio.works import AskLab
 
 SMALL = {"data": "digits:3", "width": 16, "network": "attention", "timesteps": 20, "epochs": 2, "batch_size": 60,
          "samples": 2, "validation": 0.1}
@@ -38,7 +39,7 @@ def studio(tmp_path_factory, sd_folder):
 
 
 def answer(studio, name, **values):
-    job = studio.lab(name, values)
+    job = studio.submit(AskLab(name, values))
     job.wait(120)
     pictures = {event.caption: event.path for event in job.events if isinstance(event, Pictured)}
     return pictures, {event.title: event for event in job.events if isinstance(event, Tabled)}, job
@@ -72,7 +73,7 @@ def test_a_run_goes_on_where_it_was_and_other_values_do_not_change_it(studio):
 
 
 def test_a_run_that_is_stopped_is_saved_and_says_how_to_go_on(studio):
-    job = studio.lab("train", {**SMALL, "epochs": 10_000})
+    job = studio.submit(AskLab("train", {**SMALL, "epochs": 10_000}))
     for event in job.follow():
         if isinstance(event, StepDone):
             job.stop()
@@ -270,7 +271,7 @@ def test_a_training_step_is_calculated_and_measured_within_15_percent(studio):
 
 
 def test_a_training_step_that_does_not_fit_is_calculated_and_not_measured(studio):
-    job = studio.lab("memory", {"side": 2048, "batch_size": 64})
+    job = studio.submit(AskLab("memory", {"side": 2048, "batch_size": 64}))
     job.wait(600)
     assert any("Not measured: the step would take about" in event.text for event in job.events
                if isinstance(event, Notice))
@@ -282,7 +283,7 @@ def test_visitors_neither_train_nor_reach_the_hub(tmp_path, sd_folder):
     try:
         for page in ("train", "finetune", "lora"):
             with pytest.raises(StudioError, match="Training is switched off"):
-                public.lab(page, {})
+                public.submit(AskLab(page, {}))
     finally:
         public.close()
     allowed = Studio(load(["--data-dir", str(tmp_path), "--model", str(sd_folder), "--share", "--guests-may-train"],
@@ -290,7 +291,7 @@ def test_visitors_neither_train_nor_reach_the_hub(tmp_path, sd_folder):
     try:
         for page, field in (("train", "hub_data"), ("finetune", "hub_model"), ("finetune", "push_to")):
             with pytest.raises(RequestError, match="nothing is fetched or sent"):
-                allowed.lab(page, {field: "me/it"})
+                allowed.submit(AskLab(page, {field: "me/it"}))
     finally:
         allowed.close()
 
@@ -311,6 +312,6 @@ def test_a_run_of_the_second_recipe_is_trained_resumed_and_drawn_from_with_the_c
     name = studio.lab_shelf.runs()[0]
     answer(studio, "train", run_name=name, epochs=1, samples=0)  # the form's recipe is another one again
     state = checkpoints.read(studio.lab_shelf.run(name))
-    assert (state["epoch"], state["model"]["frozen"]) == (2, studio.default_card().name)
+    assert (state["epoch"], state["model"]["frozen"]) == (2, studio.collection.default_card().name)
     pictures, _, _ = answer(studio, "sample", run_name=name, label="a fox", count=1, steps=2)
     assert Image.open(pictures["Seeds 1 to 1"]).size == (68, 68)  # and a line on each side

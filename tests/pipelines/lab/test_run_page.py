@@ -17,6 +17,7 @@ from pipelines.lab.run_page import text_of
 from pipelines.requests import Txt2Img, make
 from pipelines.settings import load
 from pipelines.studio.studio import Studio
+from pipelines.studio.works import AskLab
 
 QUICK = {"prompt": "a red cat", "steps": 3, "guidance_scale": 2.0}
 
@@ -35,7 +36,7 @@ def image(studio):
 
 
 def answer(studio, name, **values):
-    job = studio.lab(name, values)
+    job = studio.submit(AskLab(name, values))
     job.wait(120)
     pictures = {event.caption: event.path for event in job.events if isinstance(event, Pictured)}
     return pictures, {event.title: event.rows for event in job.events if isinstance(event, Tabled)}
@@ -68,10 +69,10 @@ def test_pictures_and_animations_of_the_lab_say_how_they_were_made_as_all_others
     pictures, _ = answer(studio, "film", **QUICK, seed=7, animation=form)
     assert len(pictures) == 2
     for caption, path in pictures.items():
-        said = metadata.read_any(path, {"model": [studio.default_card().name]}).parsed
+        said = metadata.read_any(path, {"model": [studio.collection.default_card().name]}).parsed
         assert said.notes == ()
         assert make(Txt2Img, **said.for_task(Txt2Img)) == make(Txt2Img, **QUICK, seed=7, sampler="Euler a",
-                                                               model=studio.default_card().name)
+                                                               model=studio.collection.default_card().name)
         assert (said.unknown["Lab page"], said.unknown["Lab picture"]) == ("film", caption)
         assert (said.unknown["Lab columns"], said.unknown["Lab animation"]) == ("6", form)
 
@@ -95,7 +96,7 @@ def test_pictures_say_nothing_where_that_is_switched_off(tmp_path, sd_folder):
 
 
 def test_every_step_of_a_film_is_told(studio):
-    job = studio.lab("film", QUICK)
+    job = studio.submit(AskLab("film", QUICK))
     told = [event for event in job.follow() if isinstance(event, StepDone)]
     assert told[-1].preview.size == (64, 64) and told[-1].steps == 3
 
@@ -222,7 +223,7 @@ def test_looking_at_attention_leaves_the_shared_model_as_it_was(studio):
 
 
 def test_stop_ends_a_job_within_a_step(studio):
-    job = studio.lab("words", {**QUICK, "steps": 60})
+    job = studio.submit(AskLab("words", {**QUICK, "steps": 60}))
     for event in job.follow():
         if isinstance(event, StepDone):
             job.stop()
@@ -239,18 +240,18 @@ def test_stop_ends_a_job_within_a_step(studio):
 ])
 def test_what_cannot_be_looked_at_is_refused_at_once(studio, name, values, words):
     with pytest.raises(RequestError, match=words):
-        studio.lab(name, values)
+        studio.submit(AskLab(name, values))
 
 
 def test_a_page_that_needs_a_picture_says_so(studio):
     with pytest.raises(RequestError, match="none was given"):
-        studio.lab("autoencoder", {}).wait(60)
+        studio.submit(AskLab("autoencoder", {})).wait(60)
 
 
 def test_a_checkpoint_that_only_repaints_is_refused_in_words(tmp_path, sd9_folder):
     studio = Studio(load(["--data-dir", str(tmp_path), "--model", str(sd9_folder)], {}))
     try:
         with pytest.raises(RequestError, match="cannot begin with noise alone"):
-            studio.lab("film", QUICK).wait(60)
+            studio.submit(AskLab("film", QUICK)).wait(60)
     finally:
         studio.close()

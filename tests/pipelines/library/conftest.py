@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.library import Library, folders
+from pipelines.library import Library, places
 from pipelines.library.scan import scan
 from pipelines.library.store import Store
 from pipelines.settings import Settings
@@ -29,7 +29,7 @@ def look(settings, tmp_path):
     """Scan with nothing remembered: {(kind, name): what was found}. environ: that of the hub's client."""
     def look(environ: dict[str, str] | None = None):
         environ = {"HF_HUB_CACHE": str(tmp_path / "no cache"), **(environ or {})}
-        found = scan(folders(settings, environ), Store(tmp_path / "fresh" / "library.sqlite"))
+        found = scan(places(settings, environ), Store(tmp_path / "fresh" / "library.sqlite"))
         assert len({(one.finding.kind, one.name) for one in found}) == len(found)
         return {(one.finding.kind, one.name): one for one in found}
     return look
@@ -37,6 +37,6 @@ def look(settings, tmp_path):
 
 @pytest.fixture
 def library(settings, tmp_path):
-    made = Library(settings.data_dir, lambda: folders(settings, {"HF_HUB_CACHE": str(tmp_path / "no cache")}))
+    made = Library(settings.data_dir, lambda: places(settings, {"HF_HUB_CACHE": str(tmp_path / "no cache")}))
     yield made
     made.close()

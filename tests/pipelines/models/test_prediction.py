@@ -121,7 +121,7 @@ def test_the_pictures_of_a_model_in_memory_follow_at_once_and_say_so(make_studio
     studio.collection.library.refresh()
     studio.collection.library.wait_for_scan(60)
     entry = next(entry for entry in studio.collection.library.entries() if entry.path == sd_folder.resolve())
-    assert studio.card(entry.name).path == entry.path
+    assert studio.collection.card(entry.name).path == entry.path
 
     def infotext():
         return studio.submit(make(Txt2Img, **QUICK)).wait(120).records[0].infotext

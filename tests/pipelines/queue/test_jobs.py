@@ -10,8 +10,10 @@ import pytest
 
 from pipelines.errors import Cancelled, QueueFull, RequestError, StudioError
 from pipelines.events import Failed, Finished, Notice, Queued, StepDone
-from pipelines.queue import jobs
+from pipelines.queue import job as job_module
+from pipelines.queue import jobs, turns
 from pipelines.queue.jobs import JobQueue
+from pipelines.requests.caller import Caller
 
 
 class Work:
@@ -176,23 +178,23 @@ def test_a_failed_job_that_is_kept_keeps_nothing_of_its_work(queue):
             raise RequestError("Steps: too many.", "steps") from error
         yield
 
-    queue.submit(bad, "a", page="p")
+    queue.submit(bad, "a", Caller(page="p"))
     queue.submit(quick, "b").wait(10)
     gc.collect()
     assert isinstance(queue.last("p", "a").events[-1], Failed) and seen[0]() is None
 
 
 def test_a_job_whose_page_is_away_is_told_to_leave(queue, monkeypatch):
-    monkeypatch.setattr(jobs, "PAGE_AWAY_S", 0.05)
-    assert queue.submit(endless, "a", page="p").wait  # nobody follows
+    monkeypatch.setattr(job_module, "PAGE_AWAY_S", 0.05)
+    assert queue.submit(endless, "a", Caller(page="p")).wait  # nobody follows
     second = queue.submit(quick, "b")
     assert not second.wait(10).stopped  # reached only because the first one ended by itself
     assert queue.last("p", "a").events[-1].stopped
 
 
 def test_a_page_that_said_goodbye_is_waited_for_less_long_than_one_that_sleeps(queue, monkeypatch):
-    monkeypatch.setattr(jobs, "PAGE_LEFT_S", 0.05)
-    asleep, closed = (queue.submit(endless, "t", page=page) for page in ("asleep", "closed"))
+    monkeypatch.setattr(job_module, "PAGE_LEFT_S", 0.05)
+    asleep, closed = (queue.submit(endless, "t", Caller(page=page)) for page in ("asleep", "closed"))
     queue.leaving("closed")
     next(event for event in asleep.follow() if isinstance(event, StepDone))
     assert not asleep.control.leave.is_set()
@@ -204,8 +206,8 @@ def test_a_page_that_said_goodbye_is_waited_for_less_long_than_one_that_sleeps(q
 
 def test_a_page_that_comes_back_in_time_keeps_what_is_left(queue, work, monkeypatch):
     """A reload says goodbye as well; and a page may come back in the middle of the picture after which it would end."""
-    monkeypatch.setattr(jobs, "PAGE_LEFT_S", 0.05)
-    job = queue.submit(gated, "t", page="p")
+    monkeypatch.setattr(job_module, "PAGE_LEFT_S", 0.05)
+    job = queue.submit(gated, "t", Caller(page="p"))
     queue.leaving("p")
     reader = job.follow(tick_s=0.01)
     next(event for event in reader if isinstance(event, StepDone))
@@ -227,15 +229,15 @@ def test_a_job_that_is_stopped_as_its_turn_comes_does_not_begin(queue, work):
 
 def test_a_page_in_use_is_not_the_first_to_be_forgotten(queue):
     for number in range(256):
-        queue.submit(quick, "t", page=str(number)).wait(10)
-    mine = queue.submit(quick, "t", page="0")
-    queue.submit(quick, "t", page="256").wait(10)
+        queue.submit(quick, "t", Caller(page=str(number))).wait(10)
+    mine = queue.submit(quick, "t", Caller(page="0"))
+    queue.submit(quick, "t", Caller(page="256")).wait(10)
     assert queue.last("0", "t") is mine and queue.last("1", "t") is None
 
 
 def test_a_followed_job_stays_and_a_returning_page_finds_it(queue, monkeypatch, work):
-    monkeypatch.setattr(jobs, "PAGE_AWAY_S", 0.5)
-    job = queue.submit(gated, "a", page="p")
+    monkeypatch.setattr(job_module, "PAGE_AWAY_S", 0.5)
+    job = queue.submit(gated, "a", Caller(page="p"))
     reader = job.follow(tick_s=0.01)
     for _ in range(100):
         next(reader)
@@ -246,23 +248,23 @@ def test_a_followed_job_stays_and_a_returning_page_finds_it(queue, monkeypatch, 
 
 
 def test_a_page_may_have_three_jobs_and_the_queue_a_limit(queue):
-    mine = [queue.submit(endless, "t", page="p") for _ in range(jobs.MAX_PER_PAGE)]
+    mine = [queue.submit(endless, "t", Caller(page="p")) for _ in range(turns.MAX_PER_PAGE)]
     next(event for event in mine[0].follow() if isinstance(event, StepDone))  # it runs, the others wait
     with pytest.raises(QueueFull, match="has 3 jobs"):
-        queue.submit(quick, "t", page="p")
-    others = [queue.submit(quick, "t", page=f"q{i}") for i in range(jobs.MAX_WAITING - 2)]
+        queue.submit(quick, "t", Caller(page="p"))
+    others = [queue.submit(quick, "t", Caller(page=f"q{i}")) for i in range(turns.MAX_WAITING - 2)]
     with pytest.raises(QueueFull, match="32 jobs are waiting"):
-        queue.submit(quick, "t", page="r")
+        queue.submit(quick, "t", Caller(page="r"))
     for job in mine + others:
         job.stop()
 
 
 @pytest.mark.parametrize("page", [None, ""])
 def test_programs_leave_room_in_the_queue_for_pages(queue, page):
-    theirs = [queue.submit(endless, "t", page=page) for _ in range(jobs.MAX_OF_PROGRAMS)]
+    theirs = [queue.submit(endless, "t", Caller(page=page)) for _ in range(turns.MAX_OF_PROGRAMS)]
     with pytest.raises(QueueFull, match="16 jobs of programs"):
-        queue.submit(quick, "t", page=page)
-    mine = queue.submit(quick, "t", page="p")
+        queue.submit(quick, "t", Caller(page=page))
+    mine = queue.submit(quick, "t", Caller(page="p"))
     for job in theirs:
         job.stop()
     assert not mine.wait(10).stopped

@@ -10,10 +10,12 @@ import pytest
 from pipelines.errors import QueueFull, StudioError
 from pipelines.events import Finished, Stalled, StepDone
 from pipelines.queue import stall
-from pipelines.queue.jobs import Job, JobQueue
+from pipelines.queue.job import Job
+from pipelines.queue.jobs import JobQueue
 from pipelines.queue.turns import MAX_GUEST_WORK, MAX_PER_GUEST, MAX_WAITING
 from pipelines.queue.workload import pixel_steps
 from pipelines.requests import Img2Img, Txt2Img, Upscale, make
+from pipelines.requests.caller import Caller
 from pipelines.sweeps.grid import Axis, Matrix
 
 BASE = make(Txt2Img, width=64, height=128, steps=10, batch_size=2, batch_count=3)
@@ -48,10 +50,10 @@ def queue(gate):
 
 
 def test_owners_take_turns(queue, gate):
-    jobs = [queue.submit(f"a{number}", "t", page=f"page {number}", owner="a") for number in range(6)]
+    jobs = [queue.submit(f"a{number}", "t", Caller(page=f"page {number}", owner="a")) for number in range(6)]
     assert gate.began.wait(30)
     for name in ("b0", "b1", "c0"):
-        jobs.append(queue.submit(name, "t", owner=name[0]))
+        jobs.append(queue.submit(name, "t", Caller(owner=name[0])))
     assert [job.position for job in jobs] == [0, 3, 5, 6, 7, 8, 1, 4, 2]
     gate.open.set()
     for job in jobs:
@@ -60,7 +62,7 @@ def test_owners_take_turns(queue, gate):
 
 
 def test_one_owner_is_served_in_order(queue, gate):
-    jobs = [queue.submit(number, "t", page=str(number), owner="a") for number in range(10)]
+    jobs = [queue.submit(number, "t", Caller(page=str(number), owner="a")) for number in range(10)]
     gate.open.set()
     for job in jobs:
         job.wait(30)
@@ -71,25 +73,25 @@ def test_a_guest_with_many_pages_has_few_jobs_and_the_owner_always_room(queue):
     kept = 0
     for number in range(40):
         try:
-            queue.submit("x", "t", page=f"invented {number}", owner="guest", is_guest=True)
+            queue.submit("x", "t", Caller(page=f"invented {number}", owner="guest", is_guest=True))
             kept += 1
         except QueueFull as error:
             assert "4 jobs" in str(error)
     assert kept == MAX_PER_GUEST
     with pytest.raises(QueueFull):
         for number in range(100):
-            queue.submit("x", "t", page=f"p{number}", owner=f"guest {number}", is_guest=True)
-    mine = queue.submit("mine", "t", page="mine", owner="me")
+            queue.submit("x", "t", Caller(page=f"p{number}", owner=f"guest {number}", is_guest=True))
+    mine = queue.submit("mine", "t", Caller(page="mine", owner="me"))
     assert len(queue) > MAX_WAITING and mine.position == 1
 
 
 def test_a_guest_may_have_so_much_work_waiting(queue):
-    most = queue.submit("x", "t", owner="g", is_guest=True, work=MAX_GUEST_WORK - 5)
+    most = queue.submit("x", "t", Caller(owner="g", is_guest=True), work=MAX_GUEST_WORK - 5)
     with pytest.raises(QueueFull, match="million pixel steps"):
-        queue.submit("x", "t", owner="g", is_guest=True, work=6)
-    queue.submit("x", "t", owner="g", is_guest=True, work=5)
-    queue.submit("x", "t", owner="other", is_guest=True, work=MAX_GUEST_WORK)
-    queue.submit("x", "t", owner="me", work=100 * MAX_GUEST_WORK)
+        queue.submit("x", "t", Caller(owner="g", is_guest=True), work=6)
+    queue.submit("x", "t", Caller(owner="g", is_guest=True), work=5)
+    queue.submit("x", "t", Caller(owner="other", is_guest=True), work=MAX_GUEST_WORK)
+    queue.submit("x", "t", Caller(owner="me"), work=100 * MAX_GUEST_WORK)
     most.stop()
 
 
@@ -121,7 +123,7 @@ def test_how_long_is_too_long_goes_by_the_usual_step(silent, rate, hangs):
 
 def test_a_job_that_hangs_is_said_and_given_up(queue, gate, monkeypatch):
     monkeypatch.setattr(stall, "AFTER_S", 0.05)
-    job, behind = queue.submit("hangs", "t", owner="a"), queue.submit("next", "t", owner="a")
+    job, behind = queue.submit("hangs", "t", Caller(owner="a")), queue.submit("next", "t", Caller(owner="a"))
     events = job.follow(tick_s=0.02)
     assert next(event for event in events if isinstance(event, Stalled)).seconds > 0.05
     gate.began.clear()
@@ -149,7 +151,7 @@ def test_jobs_of_one_turn_keep_the_order_in_which_they_came():
     from pipelines.queue.turns import Turns
 
     turns = Turns()
-    jobs = [Job(number, "t", None, f"owner {number}", None) for number in range(20)]
+    jobs = [Job(number, "t", Caller(owner=f"owner {number}"), None) for number in range(20)]
     for job in jobs:
         turns.add(job, None)
     taken = [turns.next().request for _ in jobs]

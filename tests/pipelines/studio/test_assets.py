@@ -12,8 +12,10 @@ from pipelines.downloads import Downloaded
 from pipelines.errors import ModelError, RequestError, StudioError
 from pipelines.events import Notice
 from pipelines.requests import Img2Img, Txt2Img, make
+from pipelines.requests.caller import Caller
 from pipelines.settings import SettingsError, load
 from pipelines.studio.studio import Studio
+from pipelines.studio.works import Load
 from tests.pipelines.downloads.conftest import server  # noqa: F401  (a fixture)
 from tests.pipelines.library.files import lora
 from tests.tiny import TEXT_WIDTH, tiny_sd
@@ -64,7 +66,7 @@ def test_a_vae_of_ones_own_changes_the_picture_and_a_wrong_one_is_refused_by_nam
     own = draw(studio)
     bright, tiny = draw(studio, vae="bright"), draw(studio, vae="taesd")
     assert len({own, bright, tiny}) == 3
-    assert "VAE: bright" in studio.today()[1].infotext
+    assert "VAE: bright" in studio.results.today()[1].infotext
     with pytest.raises(ModelError, match="wide.safetensors cannot be used: decoder.conv_in.bias is 32"):
         draw(studio, vae="wide")
     with pytest.raises(RequestError, match="VAE: 'brigt' is not here. The nearest is 'bright'") as caught:
@@ -92,10 +94,10 @@ def test_the_bare_name_of_an_embedding_stands_for_its_vectors(make_studio, tmp_p
     generator = torch.Generator().manual_seed(1)
     save(folder / "MyStyle.safetensors", {"emb_params": torch.randn(3, TEXT_WIDTH, generator=generator)})
     save(folder / "other.safetensors", {"emb_params": torch.zeros(2, 768)})
-    before = studio.tokens("a cat, mystyle").count
+    before = studio.prompts.tokens("a cat, mystyle").count
     studio.collection.library.refresh()
     assert studio.collection.library.wait(60)
-    assert studio.tokens("a cat").count + 4 == studio.tokens("a cat, mystyle").count != before
+    assert studio.prompts.tokens("a cat").count + 4 == studio.prompts.tokens("a cat, mystyle").count != before
     assert draw(studio, prompt="a cat, mystyle") != plain
     assert draw(studio, prompt="a cat", negative_prompt="mystyle") != draw(studio, prompt="a cat")
     job = studio.submit(make(Txt2Img, **{**QUICK, "prompt": "a cat, other"}))
@@ -106,14 +108,15 @@ def test_the_bare_name_of_an_embedding_stands_for_its_vectors(make_studio, tmp_p
 
 def test_models_come_and_go_while_the_studio_runs_and_the_default_stays(make_studio, tmp_path):
     studio, models = make_studio(), tmp_path / "data" / "models"
-    default = studio.default_card().name
+    default = studio.collection.default_card().name
     tiny_sd(models / "second", seed=3)
     look(studio)
-    assert "second" in [card.name for card in studio.cards()] and studio.default_card().name == default
+    assert "second" in [card.name for card in studio.collection.cards()]
+    assert studio.collection.default_card().name == default
     assert draw(studio, model="second") != draw(studio)
     shutil.rmtree(models / "second")
     look(studio)
-    assert "second" not in [card.name for card in studio.cards()]
+    assert "second" not in [card.name for card in studio.collection.cards()]
     with pytest.raises(ModelError, match="'second' is not here"):
         studio.submit(make(Txt2Img, **QUICK, model="second"))
 
@@ -138,12 +141,12 @@ def test_two_tabs_that_ask_for_two_models_at_once_each_get_their_own(make_studio
     studio = make_studio()
     tiny_sd(tmp_path / "data" / "models" / "second", seed=3)
     look(studio)
-    names = (studio.default_card().name, "second")
+    names = (studio.collection.default_card().name, "second")
     alone = [draw(studio, model=name) for name in names]
     found: dict[int, bytes] = {}
 
     def ask(number: int) -> None:
-        studio.load_model(names[number % 2], page=f"page {number}").wait(120)
+        studio.submit(Load(names[number % 2]), Caller(page=f"page {number}")).wait(120)
         found[number] = draw(studio, model=names[number % 2])
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
@@ -159,15 +162,16 @@ def test_two_tabs_that_ask_for_two_models_at_once_each_get_their_own(make_studio
 def test_a_download_is_in_the_library_when_it_has_arrived(make_studio, tmp_path, server):  # noqa: F811
     server.files["/style.safetensors"] = lora(tmp_path / "x.safetensors").read_bytes()
     studio = make_studio("--download-hosts", server.origin)
-    download = studio.download(f"{server.origin}/style.safetensors")
+    download = studio.collection.download(f"{server.origin}/style.safetensors")
     assert isinstance(download.wait(60), Downloaded)
-    assert [entry.name for entry in studio.adapters()] == ["style"]
+    assert [entry.name for entry in studio.collection.loras()] == ["style"]
 
 
 def test_others_than_the_owner_can_neither_download_nor_convert(make_studio, tmp_path, server):  # noqa: F811
     studio = make_studio("--download-hosts", server.origin, "--host", "0.0.0.0", "--auth", "someone:long-enough-1")
-    for ask in (lambda: studio.download(f"{server.origin}/style.safetensors"),
-                lambda: studio.collection.convert("0" * 16), lambda: studio.change_download("0" * 16, "stop")):
+    for ask in (lambda: studio.collection.download(f"{server.origin}/style.safetensors"),
+                lambda: studio.collection.convert("0" * 16),
+                lambda: studio.collection.change_download("0" * 16, "stop")):
         with pytest.raises(StudioError, match="[Oo]nly the owner"):
             ask()
     assert server.asked == []
@@ -190,9 +194,9 @@ def test_a_pickle_is_converted_when_the_owner_asks_and_then_stands_in_the_list(m
 
 def test_an_unlisted_host_and_an_offline_studio_fetch_nothing(make_studio, server):  # noqa: F811
     with pytest.raises(ModelError):
-        make_studio().download(f"{server.origin}/style.safetensors")
+        make_studio().collection.download(f"{server.origin}/style.safetensors")
     with pytest.raises(RequestError, match="offline"):
-        make_studio("--offline", "--download-hosts", server.origin).download(f"{server.origin}/style.safetensors")
+        make_studio("--offline", "--download-hosts", server.origin).collection.download(f"{server.origin}/style.safetensors")
     assert server.asked == []
 
 

@@ -13,6 +13,7 @@ from pipelines import metadata
 from pipelines.errors import ModelError, OutOfMemory, RequestError
 from pipelines.events import Loading, Notice, Saved
 from pipelines.requests import MAX_PROMPT, Img2Img, Inpaint, Txt2Img, make
+from pipelines.requests.caller import Caller
 from pipelines.settings import load
 from pipelines.studio.studio import Studio
 
@@ -20,10 +21,10 @@ QUICK = dict(prompt="a red cat", steps=2, width=64, height=64, seed=5)
 
 
 def test_the_prompt_alone_is_enough_and_everything_becomes_concrete(studio):
-    request = studio.resolve(make(Txt2Img, prompt="a cat"))
-    assert None not in (getattr(request, name) for name in studio.defaults())
-    assert 0 <= request.seed < 2**32 and request.model == studio.default_card().name
-    assert request.width == request.height == studio.default_card().native_size
+    request = studio.resolver.resolve(make(Txt2Img, prompt="a cat"))
+    assert None not in (getattr(request, name) for name in studio.resolver.defaults())
+    assert 0 <= request.seed < 2**32 and request.model == studio.collection.default_card().name
+    assert request.width == request.height == studio.collection.default_card().native_size
 
 
 def test_a_picture_is_saved_with_the_text_that_makes_it_again(studio):
@@ -59,7 +60,7 @@ def test_lines_of_a_prompt_make_one_labelled_grid(studio):
 
 def test_choices_are_drawn_by_the_seed_and_stand_in_the_infotext(studio):
     asked = make(Txt2Img, **{**QUICK, "prompt": "a {red|blue|green} {cat|dog}", "dynamic": "random", "batch_count": 8})
-    first, second = studio.resolve(asked), studio.resolve(asked)
+    first, second = studio.resolver.resolve(asked), studio.resolver.resolve(asked)
     assert first == second and first.dynamic == "off" and len(set(first.prompts)) > 2
     assert all(set(line.split()) <= {"a", "red", "blue", "green", "cat", "dog"} for line in first.prompts)
     single = studio.submit(make(Txt2Img, **{**asked.model_dump(), "batch_count": 1})).wait(60).records[0]
@@ -71,7 +72,7 @@ def test_each_picture_says_its_own_prompts_and_what_was_not_read_of_them(studio)
                              "negative_prompt": "__none__ {dark|grey}", "hires_scale": 1.25,
                              "hires_prompt": "a {dog|house}", "hires_strength": 0.2,
                              "dynamic": "random", "batch_count": 3, "guidance_scale": 2.0})
-    resolved = studio.resolve(asked)
+    resolved = studio.resolver.resolve(asked)
     job = studio.submit(asked)
     records = job.wait(60).records
     said = [metadata.parse(record.infotext).fields for record in records[:3]]
@@ -93,9 +94,9 @@ def test_choices_of_a_long_prompt_are_limited_one_by_one_and_not_together(studio
 
 def test_all_combinations_are_made_once_each(studio):
     asked = make(Txt2Img, **{**QUICK, "prompt": "a {red|blue} {cat|dog|fish}", "dynamic": "all combinations"})
-    assert len(set(studio.resolve(asked).prompts)) == 6 and studio.resolve(asked).image_count == 6
+    assert len(set(studio.resolver.resolve(asked).prompts)) == 6 and studio.resolver.resolve(asked).image_count == 6
     with pytest.raises(RequestError, match="more than 256 pictures are too many"):
-        studio.resolve(make(Txt2Img, **{**asked.model_dump(), "prompt": "{a|b}" * 9}))
+        studio.resolver.resolve(make(Txt2Img, **{**asked.model_dump(), "prompt": "{a|b}" * 9}))
 
 
 def test_wildcards_come_from_files_and_one_that_is_not_there_is_named(studio):
@@ -103,7 +104,7 @@ def test_wildcards_come_from_files_and_one_that_is_not_there_is_named(studio):
     folder.mkdir(parents=True)
     (folder / "pet.txt").write_text("cat\ndog\n")
     asked = make(Txt2Img, **{**QUICK, "prompt": "a __pet__", "dynamic": "random"})
-    assert studio.resolve(asked).prompt in ("a cat", "a dog")
+    assert studio.resolver.resolve(asked).prompt in ("a cat", "a dog")
 
 
 def test_emphasis_changes_the_picture_and_can_be_switched_off(studio):
@@ -117,22 +118,23 @@ def test_emphasis_changes_the_picture_and_can_be_switched_off(studio):
 
 def test_image_to_image_takes_the_pictures_shape_at_the_models_area(studio):
     image = studio.images.add(Image.new("RGB", (300, 150), "red"))
-    request = studio.resolve(make(Img2Img, image=image.id, prompt="x"))
+    request = studio.resolver.resolve(make(Img2Img, image=image.id, prompt="x"))
     assert (request.width, request.height) == (88, 64)  # 64 is the least
 
 
 def test_keep_works_at_the_pictures_own_size_and_refuses_what_is_too_large(studio):
     image = studio.images.add(Image.new("RGB", (301, 150), "red"))
-    request = studio.resolve(make(Img2Img, image=image.id, prompt="x", resize_mode="keep", width=64, height=64))
+    asked = make(Img2Img, image=image.id, prompt="x", resize_mode="keep", width=64, height=64)
+    request = studio.resolver.resolve(asked)
     assert (request.width, request.height) == (296, 144)
     large = studio.images.add(Image.new("RGB", (2100, 80), "red"))
     with pytest.raises(RequestError, match=r"Width \(px\): 2096 is not possible. .* 2048"):
-        studio.resolve(make(Img2Img, image=large.id, resize_mode="keep"))
+        studio.resolver.resolve(make(Img2Img, image=large.id, resize_mode="keep"))
 
 
 def test_outpainting_works_at_the_shape_of_the_enlarged_picture(studio):
     image = studio.images.add(Image.new("RGB", (128, 128), "red"))
-    request = studio.resolve(make(Inpaint, image=image.id, outpaint_right=384))
+    request = studio.resolver.resolve(make(Inpaint, image=image.id, outpaint_right=384))
     assert (request.width, request.height) == (128, 64)
 
 
@@ -209,9 +211,9 @@ def test_a_lora_works_the_moment_it_is_saved_and_leaves_no_trace(studio, lora):
 
     plain = image("a red cat").tobytes()
     lora("ink")
-    assert [card.name for card in studio.adapters()] == ["ink"]
+    assert [card.name for card in studio.collection.loras()] == ["ink"]
     assert image("a red cat <lora:ink:1>").tobytes() != plain
-    assert re.search(r"Lora hashes: \"?ink: [0-9a-f]{12}", studio.today()[0].infotext)
+    assert re.search(r"Lora hashes: \"?ink: [0-9a-f]{12}", studio.results.today()[0].infotext)
     assert image("a red cat <lora:ink:0>").tobytes() == plain
     for weight in (0.3, 0.6):
         job = studio.submit(make(Txt2Img, **{**QUICK, "prompt": f"a red cat <lora:ink:{weight}>"}))
@@ -277,8 +279,8 @@ def test_a_lora_of_the_hires_prompt_acts_in_the_second_pass_alone(studio, lora):
     lora("ink")
     plain = image("a red cat", "")
     only_second = image("a red cat", "<lora:ink:1>")
-    assert re.search(r"Lora hashes: \"?ink: [0-9a-f]{12}", studio.today()[0].infotext)
-    assert parse(studio.today()[0].infotext).fields["hires_prompt"] == "<lora:ink:1>"
+    assert re.search(r"Lora hashes: \"?ink: [0-9a-f]{12}", studio.results.today()[0].infotext)
+    assert parse(studio.results.today()[0].infotext).fields["hires_prompt"] == "<lora:ink:1>"
     only_first = image("a red cat <lora:ink:1>", "a red cat")
     both = image("a red cat <lora:ink:1>", "")
     assert len({plain, only_second, only_first, both}) == 4
@@ -312,7 +314,7 @@ def test_pages_at_the_same_time_get_what_each_gets_alone(studio):
     results: dict[int, bytes] = {}
 
     def ask(i):
-        job = studio.submit(wanted[i], page=f"page{i}")
+        job = studio.submit(wanted[i], Caller(page=f"page{i}"))
         for _ in job.follow():
             pass
         results[i] = Image.open(job.wait().records[0].path).tobytes()
@@ -326,13 +328,13 @@ def test_pages_at_the_same_time_get_what_each_gets_alone(studio):
 
 
 def test_todays_pictures_are_listed_after_a_restart_and_only_to_their_owner(studio):
-    first = studio.submit(make(Txt2Img, **QUICK), owner="anna").wait(60).records[0]
-    second = studio.submit(make(Txt2Img, **QUICK), owner="ben").wait(60).records[0]
+    first = studio.submit(make(Txt2Img, **QUICK), Caller(owner="anna")).wait(60).records[0]
+    second = studio.submit(make(Txt2Img, **QUICK), Caller(owner="ben")).wait(60).records[0]
     studio.close()
     again = Studio(studio.settings)
     try:
-        assert [record.path for record in again.today()] == [second.path, first.path]
-        (mine,) = again.today("anna")
+        assert [record.path for record in again.results.today()] == [second.path, first.path]
+        (mine,) = again.results.today("anna")
         assert (mine.path, mine.infotext, mine.seed) == (first.path, first.infotext, 5)
     finally:
         again.close()
@@ -343,7 +345,7 @@ def test_a_damaged_index_hides_only_the_damaged_lines(studio):
     index = record.path.with_name("index.jsonl")
     outside = '{"file": "../../../etc/passwd", "owner": "", "infotext": "", "seed": 1, "width": 1, "height": 1, '
     index.write_text('{"file": \n[1]\n' + outside + '"task": "t"}\n' + index.read_text())
-    assert [one.path for one in studio.today()] == [record.path]
+    assert [one.path for one in studio.results.today()] == [record.path]
 
 
 def test_a_picture_that_cannot_be_saved_is_shown_and_said(studio):
@@ -361,15 +363,15 @@ def test_without_embedding_the_file_holds_no_text_but_the_list_does(tmp_path, sd
     try:
         record = studio.submit(make(Txt2Img, **QUICK)).wait(60).records[0]
         assert metadata.read(record.path) is None and not Image.open(record.path).info
-        assert "a red cat" in studio.today()[0].infotext
+        assert "a red cat" in studio.results.today()[0].infotext
     finally:
         studio.close()
 
 
 def test_tokens_are_counted_in_chunks_and_without_syntax(studio):
-    few = studio.tokens("a red cat")
+    few = studio.prompts.tokens("a red cat")
     assert (few.count, few.limit, few.kept, few.cut) == (3, 75, "a red cat", "")
-    many = studio.tokens("(cat:1.2) " * 80)
+    many = studio.prompts.tokens("(cat:1.2) " * 80)
     assert (many.count, many.limit, many.cut) == (80, 150, "")
 
 
@@ -380,4 +382,4 @@ def test_token_counts_equal_the_tokenizer_of_transformers(studio, sd_folder):
     for text in ("a red cat", "", "  A   CAT\n\tand 12 dogs!!", "naïve café", "日本の猫 🐈", "don't stop: 1.3!",
                  "x" * 300):
         expected = len(tokenizer(text).input_ids) - 2
-        assert studio.tokens(text).count == expected, text
+        assert studio.prompts.tokens(text).count == expected, text

@@ -8,7 +8,10 @@ from PIL import Image
 from pipelines.errors import RequestError
 from pipelines.events import Notice, Saved, StepDone
 from pipelines.requests import TASKS, Img2Img, Txt2Img, changed, make
-from pipelines.studio.worker import _of_all
+from pipelines.requests.caller import Caller
+from pipelines.settings import load
+from pipelines.studio.sheets import count_as_part
+from pipelines.studio.studio import Studio
 from pipelines.sweeps.grid import LORA, NOT_AN_AXIS, PROMPT, Axis, Matrix, axis, check
 
 BASE = make(Txt2Img, prompt="a red cat", steps=2, width=64, height=64, seed=5, sampler="Euler", schedule="Automatic",
@@ -143,7 +146,7 @@ def test_image_to_image_has_strength_as_an_axis():
 
 def test_a_grid_saves_every_cell_and_a_labelled_sheet(studio):
     matrix = Matrix(BASE, Axis("steps", (1, 2)), Axis("seed", (7, 8)))
-    job = studio.submit_matrix(matrix)
+    job = studio.submit(matrix)
     records = job.wait(60).records
     assert [record.is_grid for record in records] == [False] * 4 + [True]
     sheet = Image.open(records[-1].path)
@@ -153,11 +156,14 @@ def test_a_grid_saves_every_cell_and_a_labelled_sheet(studio):
     assert (job.control, job.task) and records[0].task == "txt2img"
 
 
-def test_labels_are_drawn_in_the_language_of_who_asked_and_prompts_as_they_are(studio):
+def test_labels_are_drawn_in_the_language_of_who_asked_and_prompts_as_they_are(tmp_path, sd_folder):
     words = {"Steps": "Schritte", "Tiling": "Kacheln", "both": "beide", "a cat": "eine Katze"}
+    tables = {"en": {}, "de": words}
+    studio = Studio(load(["--data-dir", str(tmp_path), "--model", str(sd_folder)], {}),
+                    speak=lambda language: lambda text: tables[language].get(text, text))
     matrix = Matrix(BASE, Axis("steps", (1,)), Axis("tiling", ("both",)))
-    plain, german = (studio.submit_matrix(matrix, say=lambda text, table=table: table.get(text, text)).wait(60).records
-                     for table in ({}, words))
+    plain, german = (studio.submit(matrix, Caller(language=language)).wait(60).records for language in tables)
+    studio.close()
     assert [each.infotext for each in plain] == [each.infotext for each in german]
     assert Image.open(plain[-1].path).tobytes() != Image.open(german[-1].path).tobytes()
     assert Axis("tiling", ("both",)).label("both", lambda text: words.get(text, "?")) == "Kacheln: beide"
@@ -166,9 +172,9 @@ def test_labels_are_drawn_in_the_language_of_who_asked_and_prompts_as_they_are(s
 
 def test_a_grid_submitted_again_makes_only_what_is_missing(studio):
     matrix = Matrix(BASE, Axis("seed", (1, 2, 3)))
-    first = studio.submit_matrix(matrix).wait(60).records
+    first = studio.submit(matrix).wait(60).records
     first[1].path.unlink()
-    job = studio.submit_matrix(matrix)
+    job = studio.submit(matrix)
     second = job.wait(60).records
     assert [record.path for record in second[:3:2]] == [record.path for record in first[:3:2]]
     assert second[1].path != first[1].path and second[1].infotext == first[1].infotext
@@ -176,35 +182,35 @@ def test_a_grid_submitted_again_makes_only_what_is_missing(studio):
 
 def test_a_stopped_grid_goes_on_where_it_was_and_ends_with_its_sheet(studio):
     matrix = Matrix(BASE, Axis("seed", (1, 2, 3)), Axis("steps", (2, 3)))
-    job = studio.submit_matrix(matrix)
+    job = studio.submit(matrix)
     for event in job.follow():
         if isinstance(event, Saved):
             job.stop()
     kept = [record.path for record in job.wait(60).records if not record.is_grid]
     assert 0 < len(kept) < 6
-    records = studio.submit_matrix(matrix).wait(60).records
+    records = studio.submit(matrix).wait(60).records
     assert [record.is_grid for record in records] == [False] * 6 + [True]
     assert set(kept) <= {record.path for record in records}
 
 
 def test_a_grid_makes_again_what_was_deleted_or_damaged_meanwhile(studio):
     grid = Matrix(BASE, Axis("steps", (1, 2)))
-    first = studio.submit_matrix(grid).wait(60).records
+    first = studio.submit(grid).wait(60).records
     first[0].path.write_bytes(b"")
-    again = studio.submit_matrix(grid).wait(60).records
+    again = studio.submit(grid).wait(60).records
     assert again[0].path != first[0].path and Image.open(again[0].path).size == (64, 64)
     assert again[1] == first[1]
 
 
 def test_the_third_axis_makes_a_sheet_for_each_of_its_values(studio):
     matrix = Matrix(BASE, Axis("seed", (1, 2)), None, Axis("guidance_scale", (1.0, 9.0, 12.0)))
-    sheets = [record for record in studio.submit_matrix(matrix).wait(60).records if record.is_grid]
+    sheets = [record for record in studio.submit(matrix).wait(60).records if record.is_grid]
     assert matrix.shape == (2, 1, 3) and len(sheets) == 3
     assert len({Image.open(sheet.path).tobytes() for sheet in sheets}) == 3
 
 
 def test_equal_and_random_seeds_are_pictures_of_their_own(studio):
-    job = studio.submit_matrix(Matrix(BASE, axis("seed", "5, 5, -1, -1", Txt2Img)))
+    job = studio.submit(Matrix(BASE, axis("seed", "5, 5, -1, -1", Txt2Img)))
     records = job.wait(60).records
     assert [record.is_grid for record in records] == [False] * 4 + [True]
     seeds = [record.seed for record in records[:4]]
@@ -214,39 +220,39 @@ def test_equal_and_random_seeds_are_pictures_of_their_own(studio):
 def test_what_an_axis_puts_is_read_like_the_prompt(studio):
     base = changed(BASE, prompt="a {red} cat # a note", dynamic="random")
     texts = Axis("prompt", ("a {dog|dog}", "a cat # red", "a fish"))
-    cells = studio.submit_matrix(Matrix(base, texts)).request.requests
+    cells = studio.submit(Matrix(base, texts)).request.requests
     assert [cell.prompt for cell in cells] == ["a dog", "a cat", "a fish"]
     with pytest.raises(RequestError, match="'note' does not stand in the prompt"):
-        studio.submit_matrix(Matrix(base, Axis(PROMPT, ("note", "x"))))
+        studio.submit(Matrix(base, Axis(PROMPT, ("note", "x"))))
     for several in ({"prompt": "a\nb", "prompt_lines": True}, {"prompt": "{a|b}", "dynamic": "all combinations"}):
         with pytest.raises(RequestError, match="Grid: the prompt stands for 2 prompts"):
-            studio.submit_matrix(Matrix(changed(BASE, **several), Axis("steps", (1, 2))))
+            studio.submit(Matrix(changed(BASE, **several), Axis("steps", (1, 2))))
 
 
 def test_another_source_picture_makes_another_grid(studio):
     def grid_of(colour):
         image = studio.images.add(Image.new("RGB", (64, 64), colour))
         base = make(Img2Img, prompt="a cat", image=image.id, steps=2, seed=3)
-        return studio.submit_matrix(Matrix(base, Axis("steps", (2, 3)))).wait(60).records
+        return studio.submit(Matrix(base, Axis("steps", (2, 3)))).wait(60).records
 
     assert not {record.path for record in grid_of("red")} & {record.path for record in grid_of("blue")}
 
 
 def test_the_time_left_of_a_grid_knows_of_slower_steps_to_come():
     event = StepDone(step=2, steps=10, image=1, images=1, steps_per_s=1.0, seconds_left=40.0)
-    assert _of_all(event, 0, 3).seconds_left == 40 + 2 * 42
-    assert _of_all(event, 2, 3).seconds_left == 40
+    assert count_as_part(event, 0, 3).seconds_left == 40 + 2 * 42
+    assert count_as_part(event, 2, 3).seconds_left == 40
 
 
 def test_steps_are_counted_over_the_whole_grid(studio):
-    job = studio.submit_matrix(Matrix(BASE, Axis("seed", (1, 2, 3))), page="p")
+    job = studio.submit(Matrix(BASE, Axis("seed", (1, 2, 3))), Caller(page="p"))
     steps = [event for event in job.follow() if isinstance(event, StepDone)]
     assert steps[-1].image == steps[-1].images == 3
 
 
 def test_a_cell_that_fails_is_said_and_the_others_are_made(studio):
     matrix = Matrix(BASE, Axis("clip_skip", (1, 12)))
-    job = studio.submit_matrix(matrix)
+    job = studio.submit(matrix)
     records = job.wait(60).records
     assert [record.is_grid for record in records] == [False, True]
     assert any(isinstance(event, Notice) and "Clip skip: 12" in event.text for event in job.events)

@@ -25,7 +25,7 @@ def studio(tmp_path_factory, sd_folder):
 
 def told(studio, text):
     """(tokens, sentences about faults, marked pieces)"""
-    count, _, faults, marks = _looker(studio)(text, studio.default_card().name)
+    count, _, faults, marks = _looker(studio)(text, studio.collection.default_card().name)
     places = json.loads(marks) if marks else {"text": "", "marks": []}
     return count, faults.value if faults.visible else "", [places["text"][start:end] for start, end in places["marks"]]
 
@@ -51,7 +51,7 @@ def test_a_wildcard_file_that_was_just_written_is_known(studio, tmp_path):
     assert told(studio, "a __colour__ cat")[2] == ["__colour__"]
     (folder / "colour.txt").write_text("red\n")
     assert told(studio, "a __colour__ cat")[2] == []
-    request = studio.resolve(make(Txt2Img, prompt="a __colour__ cat", dynamic="random"))
+    request = studio.resolver.resolve(make(Txt2Img, prompt="a __colour__ cat", dynamic="random"))
     assert request.prompt == "a red cat"
 
 
@@ -84,23 +84,23 @@ def test_a_wildcard_that_names_itself_is_refused_in_words(studio):
     folder.mkdir(exist_ok=True)
     (folder / "loop.txt").write_text("a __loop__\n")
     with pytest.raises(RequestError, match="the wildcard __loop__ names itself"):
-        studio.resolve(make(Txt2Img, prompt="__loop__", dynamic="random"))
+        studio.resolver.resolve(make(Txt2Img, prompt="__loop__", dynamic="random"))
 
 
 def test_styles_become_part_of_the_prompt_before_anything_else_reads_it(studio):
     (studio.settings.data_dir / "styles.csv").write_bytes(
         "name,prompt,negative_prompt\nÖl,Ölbild von {prompt},Foto\nsharp,sharp focus,\n".encode("utf-16"))
-    request = studio.resolve(make(Txt2Img, prompt="a cat\na dog", prompt_lines=True, styles=["Öl", "sharp"]))
+    request = studio.resolver.resolve(make(Txt2Img, prompt="a cat\na dog", prompt_lines=True, styles=["Öl", "sharp"]))
     assert request.prompt == "Ölbild von a cat, sharp focus\nÖlbild von a dog, sharp focus"
     assert request.negative_prompt == "Foto" and request.styles == ()
     with pytest.raises(RequestError, match="Styles: there is none called 'oil'"):
-        studio.resolve(make(Txt2Img, prompt="a cat", styles=["oil"]))
+        studio.resolver.resolve(make(Txt2Img, prompt="a cat", styles=["oil"]))
 
 
 def test_only_the_owner_changes_styles(tmp_path, sd_folder):
     public = Studio(load(["--data-dir", str(tmp_path), "--model", str(sd_folder), "--host", "0.0.0.0"], {}))
     (tmp_path / "styles.csv").write_text("name,prompt\nold,x\n")
-    for change in (lambda: public.save_styles(Style("new", "y")), lambda: public.delete_style("old")):
+    for change in (lambda: public.styles.save(Style("new", "y")), lambda: public.styles.delete("old")):
         with pytest.raises(StudioError, match="Only the owner"):
             change()
     assert [style.name for style in public.styles.all()] == ["old"]

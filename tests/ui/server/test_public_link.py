@@ -15,6 +15,7 @@ from gradio.context import LocalContext
 from pipelines.errors import StudioError
 from pipelines.queue.jobs import JobQueue
 from pipelines.requests import Txt2Img, make
+from pipelines.requests.caller import Caller
 from ui import queue_panel, visitors
 from ui.server import public_link
 from ui.server.hosts import Hosts
@@ -144,7 +145,7 @@ def queue() -> Iterator[JobQueue]:
 def test_a_guest_sees_their_own_jobs_and_the_owner_all(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     request = make(Txt2Img, width=128, height=64, steps=7, batch_count=4)
     for visitor in (GUEST, OTHER):
-        queue.submit(request, "txt2img", page=f"{visitor.id}.x", owner=visitor.id, is_guest=True)
+        queue.submit(request, "txt2img", Caller(page=f"{visitor.id}.x", owner=visitor.id, is_guest=True))
     seen = {}
     for visitor in (OWNER, GUEST, OTHER):
         as_visitor(visitor, monkeypatch)

@@ -8,14 +8,15 @@ from typing import Any
 import gradio as gr
 
 from pipelines.lab.page_requests import PAGES, TASK
+from pipelines.studio.works import AskLab
 from pipelines.training.example import DRAWINGS
 
 from ...forms import source
 from ...forms.fields import make_control
-from ...language import named, speaker
+from ...language import named
 from ...results import progress
 from ...tab import Page
-from ...visitors import page_of, who
+from ...visitors import caller, page_of
 from ...wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast, told
 from . import results
 from .description import Look, Opens, code_of, linked
@@ -124,7 +125,7 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
                 given["image"] = studio.images.add(EXAMPLE).id
                 shown = {parts.given["image"].view: source.small_copy(studio, given["image"]),
                          parts.given["image"].image_id: given["image"]}
-            job = studio.lab(look.name, {**given, "model": model}, **who(visitor), say=speaker())
+            job = studio.submit(AskLab(look.name, {**given, "model": model}), caller(visitor))
         except Exception as error:
             message = problem(error)
             yield {parts.status: message, parts.bar: progress.bar("failed")}

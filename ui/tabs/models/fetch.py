@@ -87,7 +87,7 @@ def wire(studio: Any, page: Page, fetch: Fetch, shelf: Shelf, starters: Any) -> 
 
     def start(source: str, id: str | None) -> tuple:
         try:
-            download = studio.download(source or "")
+            download = studio.collection.download(source or "")
         except Exception as error:
             return (problem(error), gr.skip(), *(gr.skip(),) * len([*shown, *timers]))
         return (f"{download.title} is on its way.", "", *stand(id, download.id), gr.Timer(active=True), gr.skip())
@@ -97,7 +97,7 @@ def wire(studio: Any, page: Page, fetch: Fetch, shelf: Shelf, starters: Any) -> 
             try:
                 if not id:
                     raise StudioError("Choose a download first.")
-                studio.change_download(id, what)
+                studio.collection.change_download(id, what)
             except Exception as error:
                 return (problem(error), *(gr.skip(),) * len([*shown, *timers]))
             return ("", *stand(id), gr.Timer(active=True), gr.skip())

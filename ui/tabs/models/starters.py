@@ -42,12 +42,12 @@ def wire(studio: Any, page: Page, starters: Starters, fetch: Fetch) -> None:
         return
 
     def show(chosen: str | None) -> tuple[Any, Any]:
-        has_own = any(card.path != EMBEDDED for card in studio.cards())
+        has_own = any(card.path != EMBEDDED for card in studio.collection.cards())
         choices = [(line(one), one.source) for one in listed()]
         return gr.Accordion(open=not has_own), gr.Radio(choices, value=chosen or listed()[0].source)
 
     def tell_needs() -> Any:
-        return gr.Radio([(line(one, need), one.source) for one, need in studio.starters()])
+        return gr.Radio([(line(one, need), one.source) for one, need in studio.memory.starters()])
 
     # The memory is told afterwards: in a program that has just begun, it waits for torch.
     page.opened["models"].select(show, starters.choice, [starters.body, starters.choice], **QUIET).then(

@@ -19,7 +19,7 @@ SHARED = ("Everybody who can log in here shares the pictures and runs below: all
 def build(studio: Any, page: Page) -> None:
     """Build the tab inside the current Blocks; only a sentence where visitors may not train, so that they can call
     nothing of it: not even look at pictures and runs."""
-    refusal = studio.training_refusal
+    refusal = studio.training.refusal
     if refusal:
         gr.Markdown(refusal, elem_classes="hint", elem_id="train-refused")
         return

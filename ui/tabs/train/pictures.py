@@ -86,7 +86,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
         try:
             side = number("resolution", resolution) or card.native_size
             found = studio.datasets.look(dataset, resolution=side, encoding=encoding,
-                                         count_tokens=lambda text: studio.tokens(text, card.name).count)
+                                         count_tokens=lambda text: studio.prompts.tokens(text, card.name).count)
             step = crops.size_step(card)
             sizes = [bucket_of((one.width, one.height), side, step, buckets=buckets) if one.used else None
                      for one in found]
@@ -115,7 +115,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
         for row in rows:
             if before.get(row[0]) != row[CAPTION]:
                 studio.datasets.caption(dataset, row[0], row[CAPTION])
-                longest = max(studio.tokens(line, card.name).count for line in row[CAPTION].split("\n"))
+                longest = max(studio.prompts.tokens(line, card.name).count for line in row[CAPTION].split("\n"))
                 row = [*row[:TOKENS], str(longest), *row[TOKENS + 1:]]
             counted.append(row)
         return counted

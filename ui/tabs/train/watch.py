@@ -11,6 +11,7 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
 from pipelines.errors import StudioError
+from pipelines.studio.works import ResumeRun, Train
 from pipelines.training.run import follow
 
 from ...forms.controls import find_card
@@ -18,7 +19,7 @@ from ...language import named, said
 from ...results import curves
 from ...results.progress import waiting_line
 from ...tab import Page
-from ...visitors import asker
+from ...visitors import caller
 from ...wiring import QUEUED, QUIET, guarded, problem
 from . import knobs
 
@@ -75,8 +76,8 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
                     chosen = {name: given[name] for name in knobs.FORECAST_OF if name in given}
                     # Five times in a run, unless somebody says otherwise.
                     given["sample_every"] = max(1, knobs.concrete(find_card(studio, model), used, chosen).steps // 5)
-                job = studio.train(dataset, model=model, trigger=trigger, only_probe=only_probe, **asker(),
-                                   **given)
+                asked = Train(dataset, {"model": model, "trigger": trigger, **given}, only_probe)
+                job = studio.submit(asked, caller())
             except Exception as error:
                 return gr.skip(), problem(error)
             place = f" {waiting_line(job.position)}." if job.position else ""
@@ -86,7 +87,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
 
     def stop(name: str) -> tuple[str, str]:
         try:
-            waited = studio.stop_run(name)
+            waited = studio.training.stop(name)
         except Exception as error:
             return problem(error), gr.skip()
         return WITHDRAWN if waited else "Stopping after this step; everything is saved.", ""  # it begins no more
@@ -102,7 +103,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
 
     def resume(name: str) -> str:
         try:
-            job = studio.resume_run(name, **asker())
+            job = studio.submit(ResumeRun(name), caller())
         except Exception as error:
             return problem(error)
         again = studio.runs.card(name).state.saved_step > 0
@@ -115,7 +116,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         dataset = studio.datasets.name_of(Path(config.data))
         if dataset:
             update[data["dataset"]] = gr.Dropdown(named(studio.datasets.names()), value=dataset)
-        model = next((card.name for card in studio.cards() if str(card.path) == config.model), None)
+        model = next((card.name for card in studio.collection.cards() if str(card.path) == config.model), None)
         if model:
             update[page.model] = model
         gone = [word for word, found in (("pictures", dataset), ("model", model)) if not found]
@@ -126,7 +127,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
         if not name:
             return (gr.skip(),) * len(shown)
         try:
-            card = studio.run(name)
+            card = studio.training.run(name)
         except StudioError as error:
             return (str(error), *(gr.skip(),) * (len(shown) - 1))
         log, state = follow.history(card.folder), card.state
@@ -170,7 +171,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict)
     def again() -> dict:
         names = _runs(studio)
         # What works or waits is what somebody comes back for; a page's first choice is as old as the app.
-        busy = (name for name in names if studio.run(name).state.how in ("waiting", "starting", "running"))
+        busy = (name for name in names if studio.training.run(name).state.how in ("waiting", "starting", "running"))
         chosen = next(busy, names[0] if names else None)
         values = show(chosen, [], None) if chosen else (gr.skip(),) * len(shown)
         return {run["run"]: gr.Dropdown(names, value=chosen), **dict(zip(shown, values, strict=True))}

@@ -11,10 +11,11 @@ from pipelines import events
 from pipelines.adapters.merge_request import MergeLora
 from pipelines.errors import RequestError
 from pipelines.prompts.comments import behind, without_comments
+from pipelines.studio.works import Merge
 
 from ...forms.fields import make_control
 from ...tab import Page
-from ...visitors import asker
+from ...visitors import caller
 from ...wiring import QUEUED, apart, guarded, problem
 
 
@@ -47,7 +48,8 @@ def wire(studio: Any, page: Page, data: dict, run: dict, made: dict) -> None:
         if not name:
             raise RequestError("Weights: there are none yet.", "weights")
         if studio.runs.card(run).config.method == "full":
-            return gr.Tabs(selected="txt2img"), gr.Dropdown(_models(studio), value=studio.card(name).name), prompt
+            chosen = studio.collection.card(name).name
+            return gr.Tabs(selected="txt2img"), gr.Dropdown(_models(studio), value=chosen), prompt
         tag = f"<lora:{name}:1>"
         read = without_comments(prompt)
         said = trigger.strip() in read
@@ -58,7 +60,8 @@ def wire(studio: Any, page: Page, data: dict, run: dict, made: dict) -> None:
         try:
             if not lora:
                 raise RequestError("Weights: there are none yet.", "weights")
-            job = studio.merge(model, lora=lora, name=name.strip() or lora, strength=strength, **asker())
+            values = {"lora": lora, "name": name.strip() or lora, "strength": strength}
+            job = studio.submit(Merge(model, values), caller())
             yield gr.skip(), "Merging ..."
             told = ""
             for event in job.follow():
@@ -77,4 +80,4 @@ def wire(studio: Any, page: Page, data: dict, run: dict, made: dict) -> None:
 
 
 def _models(studio: Any) -> list[tuple[str, str]]:
-    return [(card.title, card.name) for card in studio.cards()]
+    return [(card.title, card.name) for card in studio.collection.cards()]

@@ -15,6 +15,7 @@ from pipelines.queue.jobs import JobQueue
 from pipelines.requests import Txt2Img, make
 from pipelines.settings import load
 from pipelines.studio.studio import Studio
+from pipelines.studio.works import Merge, ResumeRun, Train
 from pipelines.training.dataset import archive
 from pipelines.training.dataset.store import EXAMPLE, Datasets
 from pipelines.training.example import DRAWINGS
@@ -42,37 +43,38 @@ def picture(studio, prompt, **values):
 
 def test_a_run_gives_a_lora_that_the_next_prompt_can_use(studio, tmp_path):
     name = studio.datasets.add(drawings(tmp_path / "mine"), "my cats")
-    studio.train(name, **SHORT).wait(300)
+    studio.submit(Train(name, SHORT)).wait(300)
     (run,) = studio.runs.cards()
     assert (run.name, run.state.how, run.state.step) == ("ink", "finished", 6)
-    assert "ink" in [card.name for card in studio.adapters()]
+    assert "ink" in [card.name for card in studio.collection.loras()]
     assert picture(studio, "a cat <lora:ink:8>") != picture(studio, "a cat")
 
-    studio.merge(None, lora="ink", name="ink whole", strength=2.0).wait(120)
-    assert "ink whole" in [card.name for card in studio.cards()]
+    studio.submit(Merge(None, dict(lora="ink", name="ink whole", strength=2.0))).wait(120)
+    assert "ink whole" in [card.name for card in studio.collection.cards()]
     merged = np.frombuffer(picture(studio, "a cat", model="ink whole"), np.uint8).astype(int)
     beside = np.frombuffer(picture(studio, "a cat <lora:ink:2>"), np.uint8).astype(int)
     assert np.abs(merged - beside).mean() < 2  # float16 on the disk
     with pytest.raises(RequestError, match="there is 'ink whole' already"):
-        studio.merge(None, lora="ink", name="ink whole")
+        studio.submit(Merge(None, dict(lora="ink", name="ink whole")))
 
 
 def test_a_fully_trained_model_is_in_the_list_by_itself(studio, tmp_path):
     name = studio.datasets.add(drawings(tmp_path / "mine"), "mine")
     with pytest.raises(RequestError, match="there is no dataset"):
-        studio.train(name, **SHORT, prior_data="/etc")
-    studio.train(name, **{**SHORT, "name": "whole", "steps": 2}, prior_data=EXAMPLE, method="full").wait(300)
+        studio.submit(Train(name, dict(**SHORT, prior_data="/etc")))
+    whole = {**SHORT, "name": "whole", "steps": 2, "prior_data": EXAMPLE, "method": "full"}
+    studio.submit(Train(name, whole)).wait(300)
     studio.collection.library.wait_for_scan(60)
-    assert "whole" in [card.name for card in studio.cards()]
+    assert "whole" in [card.name for card in studio.collection.cards()]
     assert studio.runs.card("whole").config.prior_data == str(DRAWINGS)
 
 
 def test_a_forecast_trains_nothing_and_the_run_can_begin_afterwards(studio, tmp_path):
     name = studio.datasets.add(drawings(tmp_path / "mine"), "mine")
-    studio.train(name, only_probe=True, **SHORT).wait(300)
+    studio.submit(Train(name, SHORT, only_probe=True)).wait(300)
     (run,) = studio.runs.cards()
     assert (run.state.how, run.state.step, run.state.can_resume) == ("probed", 0, True)
-    assert "ink" not in [card.name for card in studio.adapters()]
+    assert "ink" not in [card.name for card in studio.collection.loras()]
 
 
 def test_folders_of_the_server_can_be_chosen_by_name(tmp_path, sd_folder):
@@ -91,7 +93,7 @@ def test_folders_of_the_server_can_be_chosen_by_name(tmp_path, sd_folder):
 
 def test_a_stopped_run_is_resumed_to_its_end(studio, tmp_path):
     name = studio.datasets.add(drawings(tmp_path / "mine"), "mine")
-    job = studio.train(name, **{**SHORT, "steps": 100_000})
+    job = studio.submit(Train(name, {**SHORT, "steps": 100_000}))
     folder = studio.runs.card("ink").folder
     while not (studio.runs.card("ink").state.step or job.done):
         job.control.leave.wait(0.2)
@@ -99,7 +101,7 @@ def test_a_stopped_run_is_resumed_to_its_end(studio, tmp_path):
     job.wait(120)
     state = studio.runs.card("ink").state
     assert state.how == "stopped" and state.saved_step == state.step > 0 and not RunFolder(folder).is_alive
-    again = studio.resume_run("ink")
+    again = studio.submit(ResumeRun("ink"))
     while studio.runs.card("ink").state.how != "running" or studio.runs.card("ink").state.step <= state.step:
         assert not again.done
         again.control.leave.wait(0.2)
@@ -113,11 +115,11 @@ def test_a_stopped_run_is_resumed_to_its_end(studio, tmp_path):
 
 def test_a_run_that_waits_for_its_turn_keeps_its_name_and_is_queued_once(studio):
     before = studio.submit(make(Txt2Img, **{**QUICK, "steps": 150, "batch_count": 16}))
-    job = studio.train(EXAMPLE, **SHORT)
+    job = studio.submit(Train(EXAMPLE, SHORT))
     with pytest.raises(RequestError, match="'ink' waits for its turn"):
-        studio.train(EXAMPLE, **{**SHORT, "steps": 7})
+        studio.submit(Train(EXAMPLE, {**SHORT, "steps": 7}))
     with pytest.raises(RequestError, match="'ink' waits for its turn"):
-        studio.resume_run("ink")
+        studio.submit(ResumeRun("ink"))
     assert studio.runs.card("ink").config.steps == 6
     job.stop()
     before.stop()
@@ -125,37 +127,38 @@ def test_a_run_that_waits_for_its_turn_keeps_its_name_and_is_queued_once(studio)
 
 def test_a_run_that_waits_says_so_and_is_taken_out_of_the_queue_by_stop(studio):
     before = studio.submit(make(Txt2Img, **{**QUICK, "steps": 150, "batch_count": 16}))
-    job = studio.train(EXAMPLE, **SHORT)
-    state = studio.run("ink").state
+    job = studio.submit(Train(EXAMPLE, SHORT))
+    state = studio.training.run("ink").state
     assert (state.how, state.before, state.is_alive, state.can_resume) == ("waiting", 1, False, False)
-    assert studio.stop_run("ink")
+    assert studio.training.stop("ink")
     assert job.done and job.stopped and studio.status().queue_length == 1
-    state = studio.run("ink").state
+    state = studio.training.run("ink").state
     assert (state.how, state.can_resume, state.text) == ("new", True, "Resume begins it.")
 
-    studio.train(EXAMPLE, **{**SHORT, "steps": 4})  # one that never began leaves its name free, and nothing behind
-    assert [card.name for card in studio.runs.cards()] == ["ink"] and studio.stop_run("ink")
-    again = studio.resume_run("ink")
-    assert studio.run("ink").state.how == "waiting"
+    # One that never began leaves its name free, and nothing behind.
+    studio.submit(Train(EXAMPLE, {**SHORT, "steps": 4}))
+    assert [card.name for card in studio.runs.cards()] == ["ink"] and studio.training.stop("ink")
+    again = studio.submit(ResumeRun("ink"))
+    assert studio.training.run("ink").state.how == "waiting"
     before.stop()
     again.wait(300)
-    assert (studio.run("ink").state.how, studio.run("ink").state.step) == ("finished", 4)
+    assert (studio.training.run("ink").state.how, studio.training.run("ink").state.step) == ("finished", 4)
 
 
 def test_a_run_that_waits_to_go_on_keeps_what_it_has_when_it_is_stopped(studio, tmp_path):
     name = studio.datasets.add(drawings(tmp_path / "mine"), "mine")
-    job = studio.train(name, **{**SHORT, "steps": 100_000})
-    while not (studio.run("ink").state.step or job.done):
+    job = studio.submit(Train(name, {**SHORT, "steps": 100_000}))
+    while not (studio.training.run("ink").state.step or job.done):
         job.control.leave.wait(0.2)
-    assert studio.run("ink").state.how == "running"
-    assert not studio.stop_run("ink")  # it works: it finishes its step and saves
+    assert studio.training.run("ink").state.how == "running"
+    assert not studio.training.stop("ink")  # it works: it finishes its step and saves
     job.wait(120)
-    ended = studio.run("ink").state
+    ended = studio.training.run("ink").state
     assert ended.how == "stopped" and ended.saved_step == ended.step > 0
     before = studio.submit(make(Txt2Img, **{**QUICK, "steps": 150, "batch_count": 16}))
-    studio.resume_run("ink")
-    assert studio.run("ink").state.how == "waiting" and studio.stop_run("ink")
-    assert studio.run("ink").state == ended
+    studio.submit(ResumeRun("ink"))
+    assert studio.training.run("ink").state.how == "waiting" and studio.training.stop("ink")
+    assert studio.training.run("ink").state == ended
     before.stop()
 
 
@@ -182,17 +185,17 @@ def test_a_run_outlives_its_app_and_the_next_one_takes_it_up_again(tmp_path, sd_
     process = follow.begin(config, tmp_path / "data" / "runs" / "ink", load(flags, {}))  # as the app did that is gone
     studio = Studio(load(flags, {}))
     try:
-        assert studio.run("ink").state.is_alive and studio.status().queue_length == 1
+        assert studio.training.run("ink").state.is_alive and studio.status().queue_length == 1
         waits = studio.submit(make(Txt2Img, **QUICK))
         assert waits.position == 1  # the device is still the run's
-        while studio.run("ink").state.step < 2:
+        while studio.training.run("ink").state.step < 2:
             assert process.poll() is None
             waits.control.leave.wait(0.2)
         with pytest.raises(RequestError, match="is running and cannot go on"):
-            studio.resume_run("ink")
-        assert not studio.stop_run("ink")
+            studio.submit(ResumeRun("ink"))
+        assert not studio.training.stop("ink")
         assert waits.wait(120).records
-        assert (studio.run("ink").state.how, process.wait(60)) == ("stopped", 0)
+        assert (studio.training.run("ink").state.how, process.wait(60)) == ("stopped", 0)
     finally:
         studio.close()
 
@@ -211,11 +214,11 @@ def test_a_run_is_told_how_its_app_was_started_and_reads_no_settings_by_itself(t
         (id,) = (entry.id for entry in checkpoints if entry.name == sd_folder.name)
         studio.collection.choose_prediction(id, "v_prediction")
         name = studio.datasets.add(drawings(tmp_path / "mine"), "mine")
-        studio.train(name, model=sd_folder.name, only_probe=True, **{**SHORT, "steps": 2}).wait(300)
+        studio.submit(Train(name, dict(model=sd_folder.name, **{**SHORT, "steps": 2}), only_probe=True)).wait(300)
         studio.collection.choose_prediction(id, "epsilon")  # of no account for a run that has been asked for
-        studio.resume_run("ink").wait(300)
+        studio.submit(ResumeRun("ink")).wait(300)
         folder = RunFolder(studio.runs.card("ink").folder)
-        assert studio.run("ink").state.how == "finished", studio.run("ink").state
+        assert studio.training.run("ink").state.how == "finished", studio.training.run("ink").state
     finally:
         studio.close()
     with safe_open(data / "loras" / "ink.safetensors", "pt") as file:
@@ -231,7 +234,7 @@ def test_a_run_that_cannot_work_says_why(studio, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     name = studio.datasets.add([tmp_path / "bad.png"], "bad")
     with pytest.raises(StudioError, match="none of the 1 pictures can be used"):
-        studio.train(name, **SHORT).wait(120)
+        studio.submit(Train(name, SHORT)).wait(120)
     assert studio.runs.card("ink").state.how == "failed"
 
 
@@ -240,14 +243,14 @@ def test_a_run_that_cannot_work_says_why(studio, tmp_path):
     (dict(name="a", nonsense=1), "nonsense")])
 def test_bad_configs_are_refused_at_once(studio, values, message):
     with pytest.raises(RequestError, match=message):
-        studio.train(EXAMPLE, **values)
+        studio.submit(Train(EXAMPLE, values))
     assert studio.runs.cards() == ()
 
 
 def test_an_unknown_dataset_is_refused_by_name(studio):
     for name in ("nothing", "../../etc", "/etc"):
         with pytest.raises(RequestError, match="there is no dataset"):
-            studio.train(name, **SHORT)
+            studio.submit(Train(name, SHORT))
 
 
 def test_training_is_off_for_a_public_page_unless_allowed(tmp_path, sd_folder):
@@ -255,7 +258,7 @@ def test_training_is_off_for_a_public_page_unless_allowed(tmp_path, sd_folder):
     public = Studio(load(flags, {}))
     try:
         with pytest.raises(StudioError, match="--guests-may-train"):
-            public.train(EXAMPLE, **SHORT)
+            public.submit(Train(EXAMPLE, SHORT))
     finally:
         public.close()
     assert load([*flags, "--guests-may-train"], {}).guests_may_train
