@@ -1,7 +1,7 @@
 """Measure how much memory drawing takes beside the weights: python -m benchmarks.activations
 
 Networks of published shape run on the meta device, which allocates nothing; every tensor that would have lived is
-counted. The numbers stand in pipelines/estimate.py, in bytes of float16 or bfloat16 a pixel.
+counted. The numbers stand in pipelines/models/estimate.py, in bytes of float16 or bfloat16 a pixel.
 """
 
 from __future__ import annotations

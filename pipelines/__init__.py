@@ -2,14 +2,13 @@
 
 May import torch, diffusers, transformers, numpy and PIL; never gradio, fastapi or ui.
 
-Layers, each importing only what stands before it:
-values      requests, events, errors, settings, metadata (no torch)
-primitives  device, families, samplers, prompts, images, models
-work        generate (receives a leased pipeline; does not know the cache)
-lifetime    cache, jobs, and studio, which holds them
+Layers, each importing only what stands before it (tests/test_architecture.py has the exact table):
+values      errors, events, settings, requests, metadata (no torch)
+primitives  machine, queue, diffusion, families, prompts, images, library, adapters, models
+work        generation, training, lab (receive a leased pipeline; do not know the cache)
+lifetime    studio, which holds cache, queue and stores
 
-Start reading at studio.py and resolver.py (what happens to a request) and generation/generate.py (how a picture is
-made).
+Start reading at studio/studio.py (one way into the queue) and generation/generate.py (how a picture is made).
 To add a model family, put one file into families/ that exports FAMILY. To add a sampler, add a row to
-samplers.py. Nothing runs at import: torch is first imported when the first job runs.
+generation/samplers.py. Nothing runs at import: torch is first imported when the first job runs.
 """

@@ -98,7 +98,7 @@ def _tell_status(studio: Any, line: gr.Textbox, shown_link: tuple[list, Callable
 def _say_goodbye(studio: Any) -> None:
     """Let a page that is closed say so. Its script calls this itself: no event of Gradio's leaves in time."""
     def leaving(page: str) -> None:
-        studio.leaving(visitors.page_of(page or ""))
+        studio.leaving(visitors.page_of(str(page or "")))
 
     gr.api(leaving, api_name="leaving", queue=False, api_visibility="private")
 

@@ -31,7 +31,7 @@ SHOWN_NAMES = 3
 class Adapter:
     """What a file changes in one model.
 
-    parts: path of a layer (see names.py) -> its change. biases: path -> what is added to the layer's bias, (out,).
+    parts: path of a layer (see layer_names.py) -> its change. biases: path -> what is added to its bias, (out,).
     layers: how many the file has. unmatched: names in the file that this model has no layer for, or that are no part of
     an adapter. family: key of FAMILIES or words, "" unknown. notes: what the file holds that is not used, and what is
     read otherwise than elsewhere, without the name.

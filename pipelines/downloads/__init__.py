@@ -7,7 +7,7 @@ fetch       one file -> disk, from where it was left off
 place       finished files -> the folder of their kind, as their content says
 downloads   Downloads: starts, pauses, resumes and stops; what was begun outlives the program
 
-Never used to serve a visitor of a public page. May import errors, headers, checkpoints, hub, families and library;
+Never used to serve a visitor of a public page. May import errors, families and library;
 no torch. Start reading at downloads.py. To support another site, add a function to sources.py.
 """
 

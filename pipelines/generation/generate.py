@@ -32,7 +32,7 @@ from .backends.diffusers_pipeline import Adapters
 from .backends.unet import Guidance, UNetPredictor
 from .batches import Batch, Pace, Part, batches
 from .denoise import denoise
-from .init_latents import FromLatents, OpenImage, Source, late_steps, source_of
+from .init_latents import FromLatents, OpenImage, Source, source_of
 from .noise import Draws
 from .notices import unlike_asked
 from .seamless import seamless
@@ -217,7 +217,7 @@ def _parts(request: Request) -> tuple[Part, Part]:
         return Part(), Part()
     second, _ = _second_pass(request, "")
     before = samplers.calls(request.sampler, request.steps)
-    after = samplers.calls(second.sampler, late_steps(second.steps, request.hires_strength))
+    after = samplers.calls(second.sampler, samplers.late_steps(second.steps, request.hires_strength))
     return Part(after=after, weight=scale**2), Part(before=before, weight=scale**2)
 
 

@@ -22,6 +22,7 @@ from ..models.offload import device_of
 from ..requests import Img2Img, Inpaint, Request, Txt2Img, Upscale
 from .encode import encode
 from .noise import Draws
+from .samplers import late_timesteps
 from .upscalers import Enlarge, Parts, lanczos
 from .windows import Window, cover
 
@@ -273,23 +274,6 @@ def source_of(request: Request, open_image: OpenImage, enlarge: Enlarge = lanczo
     if isinstance(request, Img2Img):
         return FromImage(request, open_image, grain)
     return FromNoise(request)
-
-
-def late_steps(steps: int, strength: float) -> int:
-    """How many steps a strength leaves to run."""
-    return min(max(1, int(steps * strength)), steps)
-
-
-def late_timesteps(scheduler: Any, steps: int, strength: float) -> tuple[torch.Tensor, int]:
-    """The last steps of a schedule, and how many timesteps come before them."""
-    begin = (steps - late_steps(steps, strength)) * scheduler.order
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(begin)
-    timesteps = scheduler.timesteps
-    if scheduler.order == 1 and len(timesteps) > steps:  # PLMS calls the model twice at the second one of a run
-        once = torch.cat([timesteps[:1], timesteps[2:]])[begin:]
-        return torch.cat([once[:2], once[1:]]), begin
-    return timesteps[begin:], begin
 
 
 def _opened(image_id: str | None, open_image: OpenImage) -> Image.Image:

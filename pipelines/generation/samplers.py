@@ -167,6 +167,25 @@ def _respace(scheduler: Any, schedule: str, steps: int) -> None:
     scheduler.sigmas, scheduler.timesteps = twin.sigmas, twin.timesteps
 
 
+def late_steps(steps: int, strength: float) -> int:
+    """How many steps a strength leaves to run."""
+    return min(max(1, int(steps * strength)), steps)
+
+
+def late_timesteps(scheduler: Any, steps: int, strength: float) -> tuple[torch.Tensor, int]:
+    """The last steps of a schedule, and how many timesteps come before them."""
+    import torch
+
+    begin = (steps - late_steps(steps, strength)) * scheduler.order
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(begin)
+    timesteps = scheduler.timesteps
+    if scheduler.order == 1 and len(timesteps) > steps:  # PLMS calls the model twice at the second one of a run
+        once = torch.cat([timesteps[:1], timesteps[2:]])[begin:]
+        return torch.cat([once[:2], once[1:]]), begin
+    return timesteps[begin:], begin
+
+
 def noise_level(sampler: str, scheduler: Any, t: torch.Tensor, index: int) -> NoiseLevel:
     """The noise level of the latents that are about to be denoised.
 

@@ -25,7 +25,7 @@ PACKAGE = "spandrel"
 MAX_BYTES = 2 * 2**30
 SHOWN_NAME = 40
 
-# Gives (parts made, parts in all) after each part of a picture, as enlarge.py does, and in the end what came of it.
+# Gives (parts made, parts in all) after each part of a picture, as tiled_upscaling.py does, at last the picture.
 Parts = Generator[tuple[int, int], None, Any]
 # (picture, upscaler, size, device) -> the picture at that size
 Enlarge = Callable[[Image.Image, str, tuple[int, int], Any], Parts]

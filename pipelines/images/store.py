@@ -104,7 +104,7 @@ def proxy(image: Image.Image, max_side: int = 1024) -> Image.Image:
 
 
 def _touch(path: Path) -> None:
-    """Note that a picture was used: what nobody uses for long is cleared (leftovers.py)."""
+    """Note that a picture was used: what nobody uses for long is cleared (history/cleanup.py)."""
     with suppress(PermissionError):  # a folder that is only read
         os.utime(path)
 

@@ -10,7 +10,7 @@ bundled/ holds two small models.
 One notation everywhere: x_t = alpha_t x0 + sigma_t eps. A *denoiser* is a function (x_t, level) -> predicted x0, and
 whatever steers a picture is a function from denoiser to denoiser, so that it goes with every sampler.
 
-May import values, primitives (images, samplers, families, prompts, adapters, models.loading) and generation; never the
-collection, the data sets, the cache, the queue or the studio: shelf is given what it asks. requests, pages, events and
-shelf import no torch, and this file imports nothing.
+May import values, primitives (images, families, prompts, adapters, models) and generation; never the cache, the queue
+or the studio: assets is given what it asks. requests, page_requests, events and assets import no torch, and this file
+imports nothing.
 """

@@ -1,4 +1,4 @@
-"""What can be asked of the lab: frozen values, every parameter declared once, as in pipelines/requests.py. No torch."""
+"""What can be asked of the lab: frozen values, every parameter declared once, as in pipelines/requests. No torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from ..prompts.comments import without_comments
 from ..requests import MAX_PROMPT, MAX_SEED, param
 
 ScheduleName = Literal["linear", "scaled linear", "cosine", "zero terminal SNR", "flow"]
@@ -40,6 +41,11 @@ class LabRequest(BaseModel):
     def _whole_floats_are_integers(cls, value: Any) -> Any:
         # A browser has one number type: 20 may arrive as 20.0. Strict mode refuses everything else.
         return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+    @field_validator("prompt", "others", check_fields=False)
+    @classmethod
+    def _without_comments(cls, value: str) -> str:
+        return without_comments(value)  # as the prompts of all other pictures are read
 
 
 class Training(LabRequest):

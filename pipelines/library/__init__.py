@@ -1,20 +1,22 @@
 """Every checkpoint, LoRA, autoencoder and embedding that lies on this machine, in the folders of any program.
 
-places      which folders: our own, --model-dir, and in them the layouts of other programs; the hub's cache
+folders     which places: our own, --model-dir, and in them the layouts of other programs; the hub's cache
 walk        a place -> the files in it that may be models, with what tells that one has changed
 recognise   one file or folder -> what it is, by its content
 sidecars    what lies beside a file: picture, notes, trigger words
 store       what was read, kept in one small SQLite file
-scan        places + store -> everything found, only what is new being read
+scan        folders + store -> everything found, only what is new being read
 entry       one thing found, as the page shows it; words to search by
 library     Library: keeps the list, refreshes it and computes hashes in the background
 embeddings  embedding files -> vectors
 convert     pickles -> safetensors, in a process of its own (python -m pipelines.library convert FILE)
 
-Files of other programs are read and never changed; nothing is unpickled here. May import errors, settings, headers,
-checkpoints, families and adapters.keys; torch only inside embeddings.read and the converting process.
-Start reading at scan.py. To support another program's layout, add it to places.py; another kind of
-file, to recognise.py.
+read        what a file says by its header and names, no torch: a package of its own
+
+Files of other programs are read and never changed; nothing is unpickled here. Torch only inside embeddings.read and
+the converting process.
+Start reading at scan.py. To support another program's layout, add it to folders.py; another
+kind of file, to recognise.py.
 """
 
 from .entry import KINDS, LibraryEntry

@@ -1,1 +1,1 @@
-"""Models on disk and in memory: told apart, listed, loaded, kept, and made to fit."""
+"""Weights in memory: loaded, kept, shared, and made to fit."""

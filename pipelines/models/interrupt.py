@@ -18,8 +18,10 @@ def interruptible(go_on: Callable[[], None], shown: str, deadline_s: float = PAR
     """Ask `go_on`, which raises when a job is stopped, whenever this thread gives a network a module or a parameter.
 
     torch calls such hooks for every layer that is built and for every tensor that is put into one. shown: what is
-    loaded. Raises ModelError after deadline_s.
+    loaded. Raises ModelError after deadline_s. Restores torch's default dtype, which diffusers sets while it builds a
+    network and leaves as it is when that fails: whatever ran next in the process would compute in half precision.
     """
+    import torch
     from torch.nn.modules.module import register_module_module_registration_hook as of_modules
     from torch.nn.modules.module import register_module_parameter_registration_hook as of_parameters
 
@@ -34,6 +36,7 @@ def interruptible(go_on: Callable[[], None], shown: str, deadline_s: float = PAR
 
     go_on()
     with ExitStack() as hooks:
+        hooks.callback(torch.set_default_dtype, torch.get_default_dtype())
         hooks.callback(of_modules(look).remove)
         hooks.callback(of_parameters(look).remove)
         yield

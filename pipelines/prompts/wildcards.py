@@ -20,6 +20,7 @@ MAX_NAME_BYTES = 240  # of a file's name without its ending
 MAX_FILE_BYTES = 4_000_000
 MAX_COMBINATIONS = 10_000
 
+
 class Wildcards:
     """The files in a folder. Cheap to make: a file is read when it is first named."""
 

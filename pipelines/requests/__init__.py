@@ -2,17 +2,20 @@
 
 From the one `param(...)` line come the control and its tooltip, the range check, the public endpoint's
 parameter, the infotext key and the AUTOMATIC1111 name. A default of None means "as the model likes";
-`Studio.resolve` makes it concrete. Pictures are ids (SHA-256 of the stored file), never pixels.
+the studio's resolver makes it concrete. Pictures are ids (SHA-256 of the stored file), never pixels.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, field_validator
 
-from ..errors import RequestError
+from .param import SHOWN_INPUT as SHOWN_INPUT
+from .param import changed as changed
+from .param import extra_of as extra_of
+from .param import make as make
+from .param import param
 
 MAX_SEED = 2**32 - 1
 MAX_PROMPT = 4_000
@@ -21,14 +24,6 @@ MAX_SIDE = 4096  # px of a picture made by hires fix
 MAX_UPSCALED_SIDE = 8192
 LANCZOS = "Lanczos"
 HIRES_UPSCALERS = ("Latent", "Latent (bicubic)", "Latent (nearest)", LANCZOS)  # and the learned ones that are here
-SHOWN_INPUT = 40  # characters of a wrong value that an error repeats
-
-
-def param(default: Any, label: str, *, help: str, step: float | None = None, infotext: str | None = None,
-          a1111: str | None = None, choices: tuple[str, ...] | None = None, **bounds: Any) -> Any:
-    """Declare one parameter. bounds: pydantic's ge, le, multiple_of, max_length ..."""
-    extra = {"step": step, "infotext": infotext, "a1111": a1111, "choices": choices}
-    return Field(default, title=label, description=help, json_schema_extra=extra, **bounds)
 
 
 ResizeMode = Literal["stretch", "crop", "fill", "keep"]
@@ -271,35 +266,3 @@ def task_of(request: Request) -> str:
 def pipeline_of(task: str) -> str:
     """The kind of pipeline that a task runs on: a key of a family's pipelines and of a model's tasks."""
     return "img2img" if task == "upscale" else task
-
-
-def extra_of(info: FieldInfo) -> dict[str, Any]:
-    """What `param` kept beside pydantic's own facts: step, infotext, a1111, choices."""
-    return info.json_schema_extra or {}
-
-
-def make(cls: type[Request], **values: Any) -> Any:
-    """Build a request, or raise RequestError naming field, value and limit of the first fault."""
-    try:
-        return cls(**values)
-    except ValidationError as error:
-        raise _readable(cls, error) from None
-
-
-def changed(request: Any, **values: Any) -> Any:
-    """A copy with other values, checked (pydantic's own model_copy does not check)."""
-    return make(type(request), **{**request.model_dump(), **values})
-
-
-def _readable(cls: type[Request], error: ValidationError) -> RequestError:
-    fault = error.errors(include_url=False)[0]
-    name = str(fault["loc"][0]) if fault["loc"] else ""
-    info = cls.model_fields.get(name)
-    if info is None:
-        return RequestError(f"{name[:SHOWN_INPUT]}: there is no such parameter.", name[:SHOWN_INPUT])
-    if fault["type"] == "string_too_long":
-        most = fault["ctx"]["max_length"]
-        return RequestError(f"{info.title}: {len(fault['input'])} characters are too many. At most {most}.", name)
-    shown = repr(fault["input"])
-    shown = shown if len(shown) <= SHOWN_INPUT else f"{shown[:SHOWN_INPUT]}..."
-    return RequestError(f"{info.title}: {shown} is not possible. {fault['msg']}.", name)

@@ -18,6 +18,7 @@ from ..library.entry import LibraryEntry, file_stamp, named
 from ..library.library import hashes_of
 from ..metadata import Parsed
 from ..metadata.texts import stem
+from ..prompts.comments import without_comments
 from ..prompts.lora_tags import TAG
 
 MAX_HASHED_BYTES = 512 * 2**20  # of all files together that are read while a person waits
@@ -79,7 +80,7 @@ def _checkpoint(wanted: str, digits: str, shelf: Shelf, notes: list[str]) -> str
 def _loras(fields: Mapping[str, Any], told: Mapping[str, str], shelf: Shelf, notes: list[str]) -> dict[str, str]:
     """The prompts, with the names that the LoRAs of their tags have here."""
     prompts = {name: fields[name] for name in _PROMPTS if isinstance(fields.get(name), str)}
-    asked = dict.fromkeys(name for text in prompts.values() for tag in TAG.finditer(text)
+    asked = dict.fromkeys(name for text in prompts.values() for tag in TAG.finditer(without_comments(text))
                           if (name := tag[1].partition(":")[0].strip()))
     if not asked:
         return {}

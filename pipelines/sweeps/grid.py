@@ -15,6 +15,7 @@ from itertools import product
 from typing import Any, get_args
 
 from ..errors import RequestError
+from ..prompts.comments import without_comments
 from ..prompts.lora_tags import TAG
 from ..prompts.texts import prompt_fields
 from ..requests import TASKS, Request, changed
@@ -31,6 +32,7 @@ TYPED = ("prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt", "
 COST = {"model": 4, "vae": 3, LORA: 2, "clip_skip": 1, "prompt": 1, "negative_prompt": 1, PROMPT: 1}
 NOT_AN_AXIS = ("styles", "prompt_lines", "texts", "batch_size", "batch_count", "image", "mask")
 SEEDS = ("seed", "variation_seed")  # -1 is another one at each of its places
+MAY_BE_EMPTY = ("vae", "hires_sampler", "hires_schedule")  # prompts aside: the model's own, that of the first pass
 EMPTY = "(empty)"  # the label of a value without text
 
 _RANGE = re.compile(r"\s*(-?[\d.]+)\s*-\s*(-?[\d.]+)\s*(?:\(\s*([+-]?[\d.]+)\s*\)|\[\s*(\d+)\s*\])?\s*")
@@ -61,7 +63,6 @@ class Axis:
             return f"{say(self.title)}: {say(EMPTY)}"
         shown = f"{value:g}" if isinstance(value, float) else str(value)
         return f"{say(self.title)}: {shown if self.field in TYPED else say(shown)}"
-
 
     def seeded(self, earlier: Axis | None = None) -> Axis:
         """Draw a seed in the place of each -1. earlier: the same axis of a grid that was stopped, which has them."""
@@ -172,8 +173,8 @@ def _kinds(cls: type[Request], field: str) -> set[type]:
 
 
 def _may_be_empty(cls: type[Request], field: str) -> bool:
-    """Whether nothing is a value of a field of text: no prompt, the model's own autoencoder."""
-    return field in cls.model_fields and (field in prompt_fields(cls) or field == "vae")
+    """Whether nothing is a value of a field of text."""
+    return field in MAY_BE_EMPTY or field in prompt_fields(cls)
 
 
 def _texts(text: str, may_be_empty: bool = False) -> list[str]:
@@ -222,11 +223,12 @@ def _with(request: Request, axis: Axis, value: Any) -> Request:
             raise RequestError(f"Axis size: {str(value)[:40]!r} does not look like 512x768.", "size")
         return changed(request, width=int(sides[1]), height=int(sides[2]))
     if axis.field == LORA:
-        if not TAG.search(request.prompt):
+        if not TAG.search(without_comments(request.prompt)):
             raise RequestError("Axis LoRA weight: the prompt has no LoRA. Write one as <lora:name:1>.", "prompt")
         return changed(request, prompt=TAG.sub(lambda tag: f"<lora:{tag[1].split(':')[0]}:{value:g}>",
                                                request.prompt))
-    return changed(request, **{axis.field: value})
+    is_left_open = value == "" and axis.field in MAY_BE_EMPTY
+    return changed(request, **{axis.field: None if is_left_open else value})
 
 
 def _replaced(request: Request, pairs: list[tuple[str, str]]) -> Request:
@@ -234,8 +236,9 @@ def _replaced(request: Request, pairs: list[tuple[str, str]]) -> Request:
     if not pairs:
         return request
     texts = {name: getattr(request, name) for name in prompt_fields(type(request))}
+    drawn = [without_comments(text) for text in texts.values()]
     for searched, _ in pairs:
-        if not any(searched in text for text in texts.values()):
+        if not any(searched in text for text in drawn):
             raise RequestError(f"Axis prompt text: {searched[:40]!r} does not stand in the prompt.", "prompt")
     return changed(request, **{name: _all_replaced(text, pairs) for name, text in texts.items()})
 

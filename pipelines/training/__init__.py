@@ -2,12 +2,14 @@
 
     python -m pipelines.training CONFIG.toml | RUN_FOLDER [--resume | --probe]
 
-values      request (the config), presets, events, captions, dataset, buckets, crops, archive      no torch
-outside     folder (run folder, event log, commands), follow (start, watch, stop a run)     no torch
-numbers     losses, lowrank, attention, optimizers, text, caches, examples, objective, trainee, tensors, state, team
-the run     gradients (of an update, in parts), loop (updates, saves, trouble), probe (what fits, how long),
-            sampling, export, report, run (puts it together)
+request     the config; presets, events: values beside it                               no torch
+dataset/    pictures and captions: listing, tables, survey, buckets, archive, crops     no torch
+numbers/    what a step computes: base_model, trainable, lowrank, batches, caches, text, objective, gradients,
+            optimizers, room (for encoding), distributed (several processes)
+run/        folder (run folder, event log, commands), follow (start, watch, stop), store (the runs of a studio):
+            no torch. loop (updates, saves, trouble), probe (what fits, how long), state, sampling, export, report,
+            execute (puts it together)
 
-May import the values and primitives of the engine and generate; run.py also asks cache.build for a pipeline. Start
-reading at run.py and loop.py. Everything random follows from (seed, step), so states hold no generators.
+Start reading at run/execute.py and run/loop.py. Everything random follows from (seed, step), so states hold no
+generators.
 """

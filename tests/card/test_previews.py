@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from time import perf_counter
-
 import torch
 
 from pipelines.families import FAMILIES
-from pipelines.generation.decode import PREVIEW_SHARE, Previews
+from pipelines.generation import decode
+from pipelines.generation.decode import PREVIEW_EVERY_S, Previews
 from pipelines.library.read.card import read_folder
 from pipelines.machine.device import Placement
 from pipelines.models.cache import build
@@ -18,13 +17,16 @@ from tests.card import pretend
 QUEUED_S = 1.0
 
 
-def test_the_steps_in_a_cards_queue_are_not_the_previews_time(sd_folder):
+def test_the_steps_in_a_cards_queue_are_not_the_previews_time(sd_folder, monkeypatch):
     pipe = build("sd15", "txt2img", load(read_folder(sd_folder, "m"), Placement("cuda", "float32", "float32")))
+    waits_s = []  # nothing else takes time on this clock
+    monkeypatch.setattr(pretend.time, "sleep", waits_s.append)
+    monkeypatch.setattr(decode, "perf_counter", lambda: sum(waits_s))
     previews = Previews(pipe, FAMILIES["sd15"])
     previews._due = 0.0
     pretend.queued(QUEUED_S)
     assert previews.draw(torch.zeros(1, 4, 8, 8, device="cuda")) is not None
-    assert previews._due - perf_counter() < 0.5 * QUEUED_S / PREVIEW_SHARE
+    assert waits_s == [QUEUED_S] and previews._due == QUEUED_S + PREVIEW_EVERY_S
 
 
 def test_a_preview_sends_no_network_away_where_they_take_turns(sd_folder):

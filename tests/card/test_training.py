@@ -10,7 +10,9 @@ import torch
 from pipelines.errors import OutOfMemory
 from pipelines.models.optimizer_state import state_bytes
 from pipelines.training.events import Forecast, Notice, SampleSaved, StepDone
+from pipelines.training.run.folder import RunFolder
 from pipelines.training.run.probe import probe
+from pipelines.training.run.sample_prompts import parse
 from pipelines.training.run.sampling import Samples
 from tests.card import pretend
 from tests.pipelines.training.run.test_execute import run_in
@@ -108,11 +110,9 @@ def test_going_back_takes_no_room_beside_what_there_is(make_loop):
 
 
 def test_a_sample_without_room_is_said_and_the_run_goes_on(make_loop, tmp_path):
-    from pipelines.training.run.folder import RunFolder
-
     loop = make_loop(steps=1)
     (tmp_path / "run").mkdir()
-    samples = Samples(loop.base, loop.config, RunFolder(tmp_path / "run"), ["a cat", "a dog"])
+    samples = Samples(loop.base, loop.config, RunFolder(tmp_path / "run"), [parse("a cat"), parse("a dog")])
     loop.base.park(text_too=True)
     with pretend.limited(1000):
         told = list(samples.draw(1))

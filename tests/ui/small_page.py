@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import httpx
+from tests.ui import web
 
 SECRET_DETAIL = "/srv/inside/of/the/server.py"
 
@@ -29,15 +29,15 @@ def _fail() -> str:
 
 def call(url: str, name: str, data: list[Any], **headers: str) -> str:
     """Call an endpoint as gradio_client does; return the answer's event stream."""
-    joined = httpx.post(f"{url}gradio_api/call/{name}", json={"data": data}, headers=headers, timeout=30)
+    joined = web.post(f"{url}gradio_api/call/{name}", json={"data": data}, headers=headers)
     if joined.status_code != 200:
         return f"{joined.status_code} {joined.text}"
-    return httpx.get(f"{url}gradio_api/call/{name}/{joined.json()['event_id']}", headers=headers, timeout=30).text
+    return web.get(f"{url}gradio_api/call/{name}/{joined.json()['event_id']}", headers=headers).text
 
 
 def upload(url: str, content: bytes, name: str = "a.png") -> str:
     """Upload a file; return the path that Gradio gave it."""
-    return httpx.post(f"{url}gradio_api/upload", files={"files": (name, content)}, timeout=30).json()[0]
+    return web.post(f"{url}gradio_api/upload", files={"files": (name, content)}).json()[0]
 
 
 def file_data(path: str) -> dict[str, Any]:

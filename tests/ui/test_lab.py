@@ -193,8 +193,8 @@ def test_stop_without_a_job_says_so(demo):
 def test_the_lines_shown_are_those_that_run(look):
     shown = code_of(look.code)
     for name in look.code:
-        module, _, inside = name.partition(".")[2].partition(".")
-        found = importlib.import_module(f"pipelines.lab.{module}")
+        package, module, inside = name.split(".", 2)
+        found = importlib.import_module(f"pipelines.{package}.{module}")
         for part in inside.split("."):
             found = getattr(found, part)
         lines = inspect.getsource(found).strip().splitlines()

@@ -106,7 +106,7 @@ def test_a_picture_that_the_cache_forgot_is_brought_back_for_a_page_that_was_ope
 def test_a_run_goes_on_when_a_picture_cannot_be_shown(tmp_path, monkeypatch):
     def work(job):
         yield events.StepDone(1, 2, 1, 1, 1.0, 1.0, preview=Image.new("RGB", (8, 8)))
-        shown.wait(30)
+        shown.wait(300)
         yield events.Saved(events.Record(tmp_path / "1.png", "a cat", 7, 64, 64, "txt2img"))
 
     shown = threading.Event()

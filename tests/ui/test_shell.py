@@ -124,8 +124,8 @@ def test_a_caller_stops_its_own_jobs_and_nobody_elses(running, client):
     stopped = 0
     while stopped < 2:  # until both have been submitted
         stopped += client.predict(api_name="/stop_mine")
-    assert len(begun.result(60)) + len(waiting.result(60)) < 32
-    assert len(theirs.result(60)) == 1
+    assert len(begun.result(300)) + len(waiting.result(60)) < 32
+    assert len(theirs.result(300)) == 1
     assert client.predict(api_name="/stop_mine") == 0
 
 

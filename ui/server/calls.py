@@ -98,8 +98,8 @@ class Calls:
         event = self._event(named[1] if named else None, given)
         if event is None:
             raise Refused(404, "There is no such event.")
-        told = given.get("event_data")
-        if _takes_selection(event) and not (told and {"index", "value"} <= told.keys()):
+        told = given.get("event_data")  # anything, such as the text of a box: only a selection is read
+        if _takes_selection(event) and not (isinstance(told, dict) and {"index", "value"} <= told.keys()):
             raise Refused(422, "event_data: an index and a value are needed.")
         if named and "/v2/" in path:
             return False  # names its values; Gradio looks for each
@@ -122,13 +122,11 @@ class Calls:
 
     def _check_rest(self, given: dict[str, Any]) -> None:
         """What surrounds the values."""
-        session, index, told = given.get("session_hash"), given.get("fn_index"), given.get("event_data")
+        session, index = given.get("session_hash"), given.get("fn_index")
         if session is not None and not (isinstance(session, str) and 0 < len(session) <= MAX_HASH):
             raise Refused(422, f"session_hash: a text of at most {MAX_HASH} characters is needed.")
         if index is not None and (not isinstance(index, int) or isinstance(index, bool)):
             raise Refused(422, "fn_index: a whole number is needed.")
-        if told is not None and not isinstance(told, dict):
-            raise Refused(422, "event_data: an object is needed.")
         if given.get("batched"):
             raise Refused(422, "batched: there are no events that take many values at once.")
 

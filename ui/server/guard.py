@@ -53,8 +53,7 @@ PAGE = re.compile(r"/(config|logout)/?|/gradio_api/file=.+|/gradio_api/(heartbea
                   r"|/gradio_api/(info|user|login_check|app_id|upload|upload_progress|reset|cancel"
                   r"|queue/(join|data|status))/?")
 OWNER = "owner"  # the name under which Gradio keeps the login of the owner's link
-FILE = "/gradio_api/file="
-UPLOAD = "/gradio_api/upload"
+FILE, UPLOAD = "/gradio_api/file=", "/gradio_api/upload"
 LOGIN, LOGOUT = "/login", "/logout"
 FORGEABLE = (b"x-forwarded-for", b"x-real-ip", b"x-gradio-server", b"forwarded",
              VISITOR_HEADER.encode(), RIGHTS_HEADER.encode())
@@ -215,7 +214,7 @@ class Guard:
         answering.cookie = self.visitors.cookie(self.visitors.welcome(shown, has_logged_in=True, is_owner=True))
         token = secrets.token_urlsafe(16)
         scope["app"].tokens[token] = OWNER
-        answer = RedirectResponse("/", 302)
+        answer = RedirectResponse("./", 302)  # below the sub-path of a reverse proxy, too
         answer.set_cookie(f"access-token-unsecure-{scope['app'].cookie_id}", token, httponly=True, samesite="lax")
         await answer(scope, receive, answering)
 

@@ -18,7 +18,7 @@ class Hosts:
     def __init__(self, bound_to: str, public_url: str | None = None):
         """bound_to: the address listened on. public_url: of a reverse proxy, as the setting has it."""
         public = urlsplit(public_url or "")
-        self._public_origin = f"{public.scheme}://{public.netloc}" if public_url else ""
+        self._public_origin = f"{public.scheme}://{public.netloc}" if public_url else None
         self._any_address = bound_to in ANY_ADDRESS
         self._shared: set[str] = set()
         self._names = {name.lower() for name in (*LOOPBACK, bound_to, public.hostname) if name}

@@ -75,7 +75,8 @@ def launch(demo: Any, settings: Settings, *, port: int | None = None, throttle: 
     if settings.public_url:
         running.notices.append(f"Behind the reverse proxy, Atelier is at {settings.public_url}/")
     if login and settings.is_public:
-        running.owner_url = f"{running.url}?owner={visitors.link}"
+        address = f"{settings.public_url}/" if settings.public_url else running.url  # where the page is used
+        running.owner_url = f"{address}?owner={visitors.link}"
     if wanted not in (0, port):
         running.notices.append(f"Port {wanted} is in use; port {port} is taken instead.")
     if settings.share:

@@ -15,6 +15,7 @@ from ..memory import Cost, Plan
 from ..page_requests import LabMemory
 
 MB = 1024**2
+SPARE = 0.9  # of the free memory that is taken: the calculation may be some percent off, and others want some, too
 
 
 def answer(request: LabMemory, scene: Scene) -> Iterator[Event]:
@@ -55,7 +56,7 @@ def _ways_out(plan: Plan) -> dict[str, Plan]:
 
 def _measured(request: LabMemory, scene: Scene, plan: Plan, asked: Cost) -> Iterator[Event]:
     needed, free = asked.weights + asked.passing, device.free_bytes(scene.placement.device)
-    if needed > free:  # a card would refuse it; of main memory the system would end the whole program
+    if needed > SPARE * free:  # a card would refuse it; of main memory the system would end the whole program
         yield Notice(f"Not measured: the step would take about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
                      "free.")
         return

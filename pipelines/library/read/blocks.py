@@ -36,9 +36,8 @@ def changes(shown: str, keys: Iterable[str], config: Mapping[str, Any], label: s
     for key in keys:
         if found := TRANSFORMER.match(key):
             depths[found[1]] = max(depths.get(found[1], 0), int(found[2]) + 1)
-    down, up = _usual(config)
-    usual = {**{place: depth for level in (*down, *up) for place, depth in level.items()}}
-    middle = down[-1][next(reversed(down[-1]))]
+    down, up, middle = _usual(config)
+    usual = {place: depth for level in (*down, *up) for place, depth in level.items()}
     if not resnets or (resnets == {*usual, "middle_block.0", "middle_block.2"} and depths == {
             **{place: depth for place, depth in usual.items() if depth}, "middle_block": middle}):
         return {}
@@ -47,18 +46,22 @@ def changes(shown: str, keys: Iterable[str], config: Mapping[str, Any], label: s
     known = {*usual, "middle_block.0", *(() if small else ("middle_block.2",))}
     same_kind = all(bool(level[place]) == bool(usual[place]) for level in here for place in level)
     whole = resnets == known and same_kind
-    if not whole or (not small and depths.get("middle_block") != list(here[len(down) - 1].values())[0]):
+    # A config has no depth of its own for the middle: it is that of the last level, which may use none itself.
+    last, middle = next(iter(here[len(down) - 1].values())), depths.get("middle_block", 1)
+    if not whole or (not small and ("middle_block" not in depths or last not in (0, middle))):
         raise ModelError(f"{shown} cannot be used: its U-Net has other blocks than {label}, as distilled models have "
                          f"({len(resnets)} instead of {len(usual) + 2}). As a folder in diffusers' layout such a model "
                          "can be loaded.")
     layers = [list(level.values()) if any(level.values()) else 1 for level in here]
+    layers[len(down) - 1] = layers[len(down) - 1] if last else middle
     return {"transformer_layers_per_block": layers[:len(down)],
             "reverse_transformer_layers_per_block": layers[len(down):],
             **({"mid_block_type": "UNetMidBlock2D"} if small else {})}
 
 
-def _usual(config: Mapping[str, Any]) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
-    """Of each level on the way down and up: {block of the original layout: its transformer blocks, 0 for none}."""
+def _usual(config: Mapping[str, Any]) -> tuple[list[dict[str, int]], list[dict[str, int]], int]:
+    """Of each level on the way down and up: {block of the original layout: its transformer blocks, 0 for none}; and
+    the transformer blocks of the middle."""
     layers, depth = config.get("layers_per_block", 2), config.get("transformer_layers_per_block", 1)
     count = len(config["down_block_types"])
     depth = [depth] * count if isinstance(depth, int) else depth
@@ -69,4 +72,4 @@ def _usual(config: Mapping[str, Any]) -> tuple[list[dict[str, int]], list[dict[s
         number += layers + 1  # behind them stands what halves the size
     up = [{f"output_blocks.{level * (layers + 1) + j}": depth[count - 1 - level] if "CrossAttn" in kind else 0
            for j in range(layers + 1)} for level, kind in enumerate(config["up_block_types"])]
-    return down, up
+    return down, up, depth[-1]

@@ -13,7 +13,8 @@ from typing import Any
 from ...errors import ModelError
 from .headers import Header
 
-COUNT = re.compile(r"(layers|blocks|depth|depths|layers_per_block|num_stages)$")
+# Qwen's max_window_layers is no count: layers from that one on look at a window, and it may lie behind the last.
+COUNT = re.compile(r"(?<!max_window_)(layers|blocks|depth|depths|layers_per_block|num_stages)$")
 SIZE = re.compile(r"(size|sizes|dim|dims|channels|positions?|position_embeddings|features|length|width|timesteps)$")
 ALWAYS = 64  # so many are built at once
 MAX_SIZE = 1 << 24

@@ -10,7 +10,6 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,7 @@ def _parse(file: File, text: str) -> Table | None:
     lines, damaged, named = [], [], False
     for number, row in rows:
         line = None if row is None else _line(row)
-        named = named or row is not None and _first(row, NAME_KEYS) is not None
+        named = named or row is not None and any(key in row for key in NAME_KEYS)
         if line is None:
             damaged.append(number)
         else:
@@ -132,21 +131,43 @@ def _json_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
 
 
 def _csv_rows(text: str, suffix: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """Rows by the names of the first one; a table without such names is one of picture and caption."""
+    """Rows by the names of the first one; a table without such names is one of picture and caption.
+
+    A quote that is not closed, or goes on behind its end, would take the lines behind it into a caption: such a row
+    has no values, and reading goes on at the next line.
+    """
     first = text.lstrip().partition("\n")[0]
     mark = "\t" if suffix == ".tsv" else max(",;\t", key=first.count)  # a spreadsheet's own depends on its country
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=True)
-    try:
-        header = next((row for row in reader if any(row)), [])
-        names = [name.strip().casefold() for name in header]
-        rest: Any = reader
-        if not set(names) & set(NAME_KEYS) and header and header[0].strip().lower().endswith(PICTURES):
-            names, rest = [NAME_KEYS[0], TEXT_KEYS[0]], chain([header], reader)
-        for row in rest:
-            if any(row):
-                yield reader.line_num, dict(zip(names, row, strict=False))
-    except csv.Error:  # a field without end: what is behind it cannot be separated
-        yield reader.line_num, None
+    names: list[str] = []
+    for number, row in _cells(text, mark):
+        if not names and row:
+            names = [name.strip().casefold() for name in row]
+            if set(names) & set(NAME_KEYS) or not names[0].endswith(PICTURES):
+                continue
+            names = [NAME_KEYS[0], TEXT_KEYS[0]]
+        if len(row) > len(names) and names[-1] in TEXT_KEYS:  # commas in a caption without quotes
+            row = [*row[:len(names) - 1], f"{mark} ".join(row[len(names) - 1:])]
+        whole = 0 < len(row) <= len(names)
+        yield number, dict(zip(names, row, strict=False)) if whole else dict.fromkeys(names)
+
+
+def _cells(text: str, mark: str) -> Iterator[tuple[int, list[str]]]:
+    """(number of its first line, cells to the last that is not empty) of each row; [] where they cannot be told apart.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=True, strict=True)
+    while True:
+        number = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield number, []
+            continue
+        while row and not row[-1].strip():
+            row.pop()
+        if row:
+            yield number, row
 
 
 def _line(row: dict[str, Any]) -> Line | None:
@@ -158,6 +179,8 @@ def _line(row: dict[str, Any]) -> Line | None:
     texts = value if isinstance(value, list) else [value]
     if any(not isinstance(text, str) for text in texts if text is not None):
         return None
+    if isinstance(value, list) and value is row.get("tags"):  # a caption in parts
+        texts = [", ".join(filter(None, texts))]
     plain = (" ".join(text.split())[:MAX_LINE] for text in texts if text)
     return Line(name.strip(), tuple(dict.fromkeys(text for text in plain if text)))
 

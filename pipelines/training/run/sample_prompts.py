@@ -38,6 +38,8 @@ def parse(line: str) -> SamplePrompt:
         if not name:
             unused.append(f"--{piece.strip()}")
             continue
+        if name in values:
+            unused.append(f"--{flag.lower()} {values[name]}")
         try:
             values[name] = read(value.strip())
         except ValueError:

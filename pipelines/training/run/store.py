@@ -1,6 +1,6 @@
 """The training runs of a studio: their folders, how they stand, and starting, pausing and resuming them. No torch.
 
-A run's process is its own (see training/follow.py). The studio's queue only keeps the device for it meanwhile.
+A run's process is its own (see run/follow.py). The studio's queue only keeps the device for it meanwhile.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ def test_latents_outside_the_mask_end_as_they_began(sd, sampler):
     import torch
 
     from pipelines.generation import init_latents
-    from pipelines.generation.denoise import Guidance, denoise
+    from pipelines.generation.backends.unet import Guidance, UNetPredictor
+    from pipelines.generation.denoise import denoise
     from pipelines.generation.noise import Draws
     from pipelines.prompts.embed import embed
 
@@ -53,7 +54,8 @@ def test_latents_outside_the_mask_end_as_they_began(sd, sampler):
     with torch.inference_mode():
         start = source.start(pipe, scheduler, draws)
     condition = embed(pipe, FAMILIES[family], "a cat", "")
-    *_, last = denoise(pipe, FAMILIES[family], sampler, scheduler, start, condition, Guidance(5.0), draws.generators)
+    predictor = UNetPredictor(pipe, FAMILIES[family], scheduler, condition, Guidance(5.0), start.extra)
+    *_, last = denoise(predictor, sampler, scheduler, start, draws.generators)
     outside = (start.mask == 0).expand_as(last.latents)
     assert outside.any() and (start.mask == 1).any()
     torch.testing.assert_close(last.latents[outside], start.original[outside], atol=0, rtol=0)

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.errors import RequestError
 from pipelines.generation import samplers
-from pipelines.generation.init_latents import late_steps, late_timesteps
+from pipelines.generation.samplers import late_steps, late_timesteps
 
 CONFIG = dict(num_train_timesteps=1000, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012,
               steps_offset=1, set_alpha_to_one=True, skip_prk_steps=True, clip_sample=False,

@@ -40,7 +40,7 @@ def studio(tmp_path_factory, sd_folder):
 
 def answer(studio, name, **values):
     job = studio.submit(AskLab(name, values))
-    job.wait(120)
+    job.wait(600)
     pictures = {event.caption: event.path for event in job.events if isinstance(event, Pictured)}
     return pictures, {event.title: event for event in job.events if isinstance(event, Tabled)}, job
 

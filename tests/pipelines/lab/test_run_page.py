@@ -37,7 +37,7 @@ def image(studio):
 
 def answer(studio, name, **values):
     job = studio.submit(AskLab(name, values))
-    job.wait(120)
+    job.wait(600)
     pictures = {event.caption: event.path for event in job.events if isinstance(event, Pictured)}
     return pictures, {event.title: event.rows for event in job.events if isinstance(event, Tabled)}
 
@@ -228,7 +228,7 @@ def test_stop_ends_a_job_within_a_step(studio):
         if isinstance(event, StepDone):
             job.stop()
             break
-    assert job.wait(60).stopped
+    assert job.wait(600).stopped
     assert not [event for event in job.events if isinstance(event, Pictured)]
 
 
@@ -245,13 +245,13 @@ def test_what_cannot_be_looked_at_is_refused_at_once(studio, name, values, words
 
 def test_a_page_that_needs_a_picture_says_so(studio):
     with pytest.raises(RequestError, match="none was given"):
-        studio.submit(AskLab("autoencoder", {})).wait(60)
+        studio.submit(AskLab("autoencoder", {})).wait(600)
 
 
 def test_a_checkpoint_that_only_repaints_is_refused_in_words(tmp_path, sd9_folder):
     studio = Studio(load(["--data-dir", str(tmp_path), "--model", str(sd9_folder)], {}))
     try:
         with pytest.raises(RequestError, match="cannot begin with noise alone"):
-            studio.submit(AskLab("film", QUICK)).wait(60)
+            studio.submit(AskLab("film", QUICK)).wait(600)
     finally:
         studio.close()

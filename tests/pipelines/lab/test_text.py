@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 
 from pipelines.lab import attention, text
+from pipelines.lab.page_requests import PAGES
+from pipelines.requests import make
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +120,12 @@ def test_an_overlay_is_brightest_where_the_word_is_looked_at():
     shown = attention.overlay(Image.new("RGB", (64, 64), "black"), heat, strength=1.0)
     assert shown.size == (64, 64)
     assert sum(shown.getpixel((62, 62))) > sum(shown.getpixel((2, 2))) + 200
+
+
+@pytest.mark.parametrize("page", [name for name, kind in PAGES.items() if "prompt" in kind.model_fields])
+def test_a_comment_in_a_prompt_is_no_part_of_it_on_any_page(page):
+    assert make(PAGES[page], prompt="# (off)\na red cat # at night").prompt == "a red cat"
+
+
+def test_a_comment_is_no_prompt_to_compare_with():
+    assert make(PAGES["words"], prompt="a cat", others="a dog # big\n# a bird\na cow").others == "a dog\na cow"

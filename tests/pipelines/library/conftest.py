@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.library import Library, places
+from pipelines.library.checkpoints import find
 from pipelines.library.scan import scan
 from pipelines.library.store import Store
 from pipelines.settings import Settings
@@ -40,3 +41,17 @@ def library(settings, tmp_path):
     made = Library(settings.data_dir, lambda: places(settings, {"HF_HUB_CACHE": str(tmp_path / "no cache")}))
     yield made
     made.close()
+
+
+@pytest.fixture
+def models(tmp_path) -> Path:
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def search(tmp_path, models, sd_folder):
+    """find() in tmp_path/models, with a tiny model in the embedded one's place."""
+    def search(**changes):
+        return find(Settings(data_dir=tmp_path / "data", model_dir=(models,), offline=True, **changes), sd_folder)
+    return search

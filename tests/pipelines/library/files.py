@@ -40,3 +40,19 @@ def vae(path: Path) -> Path:
 
 def embedding(path: Path, width: int = 768, vectors: int = 3) -> Path:
     return write(path, {"emb_params": (vectors, width)})
+
+
+def write_file(path: Path, shapes: dict[str, tuple[int, ...]], values: dict[str, np.ndarray] | None = None) -> Path:
+    """As `write`, with the `values` given in place of zeros."""
+    from safetensors.numpy import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    zeros = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
+    save_file({**zeros, **(values or {})}, path)
+    return path
+
+
+def single_file(text_width: int, in_channels: int = 4, block: int = 1) -> dict[str, tuple[int, ...]]:
+    return {UNET + "input_blocks.0.0.weight": (8, in_channels, 3, 3), VAE + "decoder.conv_in.weight": (8, 4, 3, 3),
+            f"{UNET}input_blocks.{block}.1.transformer_blocks.0.attn2.to_k.weight": (8, text_width),
+            TEXT + "embeddings.position_embedding.weight": (77, text_width)}

@@ -118,7 +118,7 @@ def test_a_cards_memory_is_taken_in_segments_that_grow_unless_somebody_said_how(
 def test_preparing_the_environment_imports_no_torch():
     code = ("import sys; from pipelines.machine.device import prepare_environment; prepare_environment({}); "
             "sys.exit('torch' in sys.modules)")
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0
 
 
 @pytest.mark.gpu

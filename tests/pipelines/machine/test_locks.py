@@ -29,7 +29,7 @@ while len(list(folder.glob("*.ready"))) < all_of:
 """
 SAVE = f"""
 from PIL import Image
-from pipelines.results import Made, Results
+from pipelines.history.store import Made, Results
 {TOGETHER}
 results = Results(folder / "outputs", embed=False)
 for number in range({PICTURES}):
@@ -50,7 +50,7 @@ def at_once(code: str, folder: Path, count: int = 3) -> Sequence[str]:
     """What each of several processes printed that ran the same code."""
     running = [subprocess.Popen([sys.executable, "-c", code, str(folder), str(number), str(count)], cwd=ROOT,
                                 stdout=subprocess.PIPE, text=True) for number in range(count)]
-    printed = [process.communicate(timeout=120)[0] for process in running]
+    printed = [process.communicate(timeout=600)[0] for process in running]
     assert not any(process.returncode for process in running)
     return printed
 
@@ -114,7 +114,7 @@ def test_a_second_app_ends_with_one_line(tmp_path):
         tell("http://127.0.0.1:7861/")
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ATELIER_")}
         answer = subprocess.run([sys.executable, "app.py", "--data-dir", str(tmp_path)], cwd=ROOT, env=kept, text=True,
-                                capture_output=True, timeout=60)
+                                capture_output=True, timeout=300)
     assert answer.returncode == 2
     assert answer.stderr.startswith("data_dir: ") and "http://127.0.0.1:7861/" in answer.stderr
     assert len(answer.stderr.splitlines()) == 1, answer.stderr

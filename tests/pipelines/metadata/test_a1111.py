@@ -2,7 +2,7 @@ import io
 import os
 import random
 import struct
-import time
+import tracemalloc
 import zlib
 
 import pytest
@@ -12,6 +12,7 @@ from pipelines import metadata
 from pipelines.errors import RequestError
 from pipelines.metadata import MAX_TEXT, all_text, infotext, parse, png_bytes, read, save, save_animation, save_png
 from pipelines.requests import MAX_PROMPT, TASKS, Img2Img, Inpaint, Txt2Img, Upscale, extra_of, make
+from tests.effort import LITTLE, cpu_s, effort, passes
 
 from .odd import ODD
 
@@ -231,10 +232,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_texts_are_read_within_a_second(name):
-    started = time.thread_time()
-    parsed = parse(HOSTILE[name])
-    assert time.thread_time() - started < 1
+def test_hostile_texts_are_read_with_little_work(name):
+    parsed, work = effort(lambda: parse(HOSTILE[name]))
+    assert work < LITTLE
     assert len(HOSTILE[name]) <= MAX_TEXT or f"first {MAX_TEXT:,}" in parsed.notes[0]
     assert sum(map(len, parsed.unknown.values())) < 2 * MAX_TEXT
     assert all(len(note) < 300 for note in parsed.notes)
@@ -243,11 +243,9 @@ def test_hostile_texts_are_read_within_a_second(name):
 def test_reading_takes_time_in_proportion_to_the_length():
     rng = random.Random(3)
     alphabet = ["Steps", "Seed", ": ", ", ", '"', "\\", "[", "]", "{", "}", "\n", " ", "1", "x", "Size: 64x64, ", "é"]
-    for _ in range(200):
-        text = "".join(rng.choices(alphabet, k=5_000))
-        started = time.thread_time()
-        parse(text)
-        assert time.thread_time() - started < 0.5
+    texts = ["".join(rng.choices(alphabet, k=5_000)) for _ in range(200)]
+    slowest_s = max(cpu_s(lambda text=text: parse(text))[1] for text in texts)
+    assert passes(slowest_s) < LITTLE / 2
 
 
 def test_random_texts_never_raise_and_give_only_what_a_request_takes():
@@ -365,15 +363,19 @@ def test_every_text_is_shown_by_its_name_and_cut(tmp_path):
     assert all_text(tmp_path / "x.jpg") == {"comment": "hello", "Software": "Some program"}
 
 
-def test_a_zipped_text_of_a_hundred_megabytes_is_refused_within_a_second(tmp_path):
+def test_a_zipped_text_of_a_hundred_megabytes_is_refused_before_it_is_unpacked(tmp_path):
     packer = zlib.compressobj()
     packed = b"".join(packer.compress(bytes(1_000_000)) for _ in range(100)) + packer.flush()
     path = picture(tmp_path, chunk(b"zTXt", b"parameters\0\0" + packed))
     for look in (read, all_text):
-        started = time.thread_time()
-        with pytest.raises(RequestError, match="larger than 1 MB"):
-            look(path)
-        assert time.thread_time() - started < 1
+        tracemalloc.start()
+        try:
+            with pytest.raises(RequestError, match="larger than 1 MB"):
+                look(path)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < 10_000_000
 
 
 @pytest.mark.parametrize("data", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(50), b"%!PS-Adobe"])

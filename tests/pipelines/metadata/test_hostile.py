@@ -1,10 +1,8 @@
 """What a stranger can put into a picture or the clipboard: nothing hangs, nothing raises, all is told."""
 
-import gc
 import json
 import random
 import struct
-import time
 import zlib
 
 import pytest
@@ -15,6 +13,7 @@ from pipelines.metadata import MAX_SHOWN, parse_any, read_any
 from pipelines.metadata.fields import MAX_PAIRS, MAX_VALUE
 from pipelines.metadata.texts import MAX_JSON
 from pipelines.requests import TASKS, make
+from tests.effort import LITTLE, effort
 
 from .pictures import png, stealth, with_exif
 from .test_comfyui import graph, second
@@ -95,14 +94,10 @@ def check(found):
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_hostile_texts_are_read_within_a_second(name):
+def test_hostile_texts_are_read_with_little_work(name):
     text = TEXTS[name]()
-    gc.freeze()  # what other tests left in memory is not for the collector to walk while the clock runs
-    started = time.thread_time()
-    found = parse_any(text)
-    took_s = time.thread_time() - started
-    gc.unfreeze()
-    assert took_s < 1
+    found, work = effort(lambda: parse_any(text))
+    assert work < LITTLE
     check(found)
     assert len(text) <= MAX_JSON or found.parsed.notes
 
@@ -172,22 +167,22 @@ def test_what_is_no_text_gives_no_fields(value):
     assert parse_any(value).parsed.fields == {} and parse_any(value).parsed.notes
 
 
-def test_a_picture_with_megabytes_of_text_is_read_or_refused_within_a_second(tmp_path):
+def test_a_picture_with_megabytes_of_text_is_read_or_refused_with_little_work(tmp_path):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
+    def said():
+        try:
+            return read_any(tmp_path / "y.png").parsed.notes[0]
+        except RequestError as error:
+            return str(error)
+
     plain = png(tmp_path / "x.png", {}).read_bytes()
-    for size in (30_000_000, 100_000_000):
+    for size, words in ((30_000_000, "30,000,009 characters"), (100_000_000, "Picture: ")):
         data = chunk(b"tEXt", b'prompt\0{"a": "' + b"x" * size + b'"}')
         (tmp_path / "y.png").write_bytes(plain[:33] + data + plain[33:])
-        started = time.thread_time()
-        try:
-            found = read_any(tmp_path / "y.png")
-        except RequestError as error:
-            assert size == 100_000_000 and "Picture: " in str(error)
-        else:
-            assert size == 30_000_000 and "30,000,009 characters" in found.parsed.notes[0]
-        assert time.thread_time() - started < 1
+        answer, work = effort(said)
+        assert words in answer and work < LITTLE
 
 
 @pytest.mark.parametrize("length", [0, 8, 2**31, 2**32 - 1])

@@ -105,6 +105,24 @@ def test_stop_reaches_the_building_of_a_network(sd_folder):
     assert load(read_folder(sd_folder, "tiny"), FLOAT32)["unet"] is not None
 
 
+def test_a_stop_amid_a_network_of_half_precision_leaves_the_numbers_of_the_process_alone(sd_folder, tmp_path):
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    folder = shutil.copytree(sd_folder, tmp_path / "half")
+    UNet2DConditionModel.from_pretrained(folder / "unet").half().save_pretrained(folder / "unet")
+    seen = []
+
+    def go_on():
+        seen.append(torch.get_default_dtype())
+        if seen[-1] == torch.float16:
+            raise Cancelled("Stopped.")
+
+    with pytest.raises(Cancelled):
+        load(read_folder(folder, "half"), FLOAT32, go_on=go_on)
+    assert seen[-1] == torch.float16 and torch.get_default_dtype() == torch.float32
+
+
 def test_a_deadline_ends_the_building_of_a_network():
     import torch
 

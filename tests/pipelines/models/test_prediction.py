@@ -7,10 +7,11 @@ import json
 import pytest
 
 from pipelines.errors import RequestError, StudioError
+from pipelines.library.read import card as card_reader
 from pipelines.library.read.card import read_file, read_folder
 from pipelines.library.read.prediction import FILE_NAME, Predictions, is_open, sentence
 from pipelines.machine.device import Placement
-from pipelines.models import loading
+from pipelines.models import single_file
 from pipelines.models.loading import load
 from pipelines.models.prediction_probe import predicts
 from pipelines.requests import Txt2Img, make
@@ -71,14 +72,15 @@ def sd2(request, tmp_path_factory):
     import shutil
 
     place = tmp_path_factory.mktemp("sd2")
-    configs = shutil.copytree(loading.CONFIGS, place / "configs")
+    configs = shutil.copytree(single_file.CONFIGS, place / "configs")
     write_sd2(place / "m.safetensors", configs / "sd2", request.param)
     return request.param, place / "m.safetensors", configs
 
 
 def test_an_unmarked_file_of_2x_is_tried_once_and_what_was_found_is_kept(sd2, tmp_path, monkeypatch):
     kind, file, configs = sd2
-    monkeypatch.setattr(loading, "CONFIGS", configs)
+    for reader in (card_reader, single_file):
+        monkeypatch.setattr(reader, "CONFIGS", configs)
     card, known = read_file(file, "m"), Predictions(tmp_path)
     assert is_open(card) and sentence(card) == "found out when it is loaded"
     components = load(card, PLACE, tried=lambda found: known.found(card, found))

@@ -14,7 +14,7 @@ def marked(text):
 
 @pytest.mark.parametrize("text", [
     "a (red:1.3) [cat]", r"an \( escaped one", "<lora:fox:0.8> a fox", "__animals/cats__", "# (a comment", "a <b> c",
-    "# <lora:x:1> __rooms__", "<lora:fox:1:__b__>", "__animals/cats(name=tom)__",
+    "# <lora:x:1> __rooms__", "__animals/cats(name=tom)__",
     "a <s0:a> c"])
 def test_what_is_well_formed_has_no_mark(text):
     assert marked(text) == []
@@ -34,6 +34,7 @@ def test_names_that_nothing_answers_to_are_marked():
 def test_what_a_tag_holds_and_is_not_read_is_marked():
     assert marked("a <lora:fox:1:lbw=OUTALL>") == [
         ("<lora:fox:1:lbw=OUTALL>", "fox: 'lbw=OUTALL' in its tag is not read: it has one strength for all blocks.")]
+    assert marked("<lora:fox:1:__b__>") == [("<lora:fox:1:__b__>", "fox: '__b__' in its tag is not read.")]
 
 
 def test_a_bracket_in_the_name_of_a_lora_is_no_bracket():

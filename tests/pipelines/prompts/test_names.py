@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.errors import RequestError
 from pipelines.prompts.wildcards import Wildcards
+from pipelines.settings import load
 from pipelines.training.dataset.store import Datasets
 from pipelines.training.run.store import Runs
 
@@ -22,6 +23,6 @@ def test_a_wildcard_whose_name_is_too_long_is_named(tmp_path, name):
 @pytest.mark.parametrize("name", [None, ""])
 def test_a_missing_name_is_said(tmp_path, name):
     with pytest.raises(RequestError, match="none was chosen"):
-        Runs(tmp_path, tmp_path).card(name)
+        Runs(load(["--data-dir", str(tmp_path)], {})).card(name)
     with pytest.raises(RequestError, match="none was chosen"):
         Datasets(tmp_path).folder(name)

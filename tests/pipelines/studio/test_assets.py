@@ -196,7 +196,8 @@ def test_an_unlisted_host_and_an_offline_studio_fetch_nothing(make_studio, serve
     with pytest.raises(ModelError):
         make_studio().collection.download(f"{server.origin}/style.safetensors")
     with pytest.raises(RequestError, match="offline"):
-        make_studio("--offline", "--download-hosts", server.origin).collection.download(f"{server.origin}/style.safetensors")
+        offline = make_studio("--offline", "--download-hosts", server.origin)
+        offline.collection.download(f"{server.origin}/style.safetensors")
     assert server.asked == []
 
 

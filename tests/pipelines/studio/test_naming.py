@@ -86,6 +86,11 @@ def test_a_lora_of_another_spelling_is_found_and_one_that_is_not_here_is_told(he
     assert parsed.notes == ("LoRA: gone is not known here.",)
 
 
+def test_a_lora_in_a_comment_is_not_asked_for(here):
+    parsed = settled(here, "a cat\n# off: <lora:gone:1>\nSteps: 20, Seed: 1, Size: 64x64")
+    assert parsed.fields["prompt"] == "a cat\n# off: <lora:gone:1>" and parsed.notes == ()
+
+
 def test_embeddings_that_are_not_here_are_told(here):
     parsed = settled(here, 'x\nSteps: 20, Seed: 1, TI hashes: "easy: 0123456789, bad: 1", Version: v1.10.1')
     assert parsed.notes == ("Embedding: easy is not known here.", "Embedding: bad is not known here.")

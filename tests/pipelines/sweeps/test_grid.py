@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import thread_time
+
 import pytest
 from PIL import Image
 
@@ -27,7 +29,7 @@ BASE = make(Txt2Img, prompt="a red cat", steps=2, width=64, height=64, seed=5, s
     (PROMPT, 'red, "blue, deep", green', ("red", "blue, deep", "green")), ("prompt", "a\nb", ("a", "b")),
     (PROMPT, 'red, ""', ("red", "")), (PROMPT, "red,", ("red", "")), (PROMPT, "red,\n\nblue", ("red", "blue")),
     ("negative_prompt", '"", blur', ("", "blur")), ("vae", ", my.vae", ("", "my.vae")),
-    ("sampler", "Euler, ", ("Euler",)),
+    ("sampler", "Euler, ", ("Euler",)), ("hires_sampler", '"", Euler', ("", "Euler")),
     ("tiling", "off, x", ("off", "x"))])
 def test_axis_texts_are_read_as_people_write_them(field, text, values):
     assert axis(field, text, Txt2Img).values == values
@@ -119,8 +121,20 @@ def test_the_weight_of_a_lora_is_an_axis():
     base = make(Txt2Img, **{**BASE.model_dump(), "prompt": "a cat <lora:ink:1> <lora:fur:0.3:0.4>"})
     cells = [cell.prompt for _, cell in Matrix(base, axis(LORA, "0, 0.5-1 (0.5)", Txt2Img)).cells()]
     assert cells[:2] == ["a cat <lora:ink:0> <lora:fur:0>", "a cat <lora:ink:0.5> <lora:fur:0.5>"] and len(cells) == 3
-    with pytest.raises(RequestError, match="the prompt has no LoRA"):
-        check(Matrix(BASE, Axis(LORA, (0.5,))))
+    for prompt in (BASE.prompt, "a cat # <lora:ink:1>"):
+        with pytest.raises(RequestError, match="the prompt has no LoRA"):
+            check(Matrix(changed(BASE, prompt=prompt), Axis(LORA, (0.5,))))
+
+
+def test_what_stands_in_a_comment_alone_is_not_in_the_prompt():
+    with pytest.raises(RequestError, match="'horse' does not stand in the prompt"):
+        check(Matrix(changed(BASE, prompt="a red cat # or a horse"), Axis(PROMPT, ("horse", "dog"))))
+
+
+def test_an_empty_value_leaves_a_field_open():
+    cells = [cell for _, cell in Matrix(BASE, Axis("vae", ("", "my.vae")), Axis("hires_sampler", ("", "Heun"))).cells()]
+    assert [(cell.vae, cell.hires_sampler) for cell in cells] == [
+        (None, None), (None, "Heun"), ("my.vae", None), ("my.vae", "Heun")]
 
 
 @pytest.mark.parametrize("cls", TASKS.values())
@@ -130,14 +144,12 @@ def test_every_field_that_can_be_an_axis_has_a_title_of_its_own(cls):
     assert Axis("hires_scale", (1.5,)).label(1.5) == "Hires scale: 1.5"
 
 
-def test_ten_thousand_typed_values_are_refused_within_a_second():
-    from time import thread_time
-
+def test_ten_thousand_typed_values_are_refused_before_they_are_all_read():
     begin = thread_time()
     for text in (",".join(map(str, range(2000))), ",".join(map(str, range(10_000))), "1-1e9 (1e-9)", "0-1 [1000000]"):
         with pytest.raises(RequestError):
             axis("seed", text, Txt2Img)
-    assert thread_time() - begin < 1
+    assert thread_time() - begin < 10  # a billion values would take minutes, these take some milliseconds
 
 
 def test_image_to_image_has_strength_as_an_axis():
@@ -147,11 +159,11 @@ def test_image_to_image_has_strength_as_an_axis():
 def test_a_grid_saves_every_cell_and_a_labelled_sheet(studio):
     matrix = Matrix(BASE, Axis("steps", (1, 2)), Axis("seed", (7, 8)))
     job = studio.submit(matrix)
-    records = job.wait(60).records
+    records = job.wait(300).records
     assert [record.is_grid for record in records] == [False] * 4 + [True]
     sheet = Image.open(records[-1].path)
     assert sheet.width > 128 and sheet.height > 128
-    alone = studio.submit(make(Txt2Img, **{**BASE.model_dump(), "batch_size": 1, "steps": 2, "seed": 8})).wait(60)
+    alone = studio.submit(make(Txt2Img, **{**BASE.model_dump(), "batch_size": 1, "steps": 2, "seed": 8})).wait(300)
     assert alone.records[0].infotext in {record.infotext for record in records[:4]}
     assert (job.control, job.task) and records[0].task == "txt2img"
 
@@ -162,7 +174,7 @@ def test_labels_are_drawn_in_the_language_of_who_asked_and_prompts_as_they_are(t
     studio = Studio(load(["--data-dir", str(tmp_path), "--model", str(sd_folder)], {}),
                     speak=lambda language: lambda text: tables[language].get(text, text))
     matrix = Matrix(BASE, Axis("steps", (1,)), Axis("tiling", ("both",)))
-    plain, german = (studio.submit(matrix, Caller(language=language)).wait(60).records for language in tables)
+    plain, german = (studio.submit(matrix, Caller(language=language)).wait(300).records for language in tables)
     studio.close()
     assert [each.infotext for each in plain] == [each.infotext for each in german]
     assert Image.open(plain[-1].path).tobytes() != Image.open(german[-1].path).tobytes()
@@ -172,10 +184,10 @@ def test_labels_are_drawn_in_the_language_of_who_asked_and_prompts_as_they_are(t
 
 def test_a_grid_submitted_again_makes_only_what_is_missing(studio):
     matrix = Matrix(BASE, Axis("seed", (1, 2, 3)))
-    first = studio.submit(matrix).wait(60).records
+    first = studio.submit(matrix).wait(300).records
     first[1].path.unlink()
     job = studio.submit(matrix)
-    second = job.wait(60).records
+    second = job.wait(300).records
     assert [record.path for record in second[:3:2]] == [record.path for record in first[:3:2]]
     assert second[1].path != first[1].path and second[1].infotext == first[1].infotext
 
@@ -186,32 +198,32 @@ def test_a_stopped_grid_goes_on_where_it_was_and_ends_with_its_sheet(studio):
     for event in job.follow():
         if isinstance(event, Saved):
             job.stop()
-    kept = [record.path for record in job.wait(60).records if not record.is_grid]
+    kept = [record.path for record in job.wait(300).records if not record.is_grid]
     assert 0 < len(kept) < 6
-    records = studio.submit(matrix).wait(60).records
+    records = studio.submit(matrix).wait(300).records
     assert [record.is_grid for record in records] == [False] * 6 + [True]
     assert set(kept) <= {record.path for record in records}
 
 
 def test_a_grid_makes_again_what_was_deleted_or_damaged_meanwhile(studio):
     grid = Matrix(BASE, Axis("steps", (1, 2)))
-    first = studio.submit(grid).wait(60).records
+    first = studio.submit(grid).wait(300).records
     first[0].path.write_bytes(b"")
-    again = studio.submit(grid).wait(60).records
+    again = studio.submit(grid).wait(300).records
     assert again[0].path != first[0].path and Image.open(again[0].path).size == (64, 64)
     assert again[1] == first[1]
 
 
 def test_the_third_axis_makes_a_sheet_for_each_of_its_values(studio):
     matrix = Matrix(BASE, Axis("seed", (1, 2)), None, Axis("guidance_scale", (1.0, 9.0, 12.0)))
-    sheets = [record for record in studio.submit(matrix).wait(60).records if record.is_grid]
+    sheets = [record for record in studio.submit(matrix).wait(300).records if record.is_grid]
     assert matrix.shape == (2, 1, 3) and len(sheets) == 3
     assert len({Image.open(sheet.path).tobytes() for sheet in sheets}) == 3
 
 
 def test_equal_and_random_seeds_are_pictures_of_their_own(studio):
     job = studio.submit(Matrix(BASE, axis("seed", "5, 5, -1, -1", Txt2Img)))
-    records = job.wait(60).records
+    records = job.wait(300).records
     assert [record.is_grid for record in records] == [False] * 4 + [True]
     seeds = [record.seed for record in records[:4]]
     assert len({record.path for record in records}) == 5 and seeds[:2] == [5, 5] and len({*seeds}) == 3
@@ -233,7 +245,7 @@ def test_another_source_picture_makes_another_grid(studio):
     def grid_of(colour):
         image = studio.images.add(Image.new("RGB", (64, 64), colour))
         base = make(Img2Img, prompt="a cat", image=image.id, steps=2, seed=3)
-        return studio.submit(Matrix(base, Axis("steps", (2, 3)))).wait(60).records
+        return studio.submit(Matrix(base, Axis("steps", (2, 3)))).wait(300).records
 
     assert not {record.path for record in grid_of("red")} & {record.path for record in grid_of("blue")}
 
@@ -253,6 +265,6 @@ def test_steps_are_counted_over_the_whole_grid(studio):
 def test_a_cell_that_fails_is_said_and_the_others_are_made(studio):
     matrix = Matrix(BASE, Axis("clip_skip", (1, 12)))
     job = studio.submit(matrix)
-    records = job.wait(60).records
+    records = job.wait(300).records
     assert [record.is_grid for record in records] == [False, True]
     assert any(isinstance(event, Notice) and "Clip skip: 12" in event.text for event in job.events)

@@ -68,7 +68,7 @@ def test_a_block_of_several_lines_is_one_prompt_whatever_the_form_says_of_lines(
 
 def test_each_prompt_of_a_file_becomes_a_saved_picture_with_its_own_choices(studio):
     base = make(Txt2Img, **VALUES, dynamic="random")
-    records = studio.submit(DrawSeries(base, [{"prompt": "a {red|blue} cat"}, {"prompt": "a house"}])).wait(60).records
+    records = studio.submit(DrawSeries(base, [{"prompt": "a {red|blue} cat"}, {"prompt": "a house"}])).wait(300).records
     said = [metadata.parse(record.infotext).fields for record in records]
     assert said[0]["prompt"] in ("a red cat", "a blue cat") and said[1]["prompt"] == "a house"
     assert [one["seed"] for one in said] == [5, 6]
@@ -78,7 +78,7 @@ def test_uploaded_pictures_keep_their_shapes_and_none_is_taken_for_another(studi
     ids = [studio.images.add(Image.new("RGB", size, colour)).id
            for size, colour in (((64, 128), "red"), ((64, 128), "blue"), ((128, 64), "red"))]
     base = make(Img2Img, **VALUES)
-    records = studio.submit(DrawSeries(base, pictures=ids)).wait(60).records
+    records = studio.submit(DrawSeries(base, pictures=ids)).wait(300).records
     assert [record.width < record.height for record in records] == [True, True, False]
     assert len({record.infotext for record in records}) == 3  # the text names the picture it was made of
     red, blue = (Image.open(record.path).tobytes() for record in records[:2])
@@ -93,28 +93,28 @@ def test_a_stopped_series_goes_on_where_it_was(studio, values):
     for event in job.follow():
         if isinstance(event, Saved):
             job.stop()
-    kept = job.wait(60).records
+    kept = job.wait(300).records
     assert len(kept) in (1, 2)  # the worker may be a picture ahead of the one that stops it
-    rest = studio.submit(DrawSeries(base, asked), Caller(page="p", owner="o")).wait(60).records
+    rest = studio.submit(DrawSeries(base, asked), Caller(page="p", owner="o")).wait(300).records
     assert [record.path for record in rest[:len(kept)]] == [record.path for record in kept]
     assert len(rest) == 3
-    anew = studio.submit(DrawSeries(base, asked), Caller(page="p", owner="o")).wait(60).records
+    anew = studio.submit(DrawSeries(base, asked), Caller(page="p", owner="o")).wait(300).records
     assert anew[0].path != rest[0].path  # it had come to its end
 
 
 def test_a_series_ends_after_the_picture_being_made_when_its_page_is_away(studio):
     job = studio.submit(DrawSeries(BASE, [{"prompt": prompt} for prompt in ("one", "two", "three")]), Caller(page="p"))
     job.control.leave.set()
-    ended = job.wait(60)
+    ended = job.wait(300)
     assert ended.stopped and len(ended.records) <= 1
     assert not any("left out" in event.text for event in job.events if isinstance(event, Notice))
 
 
 def test_a_contact_sheet_is_not_taken_for_one_of_its_pictures(studio):
-    first, *_, sheet = studio.submit(changed(BASE, batch_size=2), Caller(owner="o")).wait(60).records
+    first, *_, sheet = studio.submit(changed(BASE, batch_size=2), Caller(owner="o")).wait(300).records
     assert sheet.is_grid and sheet.infotext == first.infotext
     studio.results.delete(first.id, "o")
-    record, = studio.submit(DrawSeries(BASE), Caller(owner="o")).wait(60).records
+    record, = studio.submit(DrawSeries(BASE), Caller(owner="o")).wait(300).records
     assert not record.is_grid
 
 
@@ -125,6 +125,6 @@ def test_too_many_pictures_are_refused_before_the_first(studio):
 
 def test_the_time_is_forecast_from_the_last_picture_by_steps_and_pixels(studio):
     assert studio.forecast([BASE]) is None
-    record = studio.submit(BASE).wait(60).records[0]
+    record = studio.submit(BASE).wait(300).records[0]
     twice = changed(BASE, steps=4)
     assert studio.forecast([BASE, twice]) == pytest.approx(3 * record.seconds)

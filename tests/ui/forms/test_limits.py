@@ -54,5 +54,6 @@ def test_a_task_that_a_model_cannot_do_is_said_on_the_button(of, task, words):
 def test_models_that_take_the_same_need_no_update():
     forms = [SimpleNamespace(task=task, request=TASKS[task]) for task in ("txt2img", "inpaint")]
     cards = {name: card(name) for name in ("sd15", "sdxl", "flux")}
-    studio = SimpleNamespace(cards=lambda: tuple(cards.values()), default_card=lambda: cards["sd15"])
+    collection = SimpleNamespace(cards=lambda: tuple(cards.values()), default_card=lambda: cards["sd15"])
+    studio = SimpleNamespace(collection=collection)
     assert _limits(studio, forms, "sd15") == _limits(studio, forms, "sdxl") != _limits(studio, forms, "flux")

@@ -13,6 +13,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 from pipelines.settings import load
+from tests.ui import web
 from tests.ui.small_page import file_data, small_page
 from ui.server.addresses import PREFIX, Addresses
 from ui.server.launch import Running, launch
@@ -35,7 +36,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def guest(url: str) -> httpx.Client:
-    client = httpx.Client(base_url=url, timeout=60)
+    client = web.Client(base_url=url, timeout=60)
     client.post("login", data=SIGN).raise_for_status()
     return client
 
@@ -57,7 +58,7 @@ def test_a_guest_cannot_open_or_use_the_picture_of_another(shared: Running, tmp_
         assert "16x24" in sized(mine, path)
         assert other.get(f"gradio_api/file={path}").status_code == 403
         assert sized(other, path).startswith("403")
-        assert httpx.get(f"{shared.url}gradio_api/file={path}").status_code == 401
+        assert web.get(f"{shared.url}gradio_api/file={path}").status_code == 401
         real, = (place for place in Path(shared.demo.GRADIO_CACHE).resolve().rglob("*.png"))
         for spelled in (str(real), f"{real.parent}/../{real.parent.name}/{real.name}", path[:-1],
                         path.replace("/files/", "/files/0"), f"{PREFIX}{'0' * 32}/a/b.png"):

@@ -16,6 +16,7 @@ import pytest
 
 from pipelines.settings import load
 from pipelines.studio.studio import Studio
+from tests.ui import web
 from ui import shell
 from ui.server.launch import Running, launch
 from ui.server.sparse import LINES, ShortTraceback, Sparse, in_short
@@ -59,7 +60,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         studio = Studio(settings)
         demo = shell.build(studio)
         running = launch(demo, settings, port=0)
-        with httpx.Client(base_url=running.url, timeout=120) as client:
+        with web.Client(base_url=running.url, timeout=120) as client:
             client.post("login", data={"username": "ann", "password": PASSWORD}).raise_for_status()
             yield Page(client, running, studio, folder)
         running.close()
@@ -78,7 +79,6 @@ def test_neither_the_page_nor_its_config_tell_where_the_data_lies(page: Page) ->
                                   b'{"data": [], "fn_index": "1"}', b'{"data": [], "fn_index": true}',
                                   b'{"data": [], "fn_index": 99999}',
                                   b'{"data": [], "fn_index": -1}', b'{"data": [], "session_hash": 1, "fn_index": 1}',
-                                  b'{"data": [], "event_data": 1, "fn_index": 1}',
                                   b'{"data": [], "batched": true, "fn_index": 1}'])
 def test_a_body_that_is_no_call_is_refused(page: Page, body: bytes) -> None:
     for path in ("queue/join", "call/txt2img", "run/leaving", "call/nothing", "cancel", "reset"):
@@ -86,6 +86,15 @@ def test_a_body_that_is_no_call_is_refused(page: Page, body: bytes) -> None:
         assert answer.status_code < 500, (path, answer.text)
         if path != "reset":
             assert answer.status_code >= 400, path
+
+
+def test_the_page_sends_the_text_of_a_box_with_its_event(page: Page) -> None:
+    """As a box's input event does, which counts the prompt's tokens."""
+    index = next(index for index, event in page.running.demo.fns.items() if event.fn and not event.queue
+                 and [type(part).__name__ for part in event.inputs] == ["Textbox", "Dropdown"])
+    body = {"data": ["a frog", "atelier-demo"], "event_data": "a frog", "fn_index": index, "session_hash": "s"}
+    answer = page.client.post("gradio_api/run/predict", json=body)
+    assert answer.status_code == 200, answer.text
 
 
 def test_wrong_kinds_of_values_never_reach_gradio(page: Page,

@@ -8,13 +8,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-import httpx
 import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from tests.ui import web
 from ui.server import bodies
 from ui.server.bodies import Body, Held
 from ui.server.connections import LATE, Limits, limit
@@ -46,7 +46,7 @@ def serve() -> Iterator[Serve]:
 
 
 def half(port: int, source: str = "127.0.0.1") -> socket.socket:
-    made = socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(source, 0))
+    made = socket.create_connection(("127.0.0.1", port), timeout=60, source_address=(source, 0))
     made.sendall(HALF)
     return made
 
@@ -64,7 +64,7 @@ def test_half_sent_requests_do_not_keep_others_out(serve: Serve) -> None:
     slow = [half(port) for _ in range(60)]
     assert all(is_closed(one) for one in slow[:40])  # the oldest gave way
     for _ in range(5):
-        assert httpx.get(f"http://127.0.0.1:{port}/", timeout=20).text == "here"
+        assert web.get(f"http://127.0.0.1:{port}/", timeout=60).text == "here"
     assert opened.peers.total() <= 20
     for one in slow:
         one.close()
@@ -85,16 +85,16 @@ def test_one_address_cannot_take_the_places_of_others(serve: Serve) -> None:
 @pytest.mark.parametrize("sent", [HALF, b"POST / HTTP/1.1\r\n"])
 def test_a_head_has_a_deadline(serve: Serve, sent: bytes) -> None:
     port, _ = serve(Limits(head_s=0.2))
-    with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as slow:
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=60)) as slow:
         slow.sendall(sent)
         assert slow.recv(len(LATE)) == LATE and is_closed(slow)
-    with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as silent:
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=60)) as silent:
         assert is_closed(silent)
 
 
 def test_who_reads_nothing_is_not_waited_for(serve: Serve) -> None:
     port, opened = serve(Limits(write_s=0.2))
-    with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as deaf:
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=60)) as deaf:
         deaf.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         closed = threading.Event()
         for _ in range(400):
@@ -103,12 +103,12 @@ def test_who_reads_nothing_is_not_waited_for(serve: Serve) -> None:
                 break
             closed.wait(0.05)
         assert closed.is_set()
-    assert httpx.get(f"http://127.0.0.1:{port}/", timeout=20).text == "here"
+    assert web.get(f"http://127.0.0.1:{port}/", timeout=60).text == "here"
 
 
 def test_a_request_that_is_whole_is_not_closed_for_a_newer_one(serve: Serve) -> None:
     port, _ = serve(Limits(total=3, per_peer=3))
-    reading = socket.create_connection(("127.0.0.1", port), timeout=20)
+    reading = socket.create_connection(("127.0.0.1", port), timeout=60)
     reading.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
     assert reading.recv(8) == b"HTTP/1.1"
     slow = [half(port) for _ in range(10)]

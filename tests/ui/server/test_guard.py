@@ -20,6 +20,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from pipelines.settings import load
+from tests.ui import web
 from tests.ui.small_page import SECRET_DETAIL, call, file_data, small_page, upload
 from ui.server.guard import MAX_BODY_BYTES, OWN_UPLOAD_BYTES, Guard, limit_decoders
 from ui.server.hosts import Hosts
@@ -55,7 +56,7 @@ def guest(running: Running, data_dir: Path) -> Iterator[httpx.Client]:
     """Somebody who has logged in to a page that others can reach."""
     settings = load(["--data-dir", str(data_dir), "--host", "0.0.0.0", "--auth", "ann:a good password 1"], {})
     server = launch(small_page(), settings, port=0)
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with web.Client(base_url=server.url, timeout=60) as client:
         client.post("login", data={"username": "ann", "password": "a good password 1"}).raise_for_status()
         yield client
     server.close()
@@ -70,7 +71,7 @@ def decoders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def status(url: str, path: str, **headers: str) -> int:
-    return httpx.get(f"{url}{path}", headers=headers).status_code
+    return web.get(f"{url}{path}", headers=headers).status_code
 
 
 def is_plain(answer: httpx.Response) -> bool:
@@ -102,7 +103,7 @@ def test_only_this_machine_can_connect(url: str) -> None:
 
 def test_other_sites_are_refused(url: str) -> None:
     for origin in ("https://other.example", "null", "http://127.0.0.1:1", "http://localhost.other.example", ""):
-        answer = httpx.post(f"{url}gradio_api/call/echo", json={"data": ["x"]}, headers={"Origin": origin})
+        answer = web.post(f"{url}gradio_api/call/echo", json={"data": ["x"]}, headers={"Origin": origin})
         assert answer.status_code == 403 and is_plain(answer), origin
     assert status(url, "config", **{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}) == 403
     assert status(url, "", **{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}) == 200  # a followed link
@@ -111,7 +112,7 @@ def test_other_sites_are_refused(url: str) -> None:
 @pytest.mark.parametrize("host", ["other.example", "127.0.0.1.other.example", "localhost:80:80", "user@localhost",
                                   "192.0.2.1", "", "2130706433", "[::1", "localhost other.example"])
 def test_unknown_host_names_are_refused(url: str, host: str) -> None:
-    answer = httpx.get(f"{url}config", headers={"Host": host})
+    answer = web.get(f"{url}config", headers={"Host": host})
     assert answer.status_code == 400
 
 
@@ -119,7 +120,7 @@ def test_unknown_host_names_are_refused(url: str, host: str) -> None:
     ({}, "Not found."), ({"accept-language": "de-CH"}, "Das gibt es hier nicht."),
     ({"accept-language": "de", "cookie": "atelier-language=en"}, "Not found.")])
 def test_a_refusal_is_in_the_language_of_who_asks(url: str, asked: dict, said: str) -> None:
-    assert httpx.get(f"{url}gradio_api/nowhere", headers=asked).text == said
+    assert web.get(f"{url}gradio_api/nowhere", headers=asked).text == said
 
 
 def test_a_server_for_all_addresses_answers_to_addresses_but_not_to_foreign_names() -> None:
@@ -145,17 +146,17 @@ def test_the_share_link_is_answered_only_while_it_is_open() -> None:
 ])
 def test_side_doors_are_closed(url: str, path: str) -> None:
     for spelling in (path, path.replace("o", "%6f")):
-        answer = httpx.get(f"{url}{spelling}")
+        answer = web.get(f"{url}{spelling}")
         assert answer.status_code == 404 and is_plain(answer), spelling
 
 
 def test_component_functions_and_recordings_cannot_be_called(url: str) -> None:
     for path in ("component_server", "component_server/", "%63omponent_server", "process_recording", "vibe-edit/"):
-        assert httpx.post(f"{url}gradio_api/{path}", json={}).status_code == 404
+        assert web.post(f"{url}gradio_api/{path}", json={}).status_code == 404
 
 
 def test_the_queue_cannot_be_bypassed(url: str) -> None:
-    assert httpx.post(f"{url}gradio_api/run/echo", json={"data": ["x"]}).status_code == 404
+    assert web.post(f"{url}gradio_api/run/echo", json={"data": ["x"]}).status_code == 404
 
 
 @pytest.fixture
@@ -183,10 +184,10 @@ def test_links_are_not_fetched_for_visitors(url: str, bait: tuple[str, list[str]
     link, asked = bait
     for target in (link, link.replace("h", "%68", 1), link.replace("h", "%2568", 1), "https://192.0.2.1/x",
                    "HTTP://192.0.2.1/", "ftp://192.0.2.1/x", "file:///etc/hostname"):
-        answer = httpx.get(f"{url}gradio_api/file={target}")
+        answer = web.get(f"{url}gradio_api/file={target}")
         assert answer.status_code == 403 and is_plain(answer), target
     for given in (file_data(link), {"nested": [file_data(link)]}, file_data("https://192.0.2.1/x.png")):
-        answer = httpx.post(f"{url}gradio_api/queue/join", json={"data": [given], "fn_index": 1, "session_hash": "x"})
+        answer = web.post(f"{url}gradio_api/queue/join", json={"data": [given], "fn_index": 1, "session_hash": "x"})
         assert answer.status_code == 403 and "Links are not fetched" in answer.text
         assert call(url, "size", [given]).startswith("403")
     assert asked == []
@@ -203,7 +204,7 @@ def test_only_files_of_the_cache_are_served(url: str, data_dir: Path) -> None:
     cache = data_dir / "cache"
     for target in (saved, f"{cache}/%2e%2e/outputs/00001.png", cache / "link.png", cache / "missing.png", cache,
                    "/etc/hostname", "%2e%2e/%2e%2e/etc/hostname", "a%00b", "x" * 5000):
-        answer = httpx.get(f"{url}gradio_api/file={target}")
+        answer = web.get(f"{url}gradio_api/file={target}")
         assert answer.status_code == 403 and "Traceback" not in answer.text, target
 
 
@@ -211,10 +212,10 @@ def test_only_files_of_the_cache_are_served(url: str, data_dir: Path) -> None:
 def test_an_uploaded_file_is_never_opened_as_a_page(url: str, name: str) -> None:
     path = upload(url, b"<html><script>alert(1)</script></html>", name)
     for headers in ({}, {"Range": "bytes=0-9"}):
-        answer = httpx.get(f"{url}gradio_api/file={path}", headers=headers)
+        answer = web.get(f"{url}gradio_api/file={path}", headers=headers)
         assert answer.is_success and answer.headers["content-type"] == "application/octet-stream"
         assert answer.headers["content-disposition"] == "attachment"
-    picture = httpx.get(f"{url}gradio_api/file={upload(url, png(8, 8))}")
+    picture = web.get(f"{url}gradio_api/file={upload(url, png(8, 8))}")
     assert picture.headers["content-type"] == "image/png" and "inline" in picture.headers["content-disposition"]
 
 
@@ -238,9 +239,9 @@ def test_large_requests_are_refused(url: str) -> None:
 
     large = b" " * (MAX_BODY_BYTES + 1)
     for body in (large, endless()):
-        answer = httpx.post(f"{url}gradio_api/queue/join", content=body)
+        answer = web.post(f"{url}gradio_api/queue/join", content=body)
         assert answer.status_code == 413 and is_plain(answer)
-    assert httpx.post(f"{url}login", content=large).status_code == 413
+    assert web.post(f"{url}login", content=large).status_code == 413
     port = int(url.rsplit(":", 1)[1].strip("/"))
     with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:  # refused before a byte of it is sent
         raw.sendall(f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
@@ -250,7 +251,7 @@ def test_large_requests_are_refused(url: str) -> None:
 
 def test_a_zip_of_photos_may_be_uploaded_where_nobody_else_can_and_not_by_guests(url: str, guest: httpx.Client) -> None:
     photos = {"files": ("a", b"0" * 21_000_000)}
-    assert httpx.post(f"{url}gradio_api/upload", files=photos, timeout=60).status_code == 200
+    assert web.post(f"{url}gradio_api/upload", files=photos, timeout=60).status_code == 200
     assert guest.post("gradio_api/upload", files=photos).status_code == 413
 
 
@@ -271,11 +272,11 @@ def test_an_upload_without_a_length_is_cut_off_and_leaves_nothing(guest: httpx.C
 
 def test_deeply_nested_json_is_refused(url: str) -> None:
     body = b'{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    assert httpx.post(f"{url}gradio_api/queue/join", content=body).status_code == 400
+    assert web.post(f"{url}gradio_api/queue/join", content=body).status_code == 400
 
 
 def test_every_answer_carries_the_security_headers(url: str) -> None:
-    for answer in (httpx.get(url), httpx.get(f"{url}nowhere"), httpx.get(f"{url}theme.css")):
+    for answer in (web.get(url), web.get(f"{url}nowhere"), web.get(f"{url}theme.css")):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
         assert answer.headers["referrer-policy"] == "same-origin"
@@ -284,8 +285,8 @@ def test_every_answer_carries_the_security_headers(url: str) -> None:
 
 def test_forged_forwarding_headers_change_nothing(url: str) -> None:
     forged = {"X-Forwarded-Host": "other.example", "X-Gradio-Server": "http://other.example"}
-    assert "other.example" not in httpx.get(url, headers=forged).text
-    assert "other.example" not in httpx.get(f"{url}config", headers=forged).text
+    assert "other.example" not in web.get(url, headers=forged).text
+    assert "other.example" not in web.get(f"{url}config", headers=forged).text
     assert '["127.0.0.1"]' in call(url, "who", [], **{"X-Forwarded-For": "203.0.113.9"})
 
 
@@ -298,7 +299,7 @@ def test_errors_do_not_show_the_insides(url: str) -> None:
 def test_websockets_are_closed(url: str) -> None:
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
                "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
-    assert httpx.get(f"{url}gradio_api/queue/join", headers=upgrade).status_code >= 400
+    assert web.get(f"{url}gradio_api/queue/join", headers=upgrade).status_code >= 400
 
 
 @pytest.mark.parametrize("kind", ["ICO", "PPM", "TGA", "PCX", "JPEG2000", "EPS"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-import httpx
 import pytest
 
 from pipelines.errors import StudioError
 from pipelines.settings import load
+from tests.ui import web
 from tests.ui.small_page import call, small_page
 from ui.server.launch import free_port, launch
 
@@ -34,8 +34,8 @@ def test_a_page_for_everybody_is_reached_by_address_and_asks_for_the_password(
     try:
         assert running.url.startswith("http://127.0.0.1:") and running.login and running.login.generated
         elsewhere = running.url.replace("127.0.0.1", "127.0.0.2")  # another address of this machine
-        assert httpx.get(elsewhere).status_code == 200
-        assert httpx.get(f"{elsewhere}config").status_code == 401
+        assert web.get(elsewhere).status_code == 200
+        assert web.get(f"{elsewhere}config").status_code == 401
     finally:
         running.close()
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from pipelines.settings import load
+from tests.ui import web
 from tests.ui.small_page import small_page
 from ui.server.launch import Running, launch
 from ui.server.logins import FREE, LINE_S, LONGEST_S, Throttle, counted_as, delay_s
@@ -51,7 +52,7 @@ def locked(tmp_path: Path, throttle: Throttle, monkeypatch: pytest.MonkeyPatch) 
 
 
 def log_in(url: str, password: str, cookies: dict[str, str] | None = None, **headers: str) -> httpx.Response:
-    return httpx.post(f"{url}login", data={"username": "ann", "password": password}, headers=headers, cookies=cookies)
+    return web.post(f"{url}login", data={"username": "ann", "password": password}, headers=headers, cookies=cookies)
 
 
 def test_delays_grow_and_stop_growing() -> None:
@@ -126,11 +127,11 @@ def test_a_login_brings_eight_kilobytes(locked: Running) -> None:
 
 
 def test_the_owners_link_logs_in_and_makes_an_owner(locked: Running) -> None:
-    with httpx.Client(follow_redirects=True) as owner:
+    with web.Client(follow_redirects=True) as owner:
         assert owner.get(locked.owner_url).status_code == 200
         assert owner.get(f"{locked.url}config").status_code == 200
-    assert httpx.get(f"{locked.url}?owner=x").cookies == {} == httpx.get(f"{locked.url}?owner=").cookies
-    assert httpx.get(f"{locked.url}config", follow_redirects=True).status_code == 401
+    assert web.get(f"{locked.url}?owner=x").cookies == {} == web.get(f"{locked.url}?owner=").cookies
+    assert web.get(f"{locked.url}config", follow_redirects=True).status_code == 401
 
 
 def test_a_cookie_outlives_a_restart_and_its_key_is_nobodys_business(tmp_path: Path) -> None:

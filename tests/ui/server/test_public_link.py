@@ -45,7 +45,7 @@ def link(program: subprocess.Popen) -> Link:
 def until(fact: object) -> None:
     """Wait for a fact that another thread brings about."""
     waiting = threading.Event()
-    for _ in range(1000):
+    for _ in range(6000):
         if fact():
             return
         waiting.wait(0.02)
@@ -105,8 +105,8 @@ def test_a_link_ends_when_its_time_is_over(link: Link, program: subprocess.Popen
 
 def test_invented_page_ids_are_one_visitors(monkeypatch: pytest.MonkeyPatch) -> None:
     as_visitor(GUEST, monkeypatch)
-    asked = [visitors.who(f"{number:032x}.{number:032x}") for number in range(40)]
-    assert {each["owner"] for each in asked} == {GUEST.id} and all(each["is_guest"] for each in asked)
+    asked = [visitors.caller(f"{number:032x}.{number:032x}") for number in range(40)]
+    assert {each.owner for each in asked} == {GUEST.id} and all(each.is_guest for each in asked)
     mine = visitors.page_of("x.page")
     as_visitor(OTHER, monkeypatch)
     assert visitors.page_of("x.page") != mine  # the name of another's page is not the way to their job
@@ -114,8 +114,8 @@ def test_invented_page_ids_are_one_visitors(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_on_a_page_of_this_machine_a_browser_is_who_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     as_visitor(Visitor("d" * 32, is_owner=True), monkeypatch)
-    assert visitors.who("browser.tab") == {"page": "browser.tab", "owner": "browser", "is_guest": False}
-    assert visitors.asker() == {"owner": "", "is_guest": False}
+    assert visitors.caller("browser.tab") == Caller("browser.tab", "browser")
+    assert visitors.caller() == Caller()
 
 
 # Jobs

@@ -4,40 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import pytest
 
 from pipelines.errors import StudioError
 from pipelines.settings import load
+from tests.ui import web
 from tests.ui.small_page import small_page
-from ui.server.launch import launch
+from ui.server.launch import Running, launch
 
 PUBLIC = "https://art.example.org/studio"
 
 
 @pytest.fixture(scope="module")
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A visitor who has logged in; nobody follows redirects for them."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     settings = load(["--data-dir", str(tmp_path_factory.mktemp("data")), "--public-url", f"{PUBLIC}/",
                      "--auth", "ann:a good password 1"], {})
     assert settings.is_public and settings.public_url == PUBLIC
-    server = launch(small_page(), settings, port=0)
+    running = launch(small_page(), settings, port=0)
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def proxied(server: Running) -> Iterator[httpx.Client]:
+    """A visitor who has logged in; nobody follows redirects for them."""
     assert any(PUBLIC in notice for notice in server.notices)
-    with httpx.Client(base_url=server.url, timeout=60, headers={"Host": "art.example.org"}) as client:
+    with web.Client(base_url=server.url, timeout=60, headers={"Host": "art.example.org"}) as client:
         client.login = client.post("login", data={"username": "ann", "password": "a good password 1"},
                                    headers={"Origin": "https://art.example.org"})
         for cookie in client.login.headers.get_list("set-cookie"):  # the client keeps no secure ones over http
             name, _, value = cookie.partition(";")[0].partition("=")
             client.cookies.set(name, value)
         yield client
-    server.close()
 
 
 def test_a_password_is_asked_for_and_its_cookie_stays_on_the_encrypted_address(proxied: httpx.Client) -> None:
     assert proxied.login.status_code == 200
     assert all("secure" in cookie.lower() for cookie in proxied.login.headers.get_list("set-cookie"))
-    anonymous = httpx.get(f"{proxied.base_url}gradio_api/info", headers={"Host": "art.example.org"})
+    anonymous = web.get(f"{proxied.base_url}gradio_api/info", headers={"Host": "art.example.org"})
     assert anonymous.status_code == 401
 
 
@@ -53,6 +60,14 @@ def test_the_address_without_its_slash_leads_to_the_page(proxied: httpx.Client) 
     assert answer.is_redirect and answer.headers["location"] == f"{PUBLIC}/"
     assert proxied.get("studio/").status_code == 200
     assert proxied.get("studio2/config").status_code == 404
+
+
+def test_the_owners_link_is_the_public_address_and_leads_to_the_page_there(server: Running, proxied) -> None:
+    address, _, secret = server.owner_url.partition("?owner=")
+    assert address == f"{PUBLIC}/" and secret
+    for path in ("", "studio/"):
+        answer = proxied.get(f"{path}?owner={secret}")
+        assert answer.status_code == 302 and urljoin(address, answer.headers["location"]) == address
 
 
 @pytest.mark.parametrize(("origin", "host", "status"), [

@@ -41,6 +41,26 @@ def test_a_file_with_all_blocks_of_its_family_changes_nothing():
     assert changes("x", FULL_XL, XL, "XL") == {} and changes("x", [], XL, "XL") == {}
 
 
+# Their last level has no transformer blocks, and the middle has some all the same.
+WITHOUT_AT_THE_END = {"sd15": 1, "sd2": 1, "sdxl_refiner": 4}
+
+
+def full(family: str, middle: int) -> list[str]:
+    depth = WITHOUT_AT_THE_END[family]
+    first, last = (0, 0) if family == "sdxl_refiner" else (depth, depth)
+    return keys_of({1: first, 2: first, 4: depth, 5: depth, 7: depth, 8: depth, 10: 0, 11: 0},
+                   {0: 0, 1: 0, 2: 0, **dict.fromkeys(range(3, 9), depth), 9: last, 10: last, 11: last}, middle)
+
+
+@pytest.mark.parametrize("family", WITHOUT_AT_THE_END)
+def test_the_middle_of_every_family_is_known(family):
+    config = json.loads((CONFIGS / family / "unet" / "config.json").read_text())
+    depth = WITHOUT_AT_THE_END[family]
+    assert changes("x", full(family, depth), config, family) == {}
+    other = changes("x", full(family, depth + 1), config, family)
+    assert other["transformer_layers_per_block"][-1] == depth + 1 and "mid_block_type" not in other
+
+
 def test_fewer_transformer_blocks_are_another_config():
     assert changes("x", SSD_1B, XL, "XL") == {
         "transformer_layers_per_block": [1, [2, 2], [4, 4]],
@@ -81,6 +101,7 @@ def test_a_config_that_asks_for_more_than_its_weights_is_refused(tmp_path, confi
 def test_honest_configs_pass():
     for path in CONFIGS.glob("*/*/config.json"):
         check_counts(str(path), json.loads(path.read_text()), [])
+    check_counts("x", {"text_config": {"max_window_layers": 80, "num_hidden_layers": 2}}, [])  # as Qwen's say
     check_scheduler("x", {}), check_scheduler("x", {"num_train_timesteps": 1000})
     for wrong in (0, -1, 10**12, "many", None, True):
         with pytest.raises(ModelError, match=re.escape("num_train_timesteps")):

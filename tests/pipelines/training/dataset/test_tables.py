@@ -42,6 +42,35 @@ def test_a_csv_is_read_as_spreadsheets_and_others_write_it(tmp_path, text):
     assert found == {"a.png": ("a red cat",), "b.png": ("a dog, asleep",)} and seen.notes == ()
 
 
+@pytest.mark.parametrize(("rows", "found", "note"), [
+    ('a.png,"a red cat\nb.png,a dog\n', {}, "the first: 2."),  # a quote without its end
+    ('a.png,"a red cat\nb.png,"a dog"\nc.png,a bird\n', {"c.png": ("a bird",)}, "the first: 2."),
+    ("a.png,a red cat, asleep, at night\nb.png,a dog,,\n",
+     {"a.png": ("a red cat, asleep, at night",), "b.png": ("a dog",)}, ""),
+    ('a.png,a "red" cat\nb.png,"a ""big"" dog\nasleep"\nc.png\n',
+     {"a.png": ('a "red" cat',), "b.png": ('a "big" dog asleep',)}, "")])
+def test_quotes_and_commas_of_one_caption_never_reach_another(tmp_path, rows, found, note):
+    pictures(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "metadata.csv").write_text(f"file_name,text\n{rows}")
+    seen = look(tmp_path)[1]
+    assert {one.name: one.captions for one in seen if one.captions} == found
+    assert [each.endswith(note) for each in seen.notes] == ([True] if note else [])
+
+
+def test_cells_that_no_column_tells_apart_are_told(tmp_path):
+    pictures(tmp_path, "a.png", "b.png")
+    (tmp_path / "metadata.csv").write_text("file_name,text,score\na.png,a red cat,3\nb.png,a dog, asleep,4\n")
+    found, seen = look(tmp_path)
+    assert found == {"a.png": ("a red cat",), "b.png": ()}
+    assert seen.notes == ("metadata.csv: 1 of its lines cannot be read, the first: 3.",)
+
+
+def test_a_list_of_tags_is_one_caption(tmp_path):
+    pictures(tmp_path, "a.png")
+    (tmp_path / "metadata.jsonl").write_text(lines({"file_name": "a.png", "tags": ["red", "cat"]}))
+    assert look(tmp_path)[0] == {"a.png": ("red, cat",)}
+
+
 @pytest.mark.parametrize("name", ["a.png", "./a.png", "train/a.png", "set/train/a.png", "A.PNG", "a", "images/a.png",
                                   "C:\\work\\old\\a.png", "/content/drive/set/train/a.png", "train\\a.png"])
 def test_a_picture_is_found_however_its_folder_is_written(tmp_path, name):

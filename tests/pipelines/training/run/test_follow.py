@@ -176,7 +176,7 @@ def test_a_config_that_cannot_run_ends_with_its_reason(make_config, settings, tm
 
 def test_a_sample_is_drawn_when_asked_for(make_config, settings, tmp_path):
     folder = tmp_path / "run"
-    process = follow.begin(make_config(steps=500, sample_prompts=["a red cat"], sample_steps=2), folder, settings)
+    process = follow.begin(make_config(steps=100_000, sample_prompts=["a red cat"], sample_steps=2), folder, settings)
     for event in follow.follow(folder, poll_s=0.02):
         if isinstance(event, StepDone) and event.step == 1:
             follow.ask(folder, "sample")

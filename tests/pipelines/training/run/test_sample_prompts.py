@@ -21,6 +21,8 @@ def test_what_is_not_read_is_told():
     found = parse("a cat --w 515 --ss euler_a --ar 16:9")
     assert (found.prompt, found.values) == ("a cat", {"width": 512})
     assert found.unused == ("--ss euler_a", "--ar 16:9", "--w 515 (sides are multiples of 8 px)")
+    twice = parse("a cat --n dark --n blur")
+    assert (twice.values, twice.unused) == ({"negative_prompt": "blur"}, ("--n dark",))
 
 
 def test_a_flag_without_a_number_is_refused_with_the_config(tmp_path):

@@ -37,7 +37,7 @@ def drawings(folder, count=4):
 
 
 def picture(studio, prompt, **values):
-    record = studio.submit(make(Txt2Img, **{**QUICK, "prompt": prompt, **values})).wait(120).records[0]
+    record = studio.submit(make(Txt2Img, **{**QUICK, "prompt": prompt, **values})).wait(600).records[0]
     return Image.open(record.path).tobytes()
 
 
@@ -49,7 +49,7 @@ def test_a_run_gives_a_lora_that_the_next_prompt_can_use(studio, tmp_path):
     assert "ink" in [card.name for card in studio.collection.loras()]
     assert picture(studio, "a cat <lora:ink:8>") != picture(studio, "a cat")
 
-    studio.submit(Merge(None, dict(lora="ink", name="ink whole", strength=2.0))).wait(120)
+    studio.submit(Merge(None, dict(lora="ink", name="ink whole", strength=2.0))).wait(600)
     assert "ink whole" in [card.name for card in studio.collection.cards()]
     merged = np.frombuffer(picture(studio, "a cat", model="ink whole"), np.uint8).astype(int)
     beside = np.frombuffer(picture(studio, "a cat <lora:ink:2>"), np.uint8).astype(int)
@@ -98,7 +98,7 @@ def test_a_stopped_run_is_resumed_to_its_end(studio, tmp_path):
     while not (studio.runs.card("ink").state.step or job.done):
         job.control.leave.wait(0.2)
     job.stop()
-    job.wait(120)
+    job.wait(600)
     state = studio.runs.card("ink").state
     assert state.how == "stopped" and state.saved_step == state.step > 0 and not RunFolder(folder).is_alive
     again = studio.submit(ResumeRun("ink"))
@@ -108,9 +108,9 @@ def test_a_stopped_run_is_resumed_to_its_end(studio, tmp_path):
     waits = studio.submit(make(Txt2Img, **QUICK))
     assert waits.position == 1  # the device is the run's
     studio.runs.ask("ink", "pause")
-    again.wait(120)
+    again.wait(600)
     assert studio.runs.card("ink").state.how == "paused"
-    assert waits.wait(120).records and picture(studio, "a dog")  # paused, it is everybody's again
+    assert waits.wait(600).records and picture(studio, "a dog")  # paused, it is everybody's again
 
 
 def test_a_run_that_waits_for_its_turn_keeps_its_name_and_is_queued_once(studio):
@@ -152,7 +152,7 @@ def test_a_run_that_waits_to_go_on_keeps_what_it_has_when_it_is_stopped(studio, 
         job.control.leave.wait(0.2)
     assert studio.training.run("ink").state.how == "running"
     assert not studio.training.stop("ink")  # it works: it finishes its step and saves
-    job.wait(120)
+    job.wait(600)
     ended = studio.training.run("ink").state
     assert ended.how == "stopped" and ended.saved_step == ended.step > 0
     before = studio.submit(make(Txt2Img, **{**QUICK, "steps": 150, "batch_count": 16}))
@@ -194,8 +194,8 @@ def test_a_run_outlives_its_app_and_the_next_one_takes_it_up_again(tmp_path, sd_
         with pytest.raises(RequestError, match="is running and cannot go on"):
             studio.submit(ResumeRun("ink"))
         assert not studio.training.stop("ink")
-        assert waits.wait(120).records
-        assert (studio.training.run("ink").state.how, process.wait(60)) == ("stopped", 0)
+        assert waits.wait(600).records
+        assert (studio.training.run("ink").state.how, process.wait(600)) == ("stopped", 0)
     finally:
         studio.close()
 
@@ -234,7 +234,7 @@ def test_a_run_that_cannot_work_says_why(studio, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     name = studio.datasets.add([tmp_path / "bad.png"], "bad")
     with pytest.raises(StudioError, match="none of the 1 pictures can be used"):
-        studio.submit(Train(name, SHORT)).wait(120)
+        studio.submit(Train(name, SHORT)).wait(600)
     assert studio.runs.card("ink").state.how == "failed"
 
 

@@ -14,6 +14,6 @@ beside it.
 """
 
 LOOK = Look(
-    "memory", "Memory", ABOUT, ("lab.memory.cost", "lab.memory.optimizer_bytes"), front=("side", "batch_size"),
+    "memory", "Memory", ABOUT, ("lab.memory.cost", "models.optimizer_state.state_bytes"), front=("side", "batch_size"),
     tables=("Memory (MB)", "Measured"), seeded=False,
     opens=Opens("train", "Train", {"side": "resolution", "batch_size": "batch_size", "accumulation": "accumulation"}))
