@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from tests import coroutines
 from tests.ui import web
 from ui.server import bodies
 from ui.server.bodies import Body, Held
@@ -134,10 +135,10 @@ def test_a_body_has_a_deadline_that_grows_with_what_came() -> None:
         await Body(never, 2**20, Refused(413, ""), wait_s=0.05, seen=seen)()
 
     with pytest.raises(Refused, match="too long") as caught:
-        asyncio.run(reads(0))
+        coroutines.run(reads(0))
     assert caught.value.status == 408
     with pytest.raises(TimeoutError):
-        asyncio.run(asyncio.wait_for(reads(100 * bodies.BYTES_PER_S), 0.3))  # 100 s are left
+        coroutines.run(asyncio.wait_for(reads(100 * bodies.BYTES_PER_S), 0.3))  # 100 s are left
 
 
 def test_bodies_of_all_together_have_a_limit() -> None:
@@ -151,7 +152,7 @@ def test_bodies_of_all_together_have_a_limit() -> None:
 
         await Body(receive, 2**20, Refused(413, "")).whole(held)
 
-    asyncio.run(read())
+    coroutines.run(read())
     with pytest.raises(Refused) as caught:
-        asyncio.run(read())
+        coroutines.run(read())
     assert caught.value.status == 503

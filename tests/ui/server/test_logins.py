@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import httpx
 import pytest
 
 from pipelines.settings import load
+from tests import coroutines
 from tests.ui import web
 from tests.ui.small_page import small_page
 from ui.server.launch import Running, launch
@@ -62,12 +62,12 @@ def test_delays_grow_and_stop_growing() -> None:
 
 def test_wrong_guesses_make_the_next_ones_wait_and_are_forgotten(throttle: Throttle, clock: Clock) -> None:
     for _ in range(FREE + 3):
-        asyncio.run(throttle.turn("10.0.0.1"))
+        coroutines.run(throttle.turn("10.0.0.1"))
     assert clock.waits == [1, 3]  # they wait in a line: many at once are not looked at at once
-    asyncio.run(throttle.turn("10.0.0.2"))
+    coroutines.run(throttle.turn("10.0.0.2"))
     assert clock.waits == [1, 3]  # another address does not wait
     clock.now = 3600
-    asyncio.run(throttle.turn("10.0.0.1"))
+    coroutines.run(throttle.turn("10.0.0.1"))
     assert clock.waits == [1, 3]
 
 
@@ -75,7 +75,7 @@ def test_only_so_many_wait_in_a_line(throttle: Throttle, clock: Clock) -> None:
     refused = 0
     for _ in range(500):
         try:
-            asyncio.run(throttle.turn("10.0.0.1"))
+            coroutines.run(throttle.turn("10.0.0.1"))
         except Refused as error:
             refused += 1
             assert error.status == 429 and error.retry_after_s > LINE_S
@@ -84,7 +84,7 @@ def test_only_so_many_wait_in_a_line(throttle: Throttle, clock: Clock) -> None:
 
 def test_right_guesses_do_not_add_up(throttle: Throttle, clock: Clock) -> None:
     for _ in range(100):
-        asyncio.run(throttle.turn("10.0.0.1"))
+        coroutines.run(throttle.turn("10.0.0.1"))
         throttle.right("10.0.0.1", is_known=False)
     assert clock.waits == []
 
