@@ -29,6 +29,7 @@ BACKSLASHES = (" Within double quotes a backslash begins an escape: put the path
                "/ instead.")
 PATHS = ("data_dir", "model", "model_dir", "dataset_dir")
 CONTROL = re.compile(r"[\0-\x1f\x7f]")
+DEVICE = r"(auto|cpu|mps|cuda(:\d{1,2})?)"
 SECRETS = ("auth", "hf_token", "civitai_token")
 # Settings that may be given several times, and what parts their values in a variable.
 SEPARATORS = {"model_dir": os.pathsep, "download_hosts": ","}
@@ -74,8 +75,9 @@ class Settings(BaseModel):
     model_dir: tuple[Path, ...] = Field((), description="Folder to look for models in. May be given several times.")
     dataset_dir: Path | None = Field(None, description="Folder whose sub-folders of pictures can be trained on.")
     guests_may_train: bool = Field(False, description="Allow training on a page that others can reach.")
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$",
-                        description="What computes: auto, cpu, mps, cuda or cuda:1.")
+    device: str = Field("auto", pattern=rf"^{DEVICE}(,{DEVICE}){{0,15}}$",
+                        description="What computes: auto, cpu, mps, cuda or cuda:1. Several with commas between them, "
+                                    "such as cuda:0,cuda:1, each work at jobs of their own.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Number format of the weights. Auto takes what is sound and fast on the device.")
     offload: Literal["auto", "none", "model", "group"] = Field(
@@ -107,6 +109,10 @@ class Settings(BaseModel):
     def is_public(self) -> bool:
         """Whether others than this machine's own browser can reach the page: then a password is a must."""
         return self.share or self.host not in LOOPBACK or self.public_url is not None
+
+    def for_devices(self) -> tuple[Settings, ...]:
+        """The same for each device alone, where several are named."""
+        return tuple(self.model_copy(update={"device": each}) for each in self.device.split(","))
 
     @property
     def login(self) -> tuple[str, str] | None:

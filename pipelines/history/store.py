@@ -68,6 +68,13 @@ class Results:
         mine = (record for by, record in records if owner in (None, by) and record.path.is_file())
         return list(islice(mine, limit))
 
+    def newest(self, owner: str | None = None, days: int = 2, limit: int = 10_000) -> list[Record]:
+        """Pictures of the last days on which some were made, newest first; only an owner's when one is named."""
+        folders = sorted((index.parent for index in self._folder.glob(f"*/{INDEX}")), reverse=True)
+        records = (pair for folder in folders[:days] for pair in self._records(folder))
+        mine = (record for by, record in records if owner in (None, by) and record.path.is_file())
+        return list(islice(mine, limit))
+
     def infotexts(self) -> Iterator[str]:
         """The settings of every picture that is still there, of all days."""
         for index in self._folder.glob(f"*/{INDEX}"):

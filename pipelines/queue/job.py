@@ -7,7 +7,7 @@ the newest is. Imports no torch.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from threading import Condition
 from time import monotonic
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from ..events import Event, Failed, Finished, Queued, Stalled, StepDone
 from ..requests.caller import Caller
 from . import stall
+from .child import Children
 from .control import Control
 
 PAGE_AWAY_S = 30 * 60.0  # a phone that is locked: its page sleeps, and comes back
@@ -35,12 +36,15 @@ class Queue(Protocol):
 class Job:
     """One request on its way. Made by JobQueue.submit.
 
-    task: "txt2img" ... or "load". caller: who asked. work: in pixel steps. turn: see turns.py.
+    task: "txt2img" ... or "load". caller: who asked. work: in pixel steps. turn: see turns.py. parts: the requests that
+    it is made of, which have turns of their own before it (see child.py); none for most.
     """
 
-    def __init__(self, request: Any, task: str, caller: Caller, queue: Queue, work: int = 0):
+    def __init__(self, request: Any, task: str, caller: Caller, queue: Queue, work: int = 0,
+                 parts: Sequence[Any] = ()):
         self.id = secrets.token_hex(8)
         self.request, self.task, self.caller, self.work, self.turn = request, task, caller, work, 0
+        self.children = Children(self, parts)
         self.control = Control()
         self._queue = queue
         self._news = Condition()
@@ -50,6 +54,7 @@ class Job:
         self._seen = monotonic()
         self._left = False
         self._heard = 0.0  # when it last reported something; 0 before its turn
+        self._began = 0.0  # when its turn came, that of the first of its children
 
     @property
     def page(self) -> str | None:
@@ -99,6 +104,12 @@ class Job:
     def begin(self) -> None:
         """Note that its turn has come; called by the worker."""
         self._heard = monotonic()
+        self._began = self._began or self._heard
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has run."""
+        return monotonic() - self._began if self._began else 0.0
 
     def stop(self) -> bool:
         """End within one step; finished pictures stay. Returns whether it had not had its turn."""

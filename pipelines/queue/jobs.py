@@ -1,154 +1,204 @@
-"""The queue that jobs wait in. One worker thread a device runs every job. Imports no torch."""
+"""The queue that jobs wait in. One thread a device works through it. Imports no torch."""
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator
-from threading import Condition, Thread, current_thread
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from threading import Condition, Thread
 from time import monotonic
 from typing import Any
 
 from ..errors import Cancelled, StudioError
 from ..events import Event, Failed, Finished, Saved
 from ..requests.caller import NOBODY, Caller
+from .child import ChildJob
 from .job import Job
 from .turns import Turns, check_room
 
 log = logging.getLogger(__name__)
 
 LOAD = "load"  # the task of a job that only brings a checkpoint into memory
+KEPT_JOBS = 256  # that have ended, for pages that come back and for programs that ask by id
+
+AnyJob = Job | ChildJob
+Run = Callable[[AnyJob], Iterator[Event]]
+
+
+@dataclass
+class Lane:
+    """A thread, what it runs jobs with, and the job that it is at."""
+
+    run: Run
+    thread: Thread | None = None
+    job: AnyJob | None = None
+
+    @property
+    def lead(self) -> Job | None:
+        """The job that pages know."""
+        return self.job.lead if isinstance(self.job, ChildJob) else self.job
 
 
 class JobQueue:
-    """An ordered queue and the one thread that works through it.
+    """An ordered queue and the threads that work through it, one for each of `runs`.
 
-    work: turns a job into its events; it is run on the worker thread alone, and always closed there. Foreign
-    errors become a StudioError with an id; the traceback goes to the log only.
+    runs: turn a job into its events; each is called on its own thread alone, and its generators are always closed
+    there. Foreign errors become a StudioError with an id; the traceback goes to the log only.
     """
 
-    def __init__(self, work: Callable[[Job], Iterator[Event]]):
-        self._work = work
+    def __init__(self, *runs: Run):
         self._waiting = Turns()
-        self._running: Job | None = None
         self._last: dict[tuple[str, str], Job] = {}
+        self._by_id: dict[str, Job] = {}
         self._changed = Condition()
         self._closed = False
-        self._start()
+        self._lanes = [Lane(run) for run in runs]
+        for lane in self._lanes:
+            self._start(lane)
 
-    def _start(self) -> None:
-        self._thread = Thread(target=self._loop, name="worker", daemon=True)
-        self._thread.start()
+    def _start(self, lane: Lane) -> None:
+        lane.thread = Thread(target=self._loop, args=(lane,), name="worker", daemon=True)
+        lane.thread.start()
 
-    def submit(self, request: Any, task: str, caller: Caller = NOBODY, work: int = 0) -> Job:
+    def submit(self, request: Any, task: str, caller: Caller = NOBODY, work: int = 0, parts: Sequence[Any] = ()) -> Job:
         """Put a request into the queue, in its owner's turn. Raises QueueFull, with how many wait."""
-        job, page = Job(request, task, caller, self, work), caller.page
+        job, page = Job(request, task, caller, self, work, parts), caller.page
         with self._changed:
-            open_jobs = [other for other in (*self._waiting, self._running) if other]
-            check_room(job, open_jobs, len(self._waiting))
-            self._waiting.add(job, self._running)
+            check_room(job, self._open_jobs(), len(self._waiting))
+            self._waiting.add(job, self._running())
+            self._by_id[job.id] = job
+            _forget_oldest(self._by_id)
             if page:
                 self._last.pop((page, task), None)  # a page in use moves to the end: the oldest are forgotten
                 self._last[page, task] = job
-                while len(self._last) > 256:
-                    self._last.pop(next(iter(self._last)))
-            self._changed.notify()
+                _forget_oldest(self._last)
+            self._changed.notify_all()
         return job
 
     def last(self, page: str, task: str) -> Job | None:
         """The newest job of a page for a task, running, waiting or ended."""
         return self._last.get((page, task))
 
+    def job(self, id: str) -> Job | None:
+        """A job by its id: running, waiting, or one of the last that ended."""
+        return self._by_id.get(id)
+
     def leaving(self, page: str) -> None:
         """Say that a page goes, to each of its jobs."""
-        with self._changed:
-            mine = [job for job in (*self._waiting, self._running) if job and job.page == page]
-        for job in mine:
-            job.leaving()
+        for job in self.jobs:
+            if job.page == page:
+                job.leaving()
 
     def position(self, job: Job) -> int:
         with self._changed:
-            return self._waiting.index(job) + self._is_busy if job in self._waiting else 0
+            running = self._running()
+            if job not in self._waiting or job in running:
+                return 0
+            before = [other for other in self._waiting.before(job) if other not in running]
+            return len(before) + sum(not other.done for other in running)
 
     @property
     def jobs(self) -> tuple[Job, ...]:
-        """The one that runs, and those that have not had their turn."""
+        """Those that run, and those that have not had their turn."""
         with self._changed:
-            return tuple(job for job in (self._running, *self._waiting) if job)
+            return tuple(self._open_jobs())
 
     def __len__(self) -> int:
-        """Jobs running and waiting."""
+        """Jobs running and waiting. One that has told its end counts no more, though its thread may still tidy up."""
         with self._changed:
-            return len(self._waiting) + self._is_busy
-
-    @property
-    def _is_busy(self) -> bool:
-        """Whether a job runs. One that has told its end counts no more, though its thread may still tidy up."""
-        return self._running is not None and not self._running.done
+            return sum(not job.done for job in self._open_jobs())
 
     @property
     def is_loading(self) -> bool:
-        """Whether the running job brings a checkpoint into memory."""
+        """Whether a running job brings a checkpoint into memory."""
         with self._changed:
-            return self._running is not None and self._running.task == LOAD
+            return any(job.task == LOAD for job in self._running())
 
     def drop(self, job: Job) -> bool:
         """Take a job out that waits, and say whether it did; one that runs is left to its control."""
         with self._changed:
+            job.children.drop()
             if job not in self._waiting:
                 return False
             self._waiting.remove(job)
-        job.report(Finished((), 0.0, stopped=True))
+            if job in self._running():  # some of its parts: the last one ends it
+                return False
+        job.report(Finished(job.children.records, 0.0, stopped=True))
         return True
 
-    def restart(self) -> None:
-        """Give up on the job that runs, and go on with a new thread; the old one ends when it comes back."""
+    def restart(self, is_stuck: Callable[[Job], object] = lambda job: True) -> tuple[Run, ...]:
+        """Give up on the running jobs that are stuck, and go on with new threads; the old ones end when they come back.
+
+        Returns what ran them.
+        """
         with self._changed:
-            job, self._running = self._running, None
-            if self._closed or job is None:
-                return
-            self._start()
-        job.control.stop.set()
-        job.report(Failed(StudioError("The worker was restarted, because this job did not go on.")))
+            stuck = [lane for lane in self._lanes if lane.lead and is_stuck(lane.lead)] if not self._closed else []
+            given_up = {lane.lead for lane in stuck}
+            for job in given_up:
+                job.children.drop()
+                if job in self._waiting:
+                    self._waiting.remove(job)
+            for lane in stuck:
+                self._lanes[self._lanes.index(lane)] = new = Lane(lane.run)
+                self._start(new)
+        for job in given_up:
+            job.control.stop.set()
+            job.report(Failed(StudioError("The worker was restarted, because this job did not go on.")))
+        return tuple(lane.run for lane in stuck)
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Stop the running job, drop the others, and end the thread."""
+        """Stop the running jobs, drop the others, and end the threads."""
         with self._changed:
             self._closed = True
-            running, waiting = self._running, tuple(self._waiting)
-            self._changed.notify()
+            waiting, running, lanes = tuple(self._waiting), self._running(), tuple(self._lanes)
+            self._changed.notify_all()
         for job in waiting:
             self.drop(job)
-        if running:
-            running.control.stop.set()
-        self._thread.join(timeout_s)
+        for job in running:
+            job.control.stop.set()
+        end = monotonic() + timeout_s
+        for lane in lanes:
+            lane.thread.join(max(0.0, end - monotonic()))
 
-    def _loop(self) -> None:
-        me = current_thread()
+    # Under the lock
+
+    def _running(self) -> list[Job]:
+        return list(dict.fromkeys(lane.lead for lane in self._lanes if lane.lead))
+
+    def _open_jobs(self) -> list[Job]:
+        return list(dict.fromkeys((*self._running(), *self._waiting)))
+
+    # On a lane's thread
+
+    def _loop(self, lane: Lane) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed or self._thread is not me)
-                if self._closed or self._thread is not me:  # another has taken over
+                self._changed.wait_for(lambda: self._waiting or self._closed or lane not in self._lanes)
+                if self._closed or lane not in self._lanes:  # another has taken over
                     return
-                job = self._running = self._waiting.next()
+                job = lane.job = self._waiting.next()
             try:
-                self._run(job)
+                self._run(lane, job)
+                if isinstance(job, ChildJob) and job.lead.children.end_once():
+                    lane.job = job.lead
+                    self._run(lane, job.lead)
             finally:
                 with self._changed:
-                    if self._running is job:
-                        self._running = None
+                    lane.job = None
 
-    def _run(self, job: Job) -> None:
-        begin, records = monotonic(), []
+    def _run(self, lane: Lane, job: AnyJob) -> None:
+        lead = lane.lead
+        records = list(lead.children.records)
 
         def finish(stopped: bool) -> None:
-            job.report(Finished(tuple(records), monotonic() - begin, stopped))
+            job.report(Finished(tuple(records), lead.seconds, stopped))
 
         try:
-            if job.away() or job.control.stop.is_set():  # stopped in the moment in which its turn came
+            if job.away() or job.control.stop.is_set() or _is_left_out(job):  # in the moment in which its turn came
                 return finish(stopped=True)
             job.begin()
-            for event in self._work(job):
+            for event in lane.run(job):
                 if isinstance(event, Saved):
                     records.append(event.record)
                 job.report(event)
@@ -161,7 +211,17 @@ class JobQueue:
             # The job is kept: with its frames, and the errors it came of, an error would keep a checkpoint in memory.
             error.__cause__ = error.__context__ = None
             job.report(Failed(error.with_traceback(None)))
-        except BaseException:  # even SystemExit from a library must not end the only worker
+        except BaseException:  # even SystemExit from a library must not end a worker
             error_id = secrets.token_hex(3)
             log.exception("job %s failed (id %s)", job.id, error_id)
             job.report(Failed(StudioError(f"Something went wrong (id {error_id}). The log of the app says more.")))
+
+
+def _is_left_out(job: AnyJob) -> bool:
+    """Whether a child is not begun because its page is away, or a job not ended because children were left out."""
+    return job.control.leave.is_set() if isinstance(job, ChildJob) else job.children.were_stopped
+
+
+def _forget_oldest(kept: dict[Any, Job]) -> None:
+    while len(kept) > KEPT_JOBS:
+        kept.pop(next(iter(kept)))

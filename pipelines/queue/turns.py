@@ -7,12 +7,13 @@ with one job waits for one job of each other owner, however many those have.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import QueueFull
 
 if TYPE_CHECKING:
+    from .child import ChildJob
     from .job import Job
 
 MAX_WAITING = 32
@@ -35,23 +36,32 @@ class Turns:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def add(self, job: Job, running: Job | None) -> None:
+    def add(self, job: Job, running: Sequence[Job]) -> None:
         """Put a job behind those of its turn; within one, guests come after those whose machine it is."""
-        last = max((each.turn for each in (*self._jobs, running) if each and each.owner == job.owner), default=-1)
+        last = max((each.turn for each in (*self._jobs, *running) if each.owner == job.owner), default=-1)
         job.turn = max(self._served, last + 1)
-        self._jobs.insert(bisect_right(self._jobs, _place(job), key=_place), job)
+        self._insert(job)
 
-    def next(self) -> Job:
-        """Take out the job whose turn it is."""
+    def next(self) -> Job | ChildJob:
+        """Take out the job whose turn it is, or one of its children; while others are left, it stays."""
         job = self._jobs.pop(0)
         self._served = job.turn
-        return job
+        if not job.children.is_waiting:
+            return job
+        child = job.children.take()
+        if job.children.is_waiting:
+            self._insert(job)
+        return child
 
     def remove(self, job: Job) -> None:
         self._jobs.remove(job)
 
-    def index(self, job: Job) -> int:
-        return self._jobs.index(job)
+    def before(self, job: Job) -> list[Job]:
+        """Those that come before a job."""
+        return self._jobs[:self._jobs.index(job)]
+
+    def _insert(self, job: Job) -> None:
+        self._jobs.insert(bisect_right(self._jobs, _place(job), key=_place), job)
 
 
 def _place(job: Job) -> tuple[int, bool]:

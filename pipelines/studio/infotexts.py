@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,27 +19,29 @@ SHOWN_HASH = 12  # digits that tell pictures apart: the same settings make anoth
 
 @dataclass(frozen=True)
 class Infotexts:
-    """attached: the LoRAs that were looked up for the last run, None before one."""
+    """data_dir: where hashes of files are kept."""
 
     collection: Collection
     data_dir: Path
-    attached: Callable[[], tuple[LibraryEntry, ...] | None]
 
-    def of(self, request: Request, extra: dict[str, Any] | None = None) -> str:
-        """The text of a picture of a concrete request. extra: what else is known of how it was made."""
+    def of(self, request: Request, extra: dict[str, Any] | None = None, loras: Sequence[LibraryEntry] = ()) -> str:
+        """The text of a picture of a concrete request.
+
+        extra: what else is known of how it was made. loras: those that were looked up for it.
+        """
         card = self.collection.card(request.model)
         pictures = {f"{name.capitalize()} hash": getattr(request, name, None) for name in ("image", "mask")}
         given = {key: value[:SHOWN_HASH] if value else None for key, value in pictures.items()}
         return metadata.infotext(request, extra={
             "Model hash": checkpoints.short_hash(card, self.data_dir / "hashes.json"),
-            "Lora hashes": self._lora_hashes(request),
+            "Lora hashes": self._lora_hashes(request, loras),
             "Prediction type": card.scheduler["prediction_type"] if card.predicts_by == "person" else None,
             **given, **(extra or {})})
 
-    def _lora_hashes(self, request: Request) -> str | None:
+    def _lora_hashes(self, request: Request, loras: Sequence[LibraryEntry]) -> str | None:
         """Of the LoRAs that the prompts name and that are here: "name: 12 digits, ..."."""
         second = request.hires_prompt if getattr(request, "hires_scale", 1) > 1 else ""
         uses = lora_tags.extract(request.prompt + second)[1]
-        entries = (self.attached() or self.collection.loras()) if uses else ()
+        entries = (loras or self.collection.loras()) if uses else ()
         found = {use.name: find.named(entries, use.name) for use in uses}
         return ", ".join(f"{name}: {find.short_hash(entry)}" for name, entry in found.items() if entry) or None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 
 from PIL import Image
 
-from ..events import Event, Record, StepDone
+from ..events import Record
 from ..images.grid import grid
 from ..sweeps.grid import Matrix
 
@@ -43,12 +42,3 @@ def shrink(image: Image.Image) -> Image.Image:
     small = image.convert("RGB")
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     return small
-
-
-def count_as_part(event: Event, number: int, count: int) -> Event:
-    """Count a picture's steps as those of the whole job. number: from 0."""
-    if not isinstance(event, StepDone):
-        return event
-    whole_s = event.step / max(event.steps_per_s, 1e-9) + event.seconds_left  # of this picture
-    return replace(event, image=number + 1, images=count,
-                   seconds_left=event.seconds_left + (count - number - 1) * whole_s)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ..engine import engine
+from ..engine.engine import Speak, in_english
+from ..engine.report import Resident
 from ..errors import StudioError
 from ..generation.upscalers import Upscalers
 from ..history import cleanup
@@ -22,20 +25,22 @@ from ..training.dataset.store import Datasets
 from ..training.run.store import Runs, TrainRun
 from . import forecast
 from .assets import Collection
+from .infotexts import Infotexts
 from .memory_need import MemoryNeed
 from .prompt_check import PromptCheck
+from .recorder import Recorder
 from .resolver import Resolver
+from .runner import Engine, JobRunner, Sweeps
 from .training import Training
-from .worker import Resident, Worker
 from .works import TRAIN, Load, Stores, Work, work_of
 
-Speak = Callable[[str], Callable[[str], str]]  # a language's code -> what puts a word of ours into it
+Start = Callable[[Settings, Speak], Engine]
 
 
 @dataclass(frozen=True)
 class Status:
-    """queue_length: jobs running and waiting. loaded: the checkpoints in memory. device_line: where the last one
-    was put, such as "CPU, 2 threads, float32"; "" before that."""
+    """queue_length: jobs running and waiting. loaded: the checkpoints in memory. device_line: where the last ones
+    were put, such as "CPU, 2 threads, float32"; "" before that."""
 
     queue_length: int
     loaded: tuple[Resident, ...]
@@ -43,12 +48,13 @@ class Status:
 
 
 class Studio:
-    """Holds the queue, the worker and the stores. Cheap to make: torch is imported when the first job runs.
+    """Holds the queue, the engines and the stores. Cheap to make: an engine imports torch when its first job runs.
 
-    speak: for words that are drawn into pictures. The stores are public, for whoever only looks things up.
+    speak: for words that are drawn into pictures. start: makes the engine of a device, of settings that name it; by
+    default one in this process. The stores are public, for whoever only looks things up.
     """
 
-    def __init__(self, settings: Settings, speak: Speak = lambda language: str):
+    def __init__(self, settings: Settings, speak: Speak = in_english, start: Start = engine.Engine):
         self.settings = settings
         self.images = ImageStore(settings.data_dir / "inputs")
         self.results = Results(settings.data_dir / "outputs", settings.embed_metadata)
@@ -61,10 +67,12 @@ class Studio:
         self.resolver = Resolver(self.collection, self.images, self.styles, self.upscalers,
                                  settings.data_dir / "wildcards")
         self.prompts = PromptCheck(self.collection, self.resolver, settings.data_dir)
-        self._worker = Worker(settings, self.images, self.results, self.runs, self.collection,
-                              self.upscalers, self.lab_shelf, speak)
-        self.memory = MemoryNeed(settings, self.collection, self._worker.room_bytes)
-        self._queue = JobQueue(self._worker)
+        recorder = Recorder(self.results, Infotexts(self.collection, settings.data_dir), self.collection)
+        sweeps = Sweeps(recorder)
+        self._engines = tuple(start(each, speak) for each in settings.for_devices())
+        runners = [JobRunner(each, recorder, self.runs, self.collection, sweeps, speak) for each in self._engines]
+        self.memory = MemoryNeed(self.collection, self._engines[0])
+        self._queue = JobQueue(*runners)
         self.training = Training(settings, self.runs, self.jobs)
         self._stores = Stores(settings, self.images, self.collection, self.resolver, self.datasets, self.runs,
                               self.lab_shelf, self.training, self._queue.last)
@@ -73,8 +81,10 @@ class Studio:
                 self._queue.submit(TrainRun(run.name, "watch"), TRAIN)
 
     def close(self) -> None:
-        """Stop the running job, pause the downloads, and end the threads."""
+        """Stop the running jobs, pause the downloads, and end the threads and the engines."""
         self._queue.close()
+        for each in self._engines:
+            each.close()
         self.collection.close()
 
     def warm_up(self) -> None:
@@ -89,7 +99,7 @@ class Studio:
         Raises RequestError, ModelError, StudioError or QueueFull at once.
         """
         made = work_of(asked).concrete(self._stores, caller)
-        return self._queue.submit(made.request, made.task, caller, made.pixel_steps)
+        return self._queue.submit(made.request, made.task, caller, made.pixel_steps, made.parts)
 
     def forecast(self, requests: Iterable[Request], owner: str | None = None) -> float | None:
         """Seconds that concrete requests will take, or None when there is nothing to go by."""
@@ -99,8 +109,12 @@ class Studio:
         """The newest job of a page for a task, for a page that was reloaded."""
         return self._queue.last(page, task)
 
+    def job(self, id: str) -> Job | None:
+        """A job by its id: running, waiting, or one of the last that ended."""
+        return self._queue.job(id)
+
     def jobs(self) -> tuple[Job, ...]:
-        """The job that runs, and those that wait, in their order."""
+        """The jobs that run, and those that wait, in their order."""
         return self._queue.jobs
 
     def end(self, *ids: str, owner: str | None = None) -> int:
@@ -111,14 +125,11 @@ class Studio:
         return len(ended)
 
     def restart_worker(self) -> None:
-        """Give up on a job that does not go on, and continue with the next. Raises StudioError when none hangs.
-
-        A thread cannot be ended from outside: what it holds in memory stays until it comes back, or the app ends.
-        """
+        """Give up on the jobs that do not go on, and continue with the next. Raises StudioError when none hangs."""
         if not any(job.stalled_s for job in self.jobs()):
             raise StudioError("Nothing hangs: the worker is not restarted while its job goes on.")
-        self._worker.forget()
-        self._queue.restart()
+        for runner in self._queue.restart(lambda job: job.stalled_s):
+            runner.engine.forget()
 
     def leaving(self, page: str) -> None:
         """Say that a page is being closed or reloaded."""
@@ -126,4 +137,7 @@ class Studio:
 
     def status(self) -> Status:
         """How the queue and the device stand."""
-        return Status(len(self._queue), self._worker.loaded, self._worker.device_line)
+        standings = [each.standing for each in self._engines]
+        lines = dict.fromkeys(standing.device_line for standing in standings if standing.device_line)
+        return Status(len(self._queue), tuple(each for standing in standings for each in standing.loaded),
+                      " + ".join(lines))

@@ -1,7 +1,7 @@
 """Kinds of work that can be asked for. Each checks what was asked and makes it concrete: one road into the queue.
 
-To add a kind, write a class with `concrete` here and what runs it into the worker's table. Requests and grids are asked
-for as they are; `work_of` finds their kind.
+To add a kind, write a class with `concrete` here, and what runs it into the tables of runner.py and engine/engine.py.
+Requests and grids are asked for as they are; `work_of` finds their kind.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ..adapters import merge_request
 from ..adapters.merge_request import MergeLora
+from ..engine.order import LoadModel
 from ..errors import RequestError
 from ..images.store import ImageStore
 from ..lab import page_requests
@@ -33,7 +34,6 @@ from . import limits
 from .assets import Collection
 from .resolver import Resolver
 from .training import Training
-from .worker import LoadModel
 
 TRAIN, MERGE = "train", "merge"
 
@@ -55,11 +55,16 @@ class Stores:
 
 @dataclass(frozen=True)
 class Concrete:
-    """What goes into the queue. request: for the worker. pixel_steps: how much work it is; 0 where nobody counts."""
+    """What goes into the queue.
+
+    request: for the runner. pixel_steps: how much work it is; 0 where nobody counts. parts: the requests that it is
+    made of, for one that several engines may share.
+    """
 
     request: Any
     task: str
     pixel_steps: int = 0
+    parts: tuple[Request, ...] = ()
 
 
 class Work(Protocol):
@@ -219,7 +224,8 @@ def _drawn(request: Any, asked: Request, stores: Stores, caller: Caller) -> Conc
         stored = stores.images.get(id)
         return stored.width, stored.height
 
-    return Concrete(request, task_of(asked), pixel_steps(request, size_of) if caller.is_guest else 0)
+    parts = tuple(cell for _, cell in request.cells()) if isinstance(request, Matrix | Series) else ()
+    return Concrete(request, task_of(asked), pixel_steps(request, size_of) if caller.is_guest else 0, parts)
 
 
 def _single(stores: Stores, request: Request) -> Request:

@@ -49,7 +49,7 @@ def test_weights_that_wait_in_host_memory_are_not_counted_as_room_on_the_card(ma
     studio.submit(make(Txt2Img, **QUICK)).wait(600)
     (resident,) = studio.status().loaded
     assert resident.parked and resident.size_bytes > 0
-    assert studio._worker.room_bytes("cuda") == device.free_bytes("cuda")
+    assert studio._engines[0].room_bytes("cuda") == device.free_bytes("cuda")
 
 
 def test_bfloat16_is_chosen_only_where_the_card_multiplies_it(monkeypatch):

@@ -61,7 +61,7 @@ class Runs:
     """Runs by name, each a folder in the data folder. Weights go to its loras, where prompts find them."""
 
     def __init__(self, settings: Settings):
-        self._settings, self._root = settings, settings.data_dir / "runs"
+        self._root = settings.data_dir / "runs"
         self._loras = settings.data_dir / "loras"
 
     def cards(self) -> tuple[RunCard, ...]:
@@ -107,13 +107,16 @@ class Runs:
         self.ask(name, "stop")  # also when its turn is kept by nobody here: another program may have started it
         return False
 
-    def work(self, job: Job, run: TrainRun) -> Iterator[Event]:
-        """Keep the queue's turn for as long as the run's process lives; Stop of the job stops the run."""
+    def work(self, job: Job, run: TrainRun, settings: Settings) -> Iterator[Event]:
+        """Keep the queue's turn for as long as the run's process lives; Stop of the job stops the run.
+
+        settings: what the process is told, with the device that was left to it.
+        """
         folder = self.card(run.name).folder
         if run.how != "watch":
             if job.control.stop.is_set():  # while the device was made free for it
                 raise Cancelled("Stopped.")
-            (follow.probe if run.how == "probe" else follow.resume)(folder, self._settings)
+            (follow.probe if run.how == "probe" else follow.resume)(folder, settings)
         yield Notice(f"The run {run.name} begins.")
         asked = False
         while RunFolder(folder).is_alive:

@@ -153,6 +153,6 @@ def test_jobs_of_one_turn_keep_the_order_in_which_they_came():
     turns = Turns()
     jobs = [Job(number, "t", Caller(owner=f"owner {number}"), None) for number in range(20)]
     for job in jobs:
-        turns.add(job, None)
+        turns.add(job, ())
     taken = [turns.next().request for _ in jobs]
     assert all(earlier < later for earlier, later in pairwise(taken))

@@ -9,10 +9,10 @@ from PIL import Image
 
 from pipelines.errors import RequestError
 from pipelines.events import Notice, Saved, StepDone
+from pipelines.queue.child import counted
 from pipelines.requests import TASKS, Img2Img, Txt2Img, changed, make
 from pipelines.requests.caller import Caller
 from pipelines.settings import load
-from pipelines.studio.sheets import count_as_part
 from pipelines.studio.studio import Studio
 from pipelines.sweeps.grid import LORA, NOT_AN_AXIS, PROMPT, Axis, Matrix, axis, check
 
@@ -252,8 +252,8 @@ def test_another_source_picture_makes_another_grid(studio):
 
 def test_the_time_left_of_a_grid_knows_of_slower_steps_to_come():
     event = StepDone(step=2, steps=10, image=1, images=1, steps_per_s=1.0, seconds_left=40.0)
-    assert count_as_part(event, 0, 3).seconds_left == 40 + 2 * 42
-    assert count_as_part(event, 2, 3).seconds_left == 40
+    assert counted(event, 0, 3).seconds_left == 40 + 2 * 42
+    assert counted(event, 2, 3).seconds_left == 40
 
 
 def test_steps_are_counted_over_the_whole_grid(studio):

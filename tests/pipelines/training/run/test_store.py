@@ -163,12 +163,13 @@ def test_a_run_that_waits_to_go_on_keeps_what_it_has_when_it_is_stopped(studio, 
 
 
 def test_a_run_stopped_while_the_device_is_made_free_for_it_starts_no_process(tmp_path):
-    runs = Runs(load(["--data-dir", str(tmp_path)], {}))
+    settings = load(["--data-dir", str(tmp_path)], {})
+    runs = Runs(settings)
     run = TrainRun(runs.prepare(make(TrainLora, **SHORT, model="m", data="d", output="o")), "begin")
 
     def work(job):
         job.stop()  # in that moment
-        yield from runs.work(job, run)
+        yield from runs.work(job, run, settings)
 
     queue = JobQueue(work)
     assert queue.submit(run, "train").wait(30).stopped
