@@ -24,6 +24,10 @@ class OutOfMemory(StudioError):
     """The device has no room for the request, even in its smallest form."""
 
 
+class EngineLost(StudioError):
+    """The process that computed has ended; nothing else has."""
+
+
 class Cancelled(StudioError):
     """The job was stopped; what was finished before is kept."""
 

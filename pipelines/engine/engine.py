@@ -5,7 +5,7 @@ torch is imported here, when the first order runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -28,14 +28,7 @@ from ..requests import Request, pipeline_of
 from ..settings import Settings
 from ..training.dataset.store import Datasets
 from .order import Assets, LabFiles, LoadModel, Order
-from .report import Predicts, Resident, Standing
-
-Speak = Callable[[str], Callable[[str], str]]  # a language's code -> what puts a word of ours into it
-
-
-def in_english(language: str) -> Callable[[str], str]:
-    """Leave words as they are."""
-    return str
+from .report import Predicts, Resident, Speak, Standing, in_english
 
 
 class Engine:
@@ -67,7 +60,7 @@ class Engine:
     def run(self, order: Order, control: Control | None = None) -> Iterator[Event | Predicts]:
         """Run an order. Raises StudioError, and Cancelled when stopped. Close it on the thread that runs it."""
         self._control, self._assets = control or Control(), order.assets
-        self._open()
+        self.open()
         device.make_current(self._device)  # which is a thread's own
         kinds = {LoadModel: self._load_only, MergeLora: self._merge, LabJob: self._lab}
         yield from kinds.get(type(order.request), self._draw)(order)
@@ -177,7 +170,8 @@ class Engine:
         found, self._found = self._found, []
         yield from found
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Import what computes, and choose the device. Raises RequestError for one that this machine has not."""
         if self._cache is not None:
             return
         from ..adapters.cache import Shelf

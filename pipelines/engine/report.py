@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..library.read.card import ModelCard
+
+Speak = Callable[[str], Callable[[str], str]]  # a language's code -> what puts a word of ours into it
+
+
+def in_english(language: str) -> Callable[[str], str]:
+    """Leave words as they are."""
+    return str
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ from typing import Protocol
 from PIL import Image
 
 from ..adapters.merge_request import MergeLora
-from ..engine.engine import Speak
 from ..engine.order import Order
-from ..engine.report import Predicts, Standing
+from ..engine.report import Predicts, Speak, Standing
 from ..errors import StudioError
 from ..events import Event, Notice, Record, Saved
 from ..images.grid import grid

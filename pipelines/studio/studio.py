@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..engine import engine
-from ..engine.engine import Speak, in_english
-from ..engine.report import Resident
+from ..engine.report import Resident, Speak, in_english
 from ..errors import StudioError
 from ..generation.upscalers import Upscalers
 from ..history import cleanup

@@ -1,34 +1,24 @@
-"""How the studio is set up: every setting declared once, from which come flag, variable, file key and help.
-
-Precedence: defaults, then a TOML file (--config FILE, else config.toml in the data folder if it is there), then
-environment variables (ATELIER_PORT), then flags (--port). An unknown key is an error in each of them.
-"""
+"""Every setting, declared once: flag, variable, file key and help come of it."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import sys
-import tomllib
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
-from .errors import StudioError
+from ..errors import StudioError
 
 VERSION = "0.1.0"
 PREFIX = "ATELIER_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHOWN_INPUT = 40
-BACKSLASHES = (" Within double quotes a backslash begins an escape: put the path into single quotes, or write it with "
-               "/ instead.")
 PATHS = ("data_dir", "model", "model_dir", "dataset_dir")
-CONTROL = re.compile(r"[\0-\x1f\x7f]")
 DEVICE = r"(auto|cpu|mps|cuda(:\d{1,2})?)"
 SECRETS = ("auth", "hf_token", "civitai_token")
 # Settings that may be given several times, and what parts their values in a variable.
@@ -78,6 +68,9 @@ class Settings(BaseModel):
     device: str = Field("auto", pattern=rf"^{DEVICE}(,{DEVICE}){{0,15}}$",
                         description="What computes: auto, cpu, mps, cuda or cuda:1. Several with commas between them, "
                                     "such as cuda:0,cuda:1, each work at jobs of their own.")
+    threads: int | None = Field(None, ge=1, le=1024,
+                                description="Processor threads that each device's engine computes with. Default: as "
+                                            "many as there are cores, shared between the engines.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Number format of the weights. Auto takes what is sound and fast on the device.")
     offload: Literal["auto", "none", "model", "group"] = Field(
@@ -111,8 +104,10 @@ class Settings(BaseModel):
         return self.share or self.host not in LOOPBACK or self.public_url is not None
 
     def for_devices(self) -> tuple[Settings, ...]:
-        """The same for each device alone, where several are named."""
-        return tuple(self.model_copy(update={"device": each}) for each in self.device.split(","))
+        """The same for each device alone, where several are named, with its share of the processor's threads."""
+        devices = self.device.split(",")
+        threads = self.threads or (max(1, (os.cpu_count() or 1) // len(devices)) if len(devices) > 1 else None)
+        return tuple(self.model_copy(update={"device": each, "threads": threads}) for each in devices)
 
     @property
     def login(self) -> tuple[str, str] | None:
@@ -173,131 +168,18 @@ def from_table(table: dict[str, Any]) -> Settings:
     try:
         return Settings(**{name: value for name, value in table.items() if name in Settings.model_fields})
     except ValidationError as error:
-        raise _readable(error, {name: name for name in Settings.model_fields}) from None
+        raise readable(error, {name: name for name in Settings.model_fields}) from None
 
 
-def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """Read the settings. argv: the flags, without the program's name.
-
-    Raises SettingsError with one line that names what is wrong; --help and --version print and exit.
-    """
-    # What is said later wins. Each value travels with the words by which the person gave it.
-    said = {**_from_environment(environ), **_from_flags(argv)}
-    config = said.pop("config", None)
-    folder = {"data_dir": said.get("data_dir", (default_data_dir(environ), "--data-dir"))}
-    given = {**folder, **_from_file(config, folder["data_dir"][0]), **said}
-    try:
-        return Settings(**{name: value for name, (value, _) in given.items()})
-    except ValidationError as error:
-        raise _readable(error, {name: source for name, (_, source) in given.items()}) from None
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message[0].upper()}{message[1:]}. --help lists every flag.")
-
-
-def parser() -> argparse.ArgumentParser:
-    """Build the command line from the declarations above."""
-    made = _Parser(prog="app.py", allow_abbrev=False, argument_default=argparse.SUPPRESS,
-                   description="Stable Diffusion in the browser.",
-                   epilog="Every setting but --config can also stand in the file, as port = 7860.")
-    made.add_argument("--version", action="version", version=f"Atelier {VERSION}")
-    made.add_argument("--config", metavar="FILE", help=f"TOML file with settings. Default: config.toml in the data "
-                                                       f"folder, if it is there. [{PREFIX}CONFIG]")
-    for name, info in Settings.model_fields.items():
-        default = "" if info.default in (None, ()) or info.default_factory else f" Default: {info.default}."
-        text = f"{info.description}{default if not isinstance(info.default, bool) else ''} [{PREFIX}{name.upper()}]"
-        options: dict[str, Any] = {"help": text.replace("%", "%%")}
-        if info.annotation is bool:
-            options["action"] = argparse.BooleanOptionalAction
-        elif isinstance(info.default, tuple):
-            options |= {"action": "append", "metavar": "FOLDER" if name == "model_dir" else "HOST"}
-        else:
-            choices = [choice for choice in get_args(info.annotation) if isinstance(choice, str)]
-            options["metavar"] = "{" + ",".join(choices) + "}" if choices else name.rsplit("_", 1)[-1].upper()
-        made.add_argument(_flag(name), **options)
-    return made
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _from_flags(argv: Sequence[str]) -> dict[str, tuple[Any, str]]:
-    known, unknown = parser().parse_known_args(list(argv))
-    if unknown:
-        flag = unknown[0].split("=")[0]
-        flags = [_flag(name) for name in (*Settings.model_fields, "config", "help", "version")]
-        raise _no_such(flag, "flag" if flag.startswith("-") else "argument", flag, flags)
-    return {name: (value, _flag(name)) for name, value in vars(known).items()}
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
-    known = {f"{PREFIX}{name.upper()}": name for name in (*Settings.model_fields, "config")}
-    given: dict[str, tuple[Any, str]] = {}
-    for variable, value in environ.items():
-        if not variable.upper().startswith(PREFIX):
-            continue
-        if variable not in known:
-            raise _no_such(variable, "setting", variable.upper(), list(known))
-        if value:  # an empty variable is how many starters spell "not set"
-            name = known[variable]
-            given[name] = (value.split(SEPARATORS[name]) if name in SEPARATORS else value, variable)
-    return given
-
-
-def _from_file(config: tuple[str, str] | None, data_dir: str | Path) -> dict[str, tuple[Any, str]]:
-    path = Path(config[0] if config else Path(data_dir) / "config.toml").expanduser()
-    if config is None and not path.is_file():
-        return {}
-    table = read_toml(path, PATHS)
-    for key in table:
-        if key not in Settings.model_fields:
-            raise _no_such(f"{key[:SHOWN_INPUT]} in {path.name}", "setting", key, list(Settings.model_fields))
-    if config is None and "data_dir" in table:
-        raise SettingsError(f"data_dir in {path.name}: a file in the data folder cannot say where that folder is.")
-    return {key: (value, f"{key} in {path.name}") for key, value in table.items()}
-
-
-def read_toml(path: Path, paths: Sequence[str]) -> dict[str, Any]:
-    """Read a file of settings; paths: its keys that hold paths. Raises SettingsError, with a hint at backslashes.
-
-    Windows' programs mark their files as UTF-8 or write them in UTF-16, and its paths have backslashes, which begin an
-    escape within double quotes: \\U is refused by TOML, and \\n or \\t are read as what no path has.
-    """
-    text = ""
-    try:
-        data = path.read_bytes()
-        text = data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
-        table = tomllib.loads(text)
-    except OSError as error:
-        raise SettingsError(f"{path.name}: the file cannot be read ({error.strerror}).") from None
-    except ValueError as error:  # of TOML and of UTF-8
-        line = re.search(r"at line (\d+)", str(error))
-        hint = BACKSLASHES if line and "\\" in text.split("\n")[int(line[1]) - 1] else ""
-        raise SettingsError(f"{path.name}: the file is not valid TOML ({error}).{hint}") from None
-    for key in paths:
-        value = table.get(key)
-        values = value if isinstance(value, list) else [value]
-        if any(isinstance(one, str) and CONTROL.search(one) for one in values):
-            raise SettingsError(f"{key} in {path.name}: there is a control character in it.{BACKSLASHES}")
-    return table
-
-
-def _no_such(shown: str, kind: str, key: str, known: list[str]) -> SettingsError:
-    nearest = get_close_matches(key, known, n=1)
-    return SettingsError(f"{shown}: there is no such {kind}." + (f" Did you mean {nearest[0]}?" if nearest else ""))
-
-
-def _readable(error: ValidationError, sources: dict[str, str]) -> SettingsError:
+def readable(error: ValidationError, sources: Mapping[str, str]) -> SettingsError:
+    """Say what is wrong in one line. sources: setting -> the words by which the person gave it."""
     fault = error.errors(include_url=False)[0]
     name = str(fault["loc"][0])
     reason = re.sub(r"^Value error, ", "", fault["msg"])
     if "SecretStr" in str(Settings.model_fields[name].annotation):
         return SettingsError(f"{sources[name]}: the value is not possible: {reason}.")
     if name == "device":
-        reason = "Possible are auto, cpu, mps, cuda and cuda:1"
+        reason = "Possible are auto, cpu, mps, cuda and cuda:1, or several with commas between them"
     shown = repr(fault["input"])
     shown = shown if len(shown) <= SHOWN_INPUT else f"{shown[:SHOWN_INPUT]}..."
     return SettingsError(f"{sources[name]}: {shown} is not possible. {reason[0].upper()}{reason[1:]}.")
