@@ -58,6 +58,7 @@ def run(settings: Settings, tell_others: Callable[[str], None]) -> None:
 
     tell_others: notes the address for an app that wants the same data folder.
     """
+    from pipelines.engine.proxy import EngineProcess
     from pipelines.studio.studio import Studio
     from ui import language, shell
     from ui.server.guard import limit_decoders
@@ -65,7 +66,7 @@ def run(settings: Settings, tell_others: Callable[[str], None]) -> None:
 
     limit_decoders()
     gc.disable()  # a page is a million objects that all stay: looking through them again and again finds nothing
-    studio = Studio(settings, language.speaker)
+    studio = Studio(settings, language.speaker, EngineProcess)
     try:
         running = launch(shell.build(studio), settings)
         try:

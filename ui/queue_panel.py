@@ -62,7 +62,7 @@ def build(studio: Any, visitor: gr.Textbox, opening: gr.Button) -> None:
         if not asking().is_owner:
             raise StudioError("Only the owner of the page can restart the worker.")
         studio.restart_worker()
-        return listed(page, "The worker was restarted. What the hanging job holds in memory stays until the app ends.")
+        return listed(page, "The worker was restarted, and the model is loaded anew for the next job.")
 
     opener(opening, PANEL)
     opening.click(guarded(listed), visitor, outputs, **QUEUED)

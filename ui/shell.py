@@ -14,10 +14,11 @@ from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
 from pipelines.studio.works import Load
 
-from . import language, preferences, queue_panel, visitors
+from . import preferences, queue_panel, visitors
 from .forms import limits, presets, styles
 from .forms.controls import find_card
 from .forms.fields import MODEL_FIELDS
+from .language import page as page_language
 from .language import said
 from .rest import gradio_endpoints
 from .results.progress import queue_line
@@ -53,7 +54,7 @@ def build(studio: Any) -> gr.Blocks:
         queue_panel.build(studio, page.visitor, page.jobs)
         _say_goodbye(studio)
         gradio_endpoints.publish(studio)
-    language.speak(demo)
+    page_language.speak(demo)
     return demo
 
 

@@ -76,8 +76,7 @@ class Engine:
         self._cache = self._adapters = self._vaes = None
 
     def close(self) -> None:
-        """Let go of everything, for good."""
-        self.forget()
+        """Leave everything to the garbage collector: a thread may still be at work."""
 
     def need(self, card: ModelCard, width: int, height: int, batch_size: int = 1, guided: bool = True) -> str:
         """Say how much memory pictures of that size (px) will take of what is free."""

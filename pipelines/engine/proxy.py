@@ -19,7 +19,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
-from ..errors import EngineLost
+from ..errors import Cancelled, EngineLost
 from ..events import Event
 from ..library.read.card import ModelCard
 from ..queue.control import Control
@@ -155,6 +155,8 @@ class EngineProcess:
                     yield message
         except (EOFError, OSError):
             is_answered = True
+            if self._closed:
+                raise Cancelled("Stopped.") from None
             raise EngineLost(_how_it_ended(link)) from None
         finally:
             if not is_answered:  # whoever asked wants no more of it

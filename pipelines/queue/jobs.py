@@ -147,8 +147,8 @@ class JobQueue:
             job.report(Failed(StudioError("The worker was restarted, because this job did not go on.")))
         return tuple(lane.run for lane in stuck)
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Stop the running jobs, drop the others, and end the threads."""
+    def close(self, timeout_s: float = 5.0, end: Callable[[], None] = lambda: None) -> None:
+        """Stop the running jobs, drop the others, and end the threads. end: called before they are waited for."""
         with self._changed:
             self._closed = True
             waiting, running, lanes = tuple(self._waiting), self._running(), tuple(self._lanes)
@@ -157,9 +157,10 @@ class JobQueue:
             self.drop(job)
         for job in running:
             job.control.stop.set()
-        end = monotonic() + timeout_s
+        end()
+        until = monotonic() + timeout_s
         for lane in lanes:
-            lane.thread.join(max(0.0, end - monotonic()))
+            lane.thread.join(max(0.0, until - monotonic()))
 
     # Under the lock
 

@@ -114,7 +114,7 @@ class Request(BaseModel):
     def _what_browsers_send(cls, value: Any) -> Any:
         # A browser has one number type, so 20 may arrive as 20.0, and no tuples. Strict mode refuses everything else.
         if isinstance(value, list):
-            return tuple(value)
+            return tuple(tuple(each) if isinstance(each, list) else each for each in value)
         return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
     @property

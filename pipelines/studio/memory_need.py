@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from ..downloads.starters import Starter, starters
-from ..library.checkpoints import ModelCard
 from .assets import Collection
-
-
-class Engine(Protocol):
-    """What knows the memory of its device."""
-
-    def need(self, card: ModelCard, width: int, height: int, batch_size: int = 1, guided: bool = True) -> str: ...
+from .runner import Engine
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ..engine.report import Predicts, Speak, Standing
 from ..errors import StudioError
 from ..events import Event, Notice, Record, Saved
 from ..images.grid import grid
+from ..library.read.card import ModelCard
 from ..queue.child import ChildJob
 from ..queue.control import Control
 from ..queue.job import Job
@@ -41,6 +42,12 @@ class Engine(Protocol):
     def run(self, order: Order, control: Control) -> Iterator[Event | Predicts]: ...
 
     def vacate(self) -> None: ...
+
+    def need(self, card: ModelCard, width: int, height: int, batch_size: int = 1, guided: bool = True) -> str: ...
+
+    def forget(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Sweeps:

@@ -81,10 +81,12 @@ class Studio:
 
     def close(self) -> None:
         """Stop the running jobs, pause the downloads, and end the threads and the engines."""
-        self._queue.close()
+        self._queue.close(end=self._end_engines)
+        self.collection.close()
+
+    def _end_engines(self) -> None:
         for each in self._engines:
             each.close()
-        self.collection.close()
 
     def warm_up(self) -> None:
         """Load the default checkpoint and look through the model folders before anybody asks, and clear up."""

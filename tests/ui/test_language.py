@@ -23,6 +23,7 @@ from pipelines.requests import Txt2Img, make
 from pipelines.settings import load
 from pipelines.studio.studio import Studio
 from ui import language, shell
+from ui.language import page as page_language
 from ui.wiring import guarded, toast
 
 ROOT = Path(__file__).parents[2]
@@ -76,10 +77,10 @@ def texts_of(page) -> dict[str, str]:
     """Every text of ours that the page shows: where it stands -> the text. Choices are names of values."""
     found = {}
     for block in page.blocks.values():
-        for name in language.attributes(block):
+        for name in page_language.attributes(block):
             text = getattr(block, name).strip()
             is_card = "card" in (getattr(block, "elem_classes", None) or ())  # an example: a prompt, not a label
-            if text and not is_card and not NAMES.fullmatch(text) and not language.is_line(block):
+            if text and not is_card and not NAMES.fullmatch(text) and not page_language.is_line(block):
                 found[f"{getattr(block, 'elem_id', '')} {name}"] = text
         drawn = [*(getattr(block, "headers", None) or ()), getattr(block, "x_title", None) or ""]
         found |= {f"{block.elem_id} {text}": text for text in drawn if re.search("[a-z]{2}", text)}
@@ -176,7 +177,7 @@ def test_choices_keep_their_values(page):
     before = {block._id: [value for _, value in block.choices] for block in page.blocks.values()
               if isinstance(block, gr.Dropdown)}
     labels = {block._id: block.label for block in page.blocks.values() if isinstance(block, gr.Slider)}
-    found = language.mark(page)
+    found = page_language.mark(page)
     after = {block._id: [value for _, value in block.choices] for block in page.blocks.values()
              if isinstance(block, gr.Dropdown)}
     assert before == after
@@ -252,8 +253,8 @@ def url():
         word, line, box = gr.Textbox(), gr.Textbox(interactive=False, elem_classes="line strong"), gr.Textbox()
         gr.Button().click(guarded(answer), word, [line, box], api_name="answer")
         gr.Button().click(count, word, line, api_name="count")
-    language.speak(demo)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, i18n=language.mark(demo))
+    page_language.speak(demo)
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, i18n=page_language.mark(demo))
     yield url
     demo.close()
 
@@ -288,11 +289,11 @@ def test_a_stream_of_news_is_turned_as_well(url):
 
 
 def test_the_dictionaries_stay_a_small_part_of_the_page(page):
-    size = len(json.dumps(language.mark(page).translations).encode())
+    size = len(json.dumps(page_language.mark(page).translations).encode())
     assert size < 150_000, "what every page loads has grown"
 
 
 def test_what_scripts_write_has_a_translation():
     written = {text for path in (ROOT / "ui").rglob("*.py")
                for text in re.findall(r"atelier\.word\('([^']+)'\)", path.read_text(encoding="utf-8"))}
-    assert written and written <= set(language.BY_SCRIPTS) <= set(GERMAN)
+    assert written and written <= set(page_language.BY_SCRIPTS) <= set(GERMAN)

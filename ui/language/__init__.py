@@ -1,42 +1,24 @@
 """The page in another language: English stands where it is used, and is turned at the edge.
 
 A language is one table, such as de.json: English text -> its translation, with {} where a message has a name or a
-number. `mark` hands what a page always shows to Gradio's i18n, which turns it in the browser; `speak` and `said` turn
-what the server says, in the language of the page that asked. Requests, metadata and saved settings stay in English.
-To add a language, write its table and name it in LANGUAGES.
+number. `said` turns what the server says, into the language of the page that asked; page.py hands over what a page
+always shows. Requests, metadata and saved settings stay in English. To add a language, write its table and name it in
+LANGUAGES. Imports no gradio: an engine, in its own process, says words in pictures.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache, lru_cache, partial, wraps
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
-
-import gradio as gr
-from gradio.context import LocalContext
-from gradio.i18n import I18nData
-
-from ..tooltips import TIPS
 
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 MAX_MESSAGE = 2_000  # characters; longer ones are no sentence of ours
 ENDING = 10  # characters behind the last blank that make an ending
 MAX_DEPTH = 3  # sentences within sentences
 COOKIE = "atelier-language"  # what somebody chose; without it the browser's own language counts
-BY_SCRIPTS = ("Starting ...", "Stopping ...", "Skipping this picture ...", "Text to image", "Image to image",
-              "Inpaint", "Upscale", "Models", "Train", "Lab", "Image info", "Settings",
-              "Delete this picture and its file?",
-              # what Gradio's own parts say to readers and when the pointer rests on them
-              "Pan", "Zoom in", "Zoom out", "Undo", "Redo", "Clear canvas", "Brush", "Erase", "Upload", "Copy",
-              "Fullscreen", "Remove Image", "number input for {}", "range slider for {}", "Thumbnail {} of {}",
-              "File upload", "Click to upload or drop files", "Download", "Close", "Clear", "Exit fullscreen",
-              "Remove", "Select", "Toggle", "Reset to default value", "More tabs",
-              "detailed view of selected image", "Open cell menu")
-SHOWN = ("label", "info", "placeholder", "title")  # attributes of any component; names of axes are drawn as they are
-WRITTEN = (gr.Button, gr.UploadButton, gr.DownloadButton, gr.Markdown)  # components whose value is a text of ours
 
 
 @cache
@@ -44,93 +26,6 @@ def table(language: str) -> dict[str, str]:
     """English text -> translation; empty for English."""
     path = Path(__file__).with_name(f"{language}.json")
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-# What a page always shows
-
-
-def mark(demo: gr.Blocks) -> gr.I18n:
-    """Replace every text of a built page that has a translation by a key; returns the dictionaries for `launch`."""
-    tables = {language: table(language) for language in LANGUAGES if language != "en"}
-    translated = set().union(*tables.values())
-    keys: dict[str, str] = {}
-
-    def key(text: Any) -> Any:
-        text = text.strip() if isinstance(text, str) else text
-        if text not in translated:
-            return text
-        # A text is no good key itself: Gradio takes the first } for the end of its mark.
-        return str(I18nData(keys.setdefault(text, f"t{len(keys)}")))
-
-    for block in demo.blocks.values():
-        for name in attributes(block):
-            setattr(block, name, key(getattr(block, name)))
-        if isinstance(block, gr.Dropdown | gr.Radio):
-            block.choices = [(key(shown), value) for shown, value in block.choices]
-    english = {short: text for text, short in keys.items()}
-    return gr.I18n(en=english, **{language: {short: found[text] for short, text in english.items() if text in found}
-                                  for language, found in tables.items()})
-
-
-def attributes(block: Any) -> list[str]:
-    """Names of the attributes of a component that hold text of ours."""
-    names = [name for name in SHOWN if isinstance(getattr(block, name, None), str)]
-    written = (isinstance(block, WRITTEN) or is_line(block)) and isinstance(block.value, str)
-    return [*names, "value"] if written else names
-
-
-def words() -> str:
-    """What a page's own scripts write, as a script that gives them their translations."""
-    found = {language: {text: table(language)[text] for text in (*BY_SCRIPTS, *TIPS.values())
-                        if text in table(language)}
-             for language in LANGUAGES if language != "en"}
-    return f"<script>window.atelierWords = {json.dumps(found)}</script>"
-
-
-# What the server says
-
-
-def speak(demo: gr.Blocks) -> None:
-    """Turn whatever an event writes into lines of text, and the heads of tables, into the language of its page."""
-    for event in demo.fns.values():
-        if event.fn is not None and any(is_line(part) or isinstance(part, gr.Dataframe) for part in event.outputs):
-            event.fn = _spoken(event.fn, event.outputs)
-
-
-def is_line(component: Any) -> bool:
-    """Whether only the studio writes into a text box."""
-    return isinstance(component, gr.Textbox) and "line" in " ".join(component.elem_classes or ()).split()
-
-
-def _turned(part: Any, value: Any) -> Any:
-    if is_line(part):
-        return said(value)
-    if isinstance(part, gr.Dataframe) and isinstance(value, list):
-        return {"headers": [said(each) for each in part.headers], "data": value}
-    return value
-
-
-def _spoken(handler: Callable, outputs: list) -> Callable:
-    def turned(result: Any) -> Any:
-        if isinstance(result, dict) and result.keys() <= set(outputs):
-            return {part: _turned(part, value) for part, value in result.items()}
-        if len(outputs) == 1:
-            return _turned(outputs[0], result)
-        if isinstance(result, tuple | list):
-            return [_turned(part, value) for part, value in zip(outputs, result, strict=True)]
-        return result
-
-    if inspect.isgeneratorfunction(handler):
-        @wraps(handler)
-        def stream(*values: Any) -> Iterator[Any]:
-            for result in handler(*values):
-                yield turned(result)
-        return stream
-
-    @wraps(handler)
-    def call(*values: Any) -> Any:
-        return turned(handler(*values))
-    return call
 
 
 def said(text: Any, language: str | None = None) -> Any:
@@ -154,6 +49,8 @@ def named(values: Iterable[str]) -> list[tuple[str, str]]:
 
 def current() -> str:
     """The language of the page whose event is running."""
+    from gradio.context import LocalContext
+
     request = LocalContext.request.get(None)
     return "en" if request is None else language_of(request.cookies, request.headers)
 

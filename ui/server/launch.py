@@ -118,7 +118,7 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
     from gradio.utils import get_upload_folder
     from starlette.middleware import Middleware
 
-    from .. import language
+    from ..language import page as page_language
     from ..language.first import First
     from ..static import theme
     from . import sessions
@@ -149,8 +149,8 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
         max_file_size=MAX_FILE_SIZE if settings.is_public else OWN_FILE_SIZE, show_error=False,
         enable_monitoring=False, run_history=False, mcp_server=False,
         ssr_mode=False, pwa=False, strict_cors=True, footer_links=[],
-        theme=theme.THEME, css=theme.CSS, head=theme.HEAD + language.words(),
-        i18n=language.mark(demo),
+        theme=theme.THEME, css=theme.CSS, head=theme.HEAD + page_language.words(),
+        i18n=page_language.mark(demo),
         # Only leaves out a look at the page with a limit of 3 s, which a busy machine misses; that the server answers
         # is known by then.
         _frontend=False,
