@@ -1,4 +1,4 @@
-"""Ask for a LoRA to be merged into a checkpoint: what the page says and the worker does. No torch at import."""
+"""Ask for a LoRA to be merged into a checkpoint: what the page says and the engine does. No torch at import."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ KEPT = 2  # of at most some 340 MB each
 
 
 class Vaes:
-    """Loads autoencoders. Used by the worker's thread alone."""
+    """Loads autoencoders. Used by one thread alone."""
 
     def __init__(self) -> None:
         self._loaded: OrderedDict[tuple, Any] = OrderedDict()
