@@ -27,7 +27,7 @@ TASKS = ("txt2img", "img2img", "inpaint", "upscale")
 
 @dataclass(frozen=True)
 class Standing:
-    """What the process holds. memory: bytes that are its own."""
+    """What the app and its engine hold. memory: bytes that are their own."""
 
     memory: int
     threads: int
@@ -35,12 +35,14 @@ class Standing:
 
     @classmethod
     def now(cls) -> Standing:
-        """Measure this process, after what nobody holds was let go."""
+        """Measure this process and its engine, after what nobody holds here was let go."""
         import psutil
 
         gc.collect()
         process = psutil.Process(os.getpid())
-        return cls(process.memory_full_info().uss, process.num_threads(), process.num_fds())
+        all_of_them = [process, *process.children(recursive=True)]
+        return cls(sum(each.memory_full_info().uss for each in all_of_them),
+                   sum(each.num_threads() for each in all_of_them), sum(each.num_fds() for each in all_of_them))
 
     def drift(self, later: Standing) -> dict[str, float]:
         """How much more of each there is later, as a share of what there was; what shrank is 0."""
@@ -61,6 +63,7 @@ def main() -> None:
 
 def soak(jobs: int, opens: int, clients: int, say: Callable[[str], None] = lambda _: None) -> Iterator[Standing]:
     """Run the rounds and yield what the process holds after each."""
+    from pipelines.engine.proxy import EngineProcess
     from pipelines.settings import load
     from pipelines.studio.studio import Studio
     from tests.tiny import tiny_sd
@@ -72,7 +75,7 @@ def soak(jobs: int, opens: int, clients: int, say: Callable[[str], None] = lambd
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "cache")
         settings = load(["--data-dir", folder, "--model", str(models[0]), "--model-dir", str(Path(folder) / "models")],
                         {})
-        studio = Studio(settings)
+        studio = Studio(settings, start=EngineProcess)
         running = launch(shell.build(studio), settings, port=0)
         try:
             for number in range(ROUNDS):
