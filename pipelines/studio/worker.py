@@ -216,7 +216,7 @@ class Worker:
                 begin = now
 
     def _placed(self, card: ModelCard, request: Request, usual: Any) -> Any:
-        from ..machine.memory import largest_pass
+        from ..generation.fitting import largest_pass
 
         size = largest_pass(request)
         if not all(size):  # a picture that is only enlarged says none
@@ -277,7 +277,7 @@ class Worker:
             components = loading.load(card, placement, offline=self._settings.offline,
                                       tried=partial(self._collection.note_trial, card), go_on=self._go_on)
         except Exception as error:
-            if not device.is_out_of_memory(error):
+            if not memory.is_out_of_memory(error):
                 raise
         if components is None:  # raised here, because the caught error keeps the tensors
             memory.free()
