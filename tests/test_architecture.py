@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "pipelines.events": set(),
     "pipelines.settings": {"errors"},
     "pipelines.requests": {"errors"},
-    "pipelines.machine": {"errors", "requests", "generation.windows", "models.offload"},
+    "pipelines.machine": {"errors"},
     "pipelines.diffusion": {"errors"},
     "pipelines.queue": {"errors", "events", "requests"},
     "pipelines.families": {"errors"},

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..adapters import find
 from ..adapters.merge_request import MergeLora, merge_into
-from ..errors import Cancelled, OutOfMemory
+from ..errors import Cancelled
 from ..events import Event, Loading, Notice
 from ..generation.upscalers import Upscalers
 from ..images.store import ImageStore
@@ -150,7 +150,7 @@ class Engine:
                                     self._upscalers.enlarge, vectors)
 
     def _placed(self, card: ModelCard, request: Request, usual: Any) -> Any:
-        from ..machine.memory import largest_pass
+        from ..generation.fitting import largest_pass
 
         size = largest_pass(request)
         if not all(size):  # a picture that is only enlarged says none
@@ -195,16 +195,9 @@ class Engine:
         from ..models import loading
 
         placement = estimate.placement_for(card, self.settings, self._device_bytes)
-        components = None
-        try:
+        with memory.refusing(lambda: estimate.full(card, placement)):
             components = loading.load(card, placement, offline=self.settings.offline, go_on=self._go_on,
                                       tried=lambda kind: self._found.append(Predicts(card, kind)))
-        except Exception as error:
-            if not device.is_out_of_memory(error):
-                raise
-        if components is None:  # raised here, because the caught error keeps the tensors
-            memory.free()
-            raise OutOfMemory(estimate.full(card, placement))
         self._device_line = device.describe(placement.device, placement.dtype)
         return components, placement, loading.bytes_of(components)
 

@@ -107,14 +107,6 @@ class Stock:
     latents: Literal["factor", "spread", "norm", "nothing"] = "factor"
 
 
-# What every pipeline of the library can be asked for. A field that is not here is refused, not silently ignored.
-STOCK_FIELDS = frozenset((
-    "prompt", "prompt_lines", "texts", "styles", "dynamic", "emphasis", "steps", "guidance_scale", "width", "height",
-    "seed", "batch_size", "batch_count", "model", "image", "resize_mode", "mask", "mask_blur", "mask_grow",
-    "mask_invert", "inpaint_area", "masked_padding", "masked_content", "outpaint_left", "outpaint_right",
-    "outpaint_top", "outpaint_bottom"))
-
-
 def no_preference(facts: Facts) -> dict[str, Any]:
     return {}
 
@@ -177,12 +169,12 @@ class Family:
         """Pixels that a side is a multiple of."""
         return self.stock.grain if self.stock else 8
 
-    def takes(self, field_name: str, task: str) -> bool:
-        """Whether a field of a request changes the picture that a model of this family draws."""
-        if self.stock is None or field_name in STOCK_FIELDS:
-            return True
-        return {"negative_prompt": self.stock.negative,
-                "strength": task in self.stock.strength}.get(field_name, False)
+    def provides(self, task: str) -> frozenset[str]:
+        """What fields of a request may need, as their declarations name it."""
+        if self.stock is None:
+            return frozenset(("own loop", "negative prompt", "strength"))
+        found = {"negative prompt": self.stock.negative, "strength": task in self.stock.strength}
+        return frozenset(need for need, here in found.items() if here)
 
 
 def stock_family(pipelines: Mapping[str, str], stock: Stock, *, core: str = "transformer", sampler: str = "Euler",

@@ -15,8 +15,7 @@ from ..errors import ModelError
 from ..families import Family
 from ..machine import memory
 from ..machine.device import synchronize
-from ..machine.memory import LATENT_PX
-from .windows import by_windows
+from .windows import LATENT_PX, by_windows, vae_windows
 
 SMALL_DECODER = 8_000_000  # parameters; below it the autoencoder itself is cheap enough for previews
 PREVIEW_SHARE = 0.01  # of the running time may go into previews
@@ -33,17 +32,13 @@ def decode(pipe: Any, latents: torch.Tensor) -> tuple[Image.Image, tuple[str, ..
     vae, notices = pipe.vae, []
     changes: list[Callable[[Any], AbstractContextManager[None]]] = []  # each holds for the attempts after it too
     while True:
-        pixels, half = None, vae.dtype != torch.float32 and memory.upcast not in changes
+        half = vae.dtype != torch.float32 and memory.upcast not in changes
         with ExitStack() as undone:
             for change in changes:
                 undone.enter_context(change(vae))
-            try:
+            with memory.attempt(last=vae.use_tiling) as whole:
                 pixels = _decode(vae, latents)
-            except Exception as error:
-                if not memory.is_out_of_memory(error) or vae.use_tiling:
-                    raise
-        if pixels is None:
-            memory.free()
+        if whole.full:
             changes.append(memory.tiled)
             notices.append("Decoded in tiles, because the picture did not fit in memory.")
         elif bool(torch.isfinite(pixels).all()) and (not half or bool(pixels.any())):
@@ -64,7 +59,7 @@ def _decode(vae: Any, latents: torch.Tensor) -> torch.Tensor:
         return vae.decode(part.to(vae.dtype), return_dict=False)[0].float()
 
     with torch.inference_mode():
-        windows = memory.vae_windows(vae, *latents.shape[-2:])
+        windows = vae_windows(vae, *latents.shape[-2:])
         scale = 2 ** (len(vae.config.block_out_channels) - 1)
         return by_windows(scaled, windows, pixels, scale) if windows else pixels(scaled)
 
@@ -91,12 +86,10 @@ class Previews:
             return None
         synchronize(str(x0.device))  # or the steps that a card has in its queue would count as the preview's time
         begin = perf_counter()
-        try:
+        with memory.attempt() as drawing:  # no preview is worth a picture
             image = to_image(torch.nan_to_num(_decode(self._pipe.vae, _reduced(x0[:1])))) if self._small else \
                 _by_factors(x0[:1], self._family)
-        except Exception as error:  # no preview is worth a picture
-            if not memory.is_out_of_memory(error):
-                raise
+        if drawing.full:
             self._due = float("inf")
             return None
         image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))

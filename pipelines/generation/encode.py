@@ -10,10 +10,9 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
 from ..machine import memory
-from ..machine.memory import LATENT_PX
 from ..models.offload import device_of
 from .noise import Draws
-from .windows import Blend
+from .windows import LATENT_PX, Blend, vae_windows
 
 
 def encode(pipe: Any, image: Image.Image, draws: Draws) -> torch.Tensor:
@@ -26,14 +25,9 @@ def encode(pipe: Any, image: Image.Image, draws: Draws) -> torch.Tensor:
     # Laid out in memory as VaeImageProcessor does, or the convolutions round differently.
     pixels = (torch.from_numpy(values.transpose(0, 3, 1, 2)) * 2 - 1).to(device_of(vae), vae.dtype)
     with torch.inference_mode():
-        try:
+        with memory.attempt(last=vae.use_tiling) as whole:
             posterior = _posterior(vae, pixels)
-        except Exception as error:
-            if not memory.is_out_of_memory(error) or vae.use_tiling:
-                raise
-            posterior = None
-        if posterior is None:
-            memory.free()
+        if whole.full:
             with memory.tiled(vae):
                 posterior = vae.encode(pixels).latent_dist
         latents = torch.cat([posterior.sample(generator) for generator in draws.generators])
@@ -42,7 +36,7 @@ def encode(pipe: Any, image: Image.Image, draws: Draws) -> torch.Tensor:
 
 def _posterior(vae: Any, pixels: torch.Tensor) -> Any:
     """What the encoder says of a picture (1, 3, h, w); of a large one in windows."""
-    windows = memory.vae_windows(vae, *(side // LATENT_PX for side in pixels.shape[-2:]))
+    windows = vae_windows(vae, *(side // LATENT_PX for side in pixels.shape[-2:]))
     if not windows:
         return vae.encode(pixels).latent_dist
     moments = Blend(windows)

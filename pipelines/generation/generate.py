@@ -26,7 +26,7 @@ from ..prompts.schedule import plan
 from ..prompts.texts import each
 from ..queue.control import Control
 from ..requests import Request, Txt2Img, changed
-from . import decode, samplers
+from . import decode, fitting, samplers
 from .backends import diffusers_pipeline
 from .backends.diffusers_pipeline import Adapters
 from .backends.unet import Guidance, UNetPredictor
@@ -67,28 +67,23 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
         maker = diffusers_pipeline.Maker(request, pipe, family, source, control, pace, adapters)
         at_once = request.batch_size
     else:
-        at_once = memory.fitting_batch(pipe.unet, request)
+        at_once = fitting.fitting_batch(pipe.unet, request)
         maker = _Maker(request, pipe, family, source, control, pace, adapters, enlarge, vectors)
     if at_once < request.batch_size:
         yield Notice(f"Not enough memory for {request.batch_size} pictures at once; going on with {at_once}.")
     waiting = deque(batch.part(start, start + at_once) for batch in batches(request)
                     for start in range(0, request.batch_size, at_once))
     while waiting:
-        batch, made, full = waiting.popleft(), 0, False
-        try:
+        batch, made = waiting.popleft(), 0
+        with memory.attempt() as drawing:
             for event in maker.batch(batch):
                 made += isinstance(event, ImageReady)
                 yield event
-        except Exception as error:
-            if not memory.is_out_of_memory(error):
-                raise
-            full = True
-        if not full:
+        if not drawing.full:
             pace.images_left -= len(batch.seeds)
             if control.leave.is_set() and waiting:
                 raise Cancelled("The page was away, so the rest was left out.")
             continue
-        memory.free()  # outside the except block: its traceback would keep the tensors
         left = batch.part(made)
         pace.images_left -= made
         if not left.seeds:
@@ -102,7 +97,7 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
             waiting.appendleft(left)
             yield Notice("Not enough memory; the text encoder and decoder wait in host memory meanwhile.")
         else:
-            raise OutOfMemory(memory.advice(request))
+            raise OutOfMemory(fitting.advice(request))
 
 
 class _Maker:

@@ -17,14 +17,13 @@ from PIL import Image, ImageChops
 from ..errors import RequestError
 from ..images import fill, geometry, mask
 from ..images.convert import flatten, lifted
-from ..machine.memory import LATENT_PX
 from ..models.offload import device_of
 from ..requests import Img2Img, Inpaint, Request, Txt2Img, Upscale
 from .encode import encode
 from .noise import Draws
 from .samplers import late_timesteps
 from .upscalers import Enlarge, Parts, lanczos
-from .windows import Window, cover
+from .windows import LATENT_PX, Window, cover
 
 OpenImage = Callable[[str], Image.Image]
 

@@ -28,7 +28,7 @@ def _less_than_a_step(request: Request, family: Family) -> Iterator[str]:
     if isinstance(request, Txt2Img):
         if request.hires_scale > 1:
             yield from _share("Hires strength", request.hires_strength, request.hires_steps or request.steps)
-    elif getattr(request, "redraw", True) and family.takes("strength", task_of(request)):
+    elif getattr(request, "redraw", True) and "strength" in family.provides(task_of(request)):
         yield from _share("Strength", request.strength, request.steps)
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import ModelError, OutOfMemory, RequestError
-from ..machine.device import is_out_of_memory
+from ..errors import ModelError, RequestError
+from ..machine import memory
 from ..requests import HIRES_UPSCALERS, LANCZOS
 from ..settings import Settings
 
@@ -103,9 +103,5 @@ def _learned(file: Path, image: Image.Image, size: tuple[int, int], device: Any)
     in_colour = isinstance(model, ImageModelDescriptor) and (model.input_channels, model.output_channels) == (3, 3)
     if not in_colour or model.scale < 2:
         raise ModelError(f"Upscaler: {file.stem[:SHOWN_NAME]} does not enlarge colour pictures.")
-    try:
+    with memory.refusing(f"Not enough memory for the upscaler {file.stem[:SHOWN_NAME]}. Lanczos needs almost none."):
         return (yield from by_network(image, model.eval(), model.scale, size, device))
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-    raise OutOfMemory(f"Not enough memory for the upscaler {file.stem[:SHOWN_NAME]}. Lanczos needs almost none.")

@@ -6,8 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise, product
 from math import ceil, pi
+from typing import Any
 
 import torch
+
+LATENT_PX = 8  # pixels of a side under one latent
+VAE_ROOM_BYTES = 6e9  # what the autoencoder may take for one picture; beyond it, it works in windows
+VAE_WINDOW_PX, VAE_OVERLAP = 1024, 0.25
 
 
 @dataclass(frozen=True)
@@ -106,3 +111,16 @@ def ramp(length: int, rise: int) -> torch.Tensor:
     place = torch.arange(length) + 0.5
     inward = torch.minimum(place, length - place)
     return (inward / rise).clamp(max=1).mul(pi / 2).sin().square()
+
+
+def vae_windows(vae: Any, height: int, width: int) -> tuple[Window, ...]:
+    """The windows, in latents, in which an autoencoder takes a picture that is too large for one go; else ().
+
+    It depends on the picture and the model alone: what is free at the moment must not change a picture. The estimate
+    is of the decoder's last block, where activations have the size of the picture.
+    """
+    scale = 2 ** (len(vae.config.block_out_channels) - 1)
+    channels = sum(vae.config.block_out_channels[:2]) + vae.config.block_out_channels[1]
+    needed = height * width * scale**2 * channels * vae.dtype.itemsize
+    tile = VAE_WINDOW_PX // scale
+    return cover(height, width, tile, tile, VAE_OVERLAP) if needed > VAE_ROOM_BYTES else ()

@@ -24,6 +24,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from ..errors import RequestError
+from ..requests import Inpaint, fields_of
 from .colours import eight_bit, to_srgb
 from .files import KINDS, SHOWN, Header, Limit
 from .header import kind_of, read_header
@@ -39,7 +40,8 @@ MAX_WORK_PX = 12 * MAX_PIXELS  # pixels times scans that are decoded in this pro
 DECODERS = {"PNG": PngImageFile, "JPEG": JpegImageFile, "WEBP": WebPImageFile, "AVIF": AvifImageFile,
             "BMP": BmpImageFile, "TIFF": TiffImageFile, "GIF": GifImageFile}
 
-TITLES = {"image": "Picture", "mask": "Mask"}
+FIELDS = (*fields_of(Inpaint, kind="picture"), *fields_of(Inpaint, kind="mask"))
+TITLES = {name: Inpaint.model_fields[name].title for name in FIELDS}
 FURTHER = {"TIFF": "The file holds several pictures; only the first is used."}
 ANIMATED = "The picture is animated; only its first frame is used."
 TURNS = {

@@ -67,9 +67,10 @@ class Training(LabRequest):
                                                            "clean picture, or v, which lies between.")
     loss: Loss = param("mse", "Loss", help="How its error is measured. Huber is squared when small, "
                                                  "absolute when large.")
-    epochs: int | None = param(None, "Epochs", ge=1, le=100_000, step=1, help="How often each picture is seen.")
-    minutes: float | None = param(None, "Minutes", gt=0, le=10_000, help="How long to train; with epochs, whichever "
-                                                                         "is over first.")
+    epochs: int | None = param(None, "Epochs", ge=1, le=100_000, step=1, may_change=True,
+                               help="How often each picture is seen.")
+    minutes: float | None = param(None, "Minutes", gt=0, le=10_000, may_change=True,
+                                  help="How long to train; with epochs, whichever is over first.")
     batch_size: int = param(64, "Batch size", ge=1, le=1024, step=1, help="Pictures computed at once.")
     accumulation: int = param(1, "Accumulation", ge=1, le=256, step=1, help="Batches that make one update.")
     learning_rate: float = param(2e-3, "Learning rate", gt=0, le=1, help="Size of a step. Too high gives noise.")
@@ -81,7 +82,8 @@ class Training(LabRequest):
     validation: float = param(0.1, "Held out", ge=0, le=0.5, step=0.05, help="Share of pictures never trained on.")
     class_dropout: float = param(0.1, "Class dropout", ge=0, le=1, step=0.05,
                                  help="Share of pictures shown without their class, which class guidance needs.")
-    samples: int = param(20, "Samples", ge=0, le=100, step=1, help="Pictures drawn after every epoch; 0 draws none.")
+    samples: int = param(20, "Samples", ge=0, le=100, step=1, may_change=True,
+                         help="Pictures drawn after every epoch; 0 draws none.")
 
     @field_validator("prediction")
     @classmethod
@@ -98,12 +100,14 @@ class Train(Training):
     data: str = param("digits", "Data", min_length=1, max_length=4000,
                       help="digits, emoji, a folder of pictures whose subfolders are classes, or hub:OWNER/NAME for a "
                            "data set of the Hugging Face hub.")
-    output: str = param(..., "Output", min_length=1, max_length=4000, help="Folder of the run. It is made.")
+    output: str = param(..., "Output", min_length=1, max_length=4000, may_change=True,
+                        help="Folder of the run. It is made.")
     model: str = param("", "Model", max_length=4000, help="For the recipe latents: a diffusers folder with the frozen "
                                                           "VAE and text encoder; the embedded model when left out.")
-    token: str = param("", "Token", max_length=200, repr=False, help="Access token for a data set that is not public.")
-    device: str = param("auto", "Device", pattern=DEVICE, help="What computes.")
-    resume: bool = param(False, "Resume", help="Go on with the run that lies in the output folder.")
+    token: str = param("", "Token", max_length=200, repr=False, may_change=True,
+                       help="Access token for a data set that is not public.")
+    device: str = param("auto", "Device", pattern=DEVICE, may_change=True, help="What computes.")
+    resume: bool = param(False, "Resume", may_change=True, help="Go on with the run that lies in the output folder.")
 
 
 class Drawing(LabRequest):

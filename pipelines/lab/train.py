@@ -19,7 +19,7 @@ from ..errors import RequestError
 from ..events import Notice
 from ..machine.locks import claimed
 from ..queue.control import Control
-from ..requests import make
+from ..requests import fields_of, make
 from . import checkpoints, draw, latentset, sets
 from .events import EpochDone, Started, Trained, Update
 from .latentset import Frozen
@@ -27,7 +27,6 @@ from .learner import Learner
 from .requests import Train
 from .sampling import ddim, denoiser_of, last
 
-MAY_CHANGE = {"token", "output", "epochs", "minutes", "samples", "device", "resume"}
 DEFAULT_MINUTES = 3.0
 LOCK = ".run.lock"
 SAMPLE_STEPS = 10
@@ -123,12 +122,13 @@ def _saved(request: Train, folder: Path) -> dict[str, Any] | None:
 def _resumed(request: Train, begun: dict[str, Any]) -> Train:
     """The request a run was begun with, with those values that were given anew and may change."""
     given = {name: getattr(request, name) for name in request.model_fields_set}
+    may_change = fields_of(Train, may_change=True)
     for name, value in given.items():
-        if name not in MAY_CHANGE and value != begun.get(name, Train.model_fields[name].default):
+        if name not in may_change and value != begun.get(name, Train.model_fields[name].default):
             title = Train.model_fields[name].title
             raise RequestError(f"{title}: this run was begun with {begun.get(name)}; {value} would make another one.",
                                name)
-    return make(Train, **{**begun, **{name: value for name, value in given.items() if name in MAY_CHANGE}})
+    return make(Train, **{**begun, **{name: value for name, value in given.items() if name in may_change}})
 
 
 def _samples(learner: Learner, request: Train, folder: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import sys
 from collections.abc import MutableMapping
@@ -16,8 +15,6 @@ DTYPES = ("float32", "float16", "bfloat16")
 # Smaller U-Nets are bound by the cost of calls, not of arithmetic: bfloat16 gains too little for its rounding.
 BFLOAT16_FROM_PARAMETERS = 100_000_000
 # What an error says that has no class of its own: of a Mac or a driver, of the host, of the host on Windows, of cuBLAS.
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory: you tried to allocate",
-                 "CUBLAS_STATUS_ALLOC_FAILED")
 ALLOCATOR_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # torch's name for them, and its old one
 CGROUP_FILES = (  # (limit, use, its parts) of a container's memory: cgroup v2, then v1
     tuple(Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current", "memory.stat")),
@@ -132,29 +129,6 @@ def free_bytes(device: str) -> int:
     if device == "mps":
         return max(0, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     return host_free_bytes()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell running out of memory, on a card or on the host, from other errors."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
-
-
-def empty_cache() -> None:
-    """Give memory that torch keeps of freed tensors back to the driver, where other processes can have it.
-
-    Call it outside an `except` block: a live traceback keeps its tensors alive.
-    """
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif torch.backends.mps.is_available():
-        torch.mps.empty_cache()
 
 
 def make_current(device: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from ..requests import Request, extra_of
 from ..settings import VERSION
 from . import settings_line
-from .fields import MAX_TEXT, NEGATIVE, WRITTEN, Draft, Parsed, checked
+from .fields import MAX_TEXT, NEGATIVE, Draft, Parsed, checked
 from .names import schedule_behind, spelled
 
 PROGRAM = "Atelier"
@@ -59,7 +59,7 @@ def _pairs_of(request: Request) -> dict[str, Any]:
         second_pass = name == "hires_strength"
         always = request.hires_scale > 1 if second_pass else key in _ALWAYS
         if always or value != info.default or padding_matters:
-            pairs[key] = WRITTEN.get(name, {}).get(value, value)
+            pairs[key] = extra_of(info)["words"].get(value, value)
     width, height = pairs.pop("Size-1", None), pairs.pop("Size-2", None)
     return {**pairs, "Size": f"{width}x{height}" if width and height else None}
 

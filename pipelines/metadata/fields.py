@@ -22,19 +22,12 @@ MAX_NAME = 200  # of a sampler, schedule or model
 MAX_VALUE = 2_000  # of a value that means nothing to us and is only shown
 
 NEGATIVE = "Negative prompt"
-# Where AUTOMATIC1111 has other words for a value.
-WRITTEN: dict[str, dict[Any, str]] = {
-    "mask_invert": {False: "Inpaint masked", True: "Inpaint not masked"},
-    "tiling": {"both": "True"},
-}
-_READ = {name: {word: value for value, word in words.items()} for name, words in WRITTEN.items()}
 _SAME = ("Use same sampler", "Use same scheduler", "Use same checkpoint")
 
 _FIELDS: dict[str, tuple[type[Request], str]] = {
     key.casefold(): (cls, name) for cls in TASKS.values() for name, info in cls.model_fields.items()
-    if (key := extra_of(info)["infotext"]) and key != NEGATIVE}
+    for key in (extra_of(info)["infotext"], *extra_of(info)["infotext_aliases"]) if key and key != NEGATIVE}
 KEYS = {extra_of(info)["infotext"] for cls in TASKS.values() for info in cls.model_fields.values()} - {None, NEGATIVE}
-_ALIASES = {"clip-skip": "clip skip", "soft inpainting enabled": "soft inpainting", "skip early cfg": "guidance start"}
 _NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{0,30})?([eE][+-]?\d{1,3})?", re.ASCII)
 
 
@@ -91,7 +84,7 @@ def checked(draft: Draft, allowed: Mapping[str, Collection[str]] | None = None) 
         fields[name] = value[:MAX_PROMPT]
     unknown = dict(draft.unknown)
     for key, value in draft.pairs.items():
-        cls, name = _FIELDS.get(_ALIASES.get(key.casefold(), key.casefold()), (None, ""))
+        cls, name = _FIELDS.get(key.casefold(), (None, ""))
         if cls is None:
             unknown[key] = value
             continue
@@ -121,7 +114,8 @@ def _checked(cls: type[Request], name: str, text: str, allowed: Collection[str] 
         text = _spelled(text, allowed)
     if allowed is not None and text not in allowed or name == "sampler" and text == "Undefined":
         raise RequestError(f"{info.title}: {shown} is not known here.", name)
-    value = _READ.get(name, {}).get(text, None if text in _SAME and info.default is None else _typed(info, text))
+    read = {word: value for value, word in extra_of(info)["words"].items()}
+    value = read.get(text, None if text in _SAME and info.default is None else _typed(info, text))
     return getattr(make(cls, **{name: value}), name)
 
 

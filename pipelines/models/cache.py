@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from ..families import FAMILIES, Family
 from ..library.checkpoints import ModelCard
-from ..machine.device import Placement, empty_cache
+from ..machine import memory
+from ..machine.device import Placement
 from . import sharing
 from .offload import in_place, offloaded
 
@@ -107,7 +108,7 @@ class PipelineCache:
             for key, entry in list(self._loaded.items()):
                 if entry.placement.home != "cpu" and not entry.parked and not entry.lock.locked():
                     self._leave(key, entry)
-        empty_cache()
+        memory.free()
 
     @contextmanager
     def lease(self, card: ModelCard, task: str, placed: Callable[[Placement], Placement] = lambda usual: usual

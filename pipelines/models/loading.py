@@ -16,7 +16,8 @@ from ..library.read.counts import check_counts, check_scheduler
 from ..library.read.headers import Header, read_header
 from ..library.read.hub import hub_folder
 from ..library.recognise import vae_layout
-from ..machine.device import Placement, is_out_of_memory
+from ..machine.device import Placement
+from ..machine.memory import is_out_of_memory
 from .interrupt import interruptible
 from .memory_format import as_stored, settled
 from .offload import by_layers

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ..requests import Request, changed
+from ..requests import Request, changed, fields_of
 
 
 def prompt_fields(cls: type[Request]) -> tuple[str, ...]:
     """Names of the fields that hold a prompt, "prompt" first."""
-    return tuple(name for name in cls.model_fields if name.endswith("prompt"))
+    return fields_of(cls, kind="prompt")
 
 
 def each(request: Request) -> tuple[Request, ...]:

@@ -11,7 +11,7 @@ from .. import metadata
 from ..adapters import find
 from ..library import LibraryEntry, checkpoints
 from ..prompts import lora_tags
-from ..requests import Request
+from ..requests import Request, fields_of
 from .assets import Collection
 
 SHOWN_HASH = 12  # digits that tell pictures apart: the same settings make another result of another picture
@@ -30,7 +30,8 @@ class Infotexts:
         extra: what else is known of how it was made. loras: those that were looked up for it.
         """
         card = self.collection.card(request.model)
-        pictures = {f"{name.capitalize()} hash": getattr(request, name, None) for name in ("image", "mask")}
+        names = (*fields_of(type(request), kind="picture"), *fields_of(type(request), kind="mask"))
+        pictures = {f"{name.capitalize()} hash": getattr(request, name) for name in names}
         given = {key: value[:SHOWN_HASH] if value else None for key, value in pictures.items()}
         return metadata.infotext(request, extra={
             "Model hash": checkpoints.short_hash(card, self.data_dir / "hashes.json"),

@@ -7,12 +7,9 @@ from typing import Any
 from ..errors import RequestError
 from ..families import FAMILIES
 from ..library.read.card import ModelCard
-from ..requests import Inpaint, Request, Upscale, pipeline_of, task_of
+from ..requests import Inpaint, Request, Upscale, extra_of, pipeline_of, task_of
 
 TASKS = {"txt2img": "text to image", "img2img": "image to image", "inpaint": "inpainting", "upscale": "upscaling"}
-# What says something only where another field does: a seed of no variation is no wish.
-DEPENDENT = ("variation_seed", "hires_upscaler", "hires_strength", "hires_steps", "hires_sampler", "hires_schedule",
-             "hires_guidance_scale", "hires_prompt", "hires_negative_prompt")
 
 
 def why_not(card: ModelCard, task: str) -> str:
@@ -37,8 +34,8 @@ def need_own_loop(card: ModelCard, what: str) -> None:
 
 def unused(card: ModelCard, cls: type[Request], task: str) -> tuple[str, ...]:
     """Fields of a request that this model's family does not take."""
-    family = FAMILIES[card.family]
-    return tuple(name for name in cls.model_fields if not family.takes(name, task))
+    provided = FAMILIES[card.family].provides(task)
+    return tuple(name for name, info in cls.model_fields.items() if extra_of(info)["needs"] not in (None, *provided))
 
 
 def check(request: Request, card: ModelCard) -> None:
@@ -53,8 +50,9 @@ def check(request: Request, card: ModelCard) -> None:
     for name in unused(card, type(request), task):
         info, value = request.__class__.model_fields[name], getattr(request, name)
         plain = own.get(name, info.default)
-        # Words that are not read are said, not refused, and a strength has no value that means nothing.
-        if name in (*DEPENDENT, "negative_prompt", "strength") or value == plain:
+        extra = extra_of(info)
+        # Words that are not read are told, not refused, and the seed of no variation asks for nothing.
+        if value == plain or extra["depends_on"] or extra["kind"] == "prompt" or not extra["has_neutral"]:
             continue
         raise RequestError(f"{info.title}: {value} is not possible with {family.label}. Set it to {_said(plain)}.",
                            name)

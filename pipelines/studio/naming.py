@@ -20,12 +20,13 @@ from ..metadata import Parsed
 from ..metadata.texts import stem
 from ..prompts.comments import without_comments
 from ..prompts.lora_tags import TAG
+from ..prompts.texts import prompt_fields
+from ..requests import Txt2Img
 
 MAX_HASHED_BYTES = 512 * 2**20  # of all files together that are read while a person waits
 SHOWN = 80  # characters of a name that a sentence repeats
 _DIGITS = (8, 64)  # of a hash
 _OLD_PLACE, _OLD_BYTES = 0x100000, 0x10000  # of a file that AUTOMATIC1111 hashed before version 1.0
-_PROMPTS = ("prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _checkpoint(wanted: str, digits: str, shelf: Shelf, notes: list[str]) -> str
 
 def _loras(fields: Mapping[str, Any], told: Mapping[str, str], shelf: Shelf, notes: list[str]) -> dict[str, str]:
     """The prompts, with the names that the LoRAs of their tags have here."""
-    prompts = {name: fields[name] for name in _PROMPTS if isinstance(fields.get(name), str)}
+    prompts = {name: fields[name] for name in prompt_fields(Txt2Img) if isinstance(fields.get(name), str)}
     asked = dict.fromkeys(name for text in prompts.values() for tag in TAG.finditer(without_comments(text))
                           if (name := tag[1].partition(":")[0].strip()))
     if not asked:

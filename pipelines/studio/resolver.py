@@ -21,7 +21,18 @@ from ..library.checkpoints import ModelCard
 from ..prompts.spell_out import MAX_IMAGES, spelled_out
 from ..prompts.styles import Styles
 from ..prompts.wildcards import Wildcards
-from ..requests import MAX_PIXELS, MAX_SIDE, MAX_UPSCALED_SIDE, Img2Img, Inpaint, Request, Txt2Img, Upscale, changed
+from ..requests import (
+    MAX_PIXELS,
+    MAX_SIDE,
+    MAX_UPSCALED_SIDE,
+    Img2Img,
+    Inpaint,
+    Request,
+    Txt2Img,
+    Upscale,
+    changed,
+    open_seeds,
+)
 from . import limits
 from .assets import Collection
 
@@ -58,9 +69,7 @@ class Resolver:
         if isinstance(request, Upscale):
             wanted |= {"scale": self.scale_of(request), "width": None, "height": None,
                        "tile": request.tile or card.native_size}
-        for name in ("seed", "variation_seed"):
-            if getattr(request, name) == -1 and (name == "seed" or request.variation_strength):
-                wanted[name] = secrets.randbelow(2**32)
+        wanted |= {name: secrets.randbelow(2**32) for name in open_seeds(request)}
         if request.vae:
             wanted["vae"] = self.collection.vae(request.vae).name
         request = spelled_out(changed(request, model=card.name, **wanted), self.styles, self.wildcards)

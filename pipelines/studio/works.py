@@ -22,7 +22,7 @@ from ..prompts.texts import each
 from ..queue.job import Job
 from ..queue.jobs import LOAD
 from ..queue.workload import pixel_steps
-from ..requests import Request, changed, make, task_of
+from ..requests import Request, changed, make, open_seeds, task_of
 from ..requests.caller import Caller
 from ..settings import Settings
 from ..sweeps.grid import Matrix, check
@@ -242,8 +242,7 @@ Build = Callable[[Request, Matrix | Series | None], Matrix | Series]
 
 def _begun_or_new(base: Request, build: Build, stores: Stores, caller: Caller) -> Matrix | Series:
     """A grid or a series; one with random seeds takes those of the same one that was stopped."""
-    seeds = ("seed", "variation_seed") if base.variation_strength else ("seed",)
-    drawn = {name: secrets.randbelow(2**32) for name in seeds if getattr(base, name) == -1}
+    drawn = {name: secrets.randbelow(2**32) for name in open_seeds(base)}
     last = stores.last(caller.page, task_of(base)) if caller.page else None
     if last is not None and last.stopped and isinstance(last.request, Matrix | Series):
         again = build(changed(base, **{name: getattr(last.request.base, name) for name in drawn}), last.request)

@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, get_args
 
+from pydantic.fields import FieldInfo
+
 from ..errors import RequestError
 from ..prompts.comments import without_comments
 from ..prompts.lora_tags import TAG
 from ..prompts.texts import prompt_fields
-from ..requests import TASKS, Request, changed
+from ..requests import TASKS, Request, changed, extra_of
 
 MAX_VALUES = 100
 MAX_CELLS = 400
@@ -27,12 +29,8 @@ PROMPT = "prompt text"
 SIZE = "size"
 LORA = "lora weight"
 TITLES = {PROMPT: "Prompt text", SIZE: "Size", LORA: "LoRA weight"}  # axes that are no field
-TYPED = ("prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt", "model", "vae")  # names and words
-# What a change of the field costs, so that the dearest axis changes least often; fields not named cost nothing.
-COST = {"model": 4, "vae": 3, LORA: 2, "clip_skip": 1, "prompt": 1, "negative_prompt": 1, PROMPT: 1}
-NOT_AN_AXIS = ("styles", "prompt_lines", "texts", "batch_size", "batch_count", "image", "mask")
-SEEDS = ("seed", "variation_seed")  # -1 is another one at each of its places
-MAY_BE_EMPTY = ("vae", "hires_sampler", "hires_schedule")  # prompts aside: the model's own, that of the first pass
+COST = {PROMPT: 1, LORA: 2, SIZE: 0}  # of one change, as the fields declare theirs
+TYPED = ("prompt", "model", "vae")  # kinds of field whose values are names and words of a person
 EMPTY = "(empty)"  # the label of a value without text
 
 _RANGE = re.compile(r"\s*(-?[\d.]+)\s*-\s*(-?[\d.]+)\s*(?:\(\s*([+-]?[\d.]+)\s*\)|\[\s*(\d+)\s*\])?\s*")
@@ -52,8 +50,20 @@ class Axis:
     @property
     def title(self) -> str:
         """For labels: Steps, Prompt text ..."""
-        info = next((cls.model_fields[self.field] for cls in TASKS.values() if self.field in cls.model_fields), None)
-        return info.title if info else TITLES.get(self.field, self.field)
+        info = _declared(self.field)
+        return info.title or self.field if info else TITLES.get(self.field, self.field)
+
+    @property
+    def kind(self) -> str:
+        """What its values stand for, as the field declares it; "" for an axis that is no field."""
+        info = _declared(self.field)
+        return extra_of(info)["kind"] if info else ""
+
+    @property
+    def cost(self) -> int:
+        """What one change along it costs; the dearest axis changes least often."""
+        info = _declared(self.field)
+        return extra_of(info)["axis_cost"] or 0 if info else COST.get(self.field, 0)
 
     def label(self, value: Any, say: Callable[[str], str] = str) -> str:
         """One value as it stands beside its row or above its column. say: puts words into another language."""
@@ -62,11 +72,11 @@ class Axis:
         if value == "":
             return f"{say(self.title)}: {say(EMPTY)}"
         shown = f"{value:g}" if isinstance(value, float) else str(value)
-        return f"{say(self.title)}: {shown if self.field in TYPED else say(shown)}"
+        return f"{say(self.title)}: {shown if self.kind in TYPED else say(shown)}"
 
     def seeded(self, earlier: Axis | None = None) -> Axis:
         """Draw a seed in the place of each -1. earlier: the same axis of a grid that was stopped, which has them."""
-        if self.field not in SEEDS or -1 not in self.values:
+        if self.kind != "seed" or -1 not in self.values:
             return self
         again = earlier.values if earlier and earlier.fits(self) else None
         drawn = again or tuple(secrets.randbelow(2**32) if value == -1 else value for value in self.values)
@@ -110,7 +120,7 @@ class Matrix:
             yield place, self.requests[number] if self.requests else self._cell(place)
 
     def _places(self) -> Iterator[tuple[int, int, int]]:
-        order = sorted(range(3), key=lambda i: -COST.get(self.axes[i].field, 0))
+        order = sorted(range(3), key=lambda i: -self.axes[i].cost)
         for places in product(*(range(self.shape[i]) for i in order)):
             yield tuple(places[order.index(i)] for i in range(3))
 
@@ -132,11 +142,16 @@ class Matrix:
 _NO_AXIS = Axis("", (None,))
 
 
+def _declared(field: str) -> FieldInfo | None:
+    return next((cls.model_fields[field] for cls in TASKS.values() if field in cls.model_fields), None)
+
+
 def axis(field: str, text: str, cls: type[Request]) -> Axis | None:
     """Read one axis of the form; None when no field is chosen. Raises RequestError naming what is wrong with it."""
     if not field:
         return None
-    if field not in TITLES and (field not in cls.model_fields or field in NOT_AN_AXIS):
+    info = cls.model_fields.get(field)
+    if field not in TITLES and (info is None or extra_of(info)["axis_cost"] is None):
         raise RequestError(f"Axis: {field[:40]!r} cannot be one.", field[:40])
     if len(text) > MAX_TEXT:
         raise RequestError(f"Axis {field}: the text has {len(text):,} characters; the limit is {MAX_TEXT:,}.", field)
@@ -174,7 +189,8 @@ def _kinds(cls: type[Request], field: str) -> set[type]:
 
 def _may_be_empty(cls: type[Request], field: str) -> bool:
     """Whether nothing is a value of a field of text."""
-    return field in MAY_BE_EMPTY or field in prompt_fields(cls)
+    extra = extra_of(cls.model_fields[field])
+    return extra["may_be_empty"] or extra["kind"] == "prompt"
 
 
 def _texts(text: str, may_be_empty: bool = False) -> list[str]:
@@ -227,7 +243,7 @@ def _with(request: Request, axis: Axis, value: Any) -> Request:
             raise RequestError("Axis LoRA weight: the prompt has no LoRA. Write one as <lora:name:1>.", "prompt")
         return changed(request, prompt=TAG.sub(lambda tag: f"<lora:{tag[1].split(':')[0]}:{value:g}>",
                                                request.prompt))
-    is_left_open = value == "" and axis.field in MAY_BE_EMPTY
+    is_left_open = value == "" and extra_of(type(request).model_fields[axis.field])["may_be_empty"]
     return changed(request, **{axis.field: None if is_left_open else value})
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from ..errors import RequestError
-from ..requests import MAX_PROMPT, MAX_SEED, make, param
+from ..requests import MAX_PROMPT, MAX_SEED, fields_of, make, param
 from ..settings import SettingsError, read_toml
 from .dataset.decoding import Encoding
 from .run.sample_prompts import parse
@@ -30,27 +30,24 @@ SaveDtype = Literal["float16", "bfloat16", "float32"]
 Switch = Literal["auto", "on", "off"]
 Prediction = Literal["auto", "epsilon", "v_prediction"]
 
-PATHS = ("model", "data", "output", "prior_data")
-REQUIRED = ("model", "data", "output", "name")
-# What may differ when a run goes on: nothing that a weight depends on, and the length, which only the schedules
-# that end at 0 depend on.
-MAY_CHANGE = ("steps", "output", "data", "model", "save_every", "keep_last", "sample_every", "sample_prompts",
-              "sample_seed", "sample_steps", "validate_every", "early_stop", "tensorboard", "wandb", "cache",
-              "save_dtype")
 
 
 class TrainLora(BaseModel):
-    """A run that learns a LoRA, or with method "full" the U-Net itself, from a folder of pictures."""
+    """A run that learns a LoRA, or with method "full" the U-Net itself, from a folder of pictures.
+
+    What may change when a run goes on: nothing that a weight depends on, and the length, which only the schedules that
+    end at 0 depend on.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
-    model: str = param(..., "Model", min_length=1, max_length=1000,
+    model: str = param(..., "Model", min_length=1, max_length=1000, kind="path", may_change=True,
                        help="What is trained on: demo (the model that comes along), a name from the model list, a "
                             "diffusers folder, a safetensors file or a hub id.")
-    data: str = param(..., "Data", min_length=1, max_length=4000,
-                      help="A folder or a zip of pictures with captions beside them (.txt, .caption, "
-                           "metadata.jsonl or metadata.csv). It is only read.")
-    output: str = param(..., "Output", min_length=1, max_length=4000,
+    data: str = param(..., "Data", min_length=1, max_length=4000, kind="path", may_change=True,
+                      help="A folder or a zip of pictures with captions beside them (.txt, .caption, metadata.jsonl or "
+                           "metadata.csv). It is only read.")
+    output: str = param(..., "Output", min_length=1, max_length=4000, kind="path", may_change=True,
                         help="Folder for the result, NAME.safetensors, and for the run folder, NAME-run.")
     name: str = param(..., "Name", min_length=1, max_length=80, pattern=r"^[^\W_][\w.+-]*(?: [\w.+-]+)*$",
                       help="Name of the result: letters, digits, and . _ + - inside.")
@@ -85,7 +82,8 @@ class TrainLora(BaseModel):
     scheduler: Scheduler = param("cosine", "Learning rate schedule", help="How the learning rate goes down.")
     warmup: float = param(0.05, "Warm-up", ge=0, le=1, help="Share of the steps in which the learning rate goes up.")
     restarts: int = param(3, "Restarts", ge=1, le=100, step=1, help="Cycles of the schedule `restarts`.")
-    steps: int | None = param(None, "Steps", ge=1, le=1_000_000, step=1, help="Updates of the weights.")
+    steps: int | None = param(None, "Steps", ge=1, le=1_000_000, step=1, may_change=True,
+                              help="Updates of the weights.")
     batch_size: int | None = param(None, "Batch size", ge=1, le=256, step=1, help="Pictures computed at once.")
     accumulation: int = param(1, "Accumulation", ge=1, le=256, step=1, help="Batches that make one update.")
 
@@ -117,7 +115,7 @@ class TrainLora(BaseModel):
     debiased: bool = param(False, "Debiased", help="Weigh by 1 / sqrt(SNR) (arXiv:2310.08442), in place of min-SNR.")
     noise_offset: float = param(0.0, "Noise offset", ge=0, le=1, step=0.01, help="Helps very dark and bright pictures.")
     masked: bool = param(False, "Masked", help="Learn only where a picture is opaque, or its NAME-masklabel.png white.")
-    prior_data: str = param("", "Regularisation pictures", max_length=4000,
+    prior_data: str = param("", "Regularisation pictures", max_length=4000, kind="path",
                             help="Folder of ordinary pictures that keep the model from forgetting.")
     prior_weight: float = param(1.0, "Regularisation weight", ge=0, le=10, step=0.1, help="Weight of their loss.")
 
@@ -128,32 +126,39 @@ class TrainLora(BaseModel):
                         help="What computes. Auto: as the app is set.")
     gradient_checkpointing: Switch = param("auto", "Gradient checkpointing", help="Less memory, slower. Auto switches "
                                                                                   "it on only when memory runs out.")
-    cache: Literal["memory", "disk"] = param("memory", "Cache", help="Where latents and text embeddings are kept.")
+    cache: Literal["memory", "disk"] = param("memory", "Cache", may_change=True,
+                                             help="Where latents and text embeddings are kept.")
 
-    save_dtype: SaveDtype = param("float16", "Number format of the result", help="float16 is what is usual.")
-    save_every: int = param(250, "Save every (steps)", ge=0, le=1_000_000, step=1, help="0 saves at the end only.")
+    save_dtype: SaveDtype = param("float16", "Number format of the result", may_change=True,
+                                  help="float16 is what is usual.")
+    save_every: int = param(250, "Save every (steps)", ge=0, le=1_000_000, step=1, may_change=True,
+                            help="0 saves at the end only.")
     save_minutes: float = param(10.0, "Save every (minutes)", ge=0, le=10_000, help="Whichever comes first; 0 is off.")
-    keep_last: int = param(3, "Keep", ge=1, le=10_000, step=1, help="Newest checkpoints kept; the best stays as well.")
-    sample_every: int = param(0, "Sample every (steps)", ge=0, le=1_000_000, step=1,
+    keep_last: int = param(3, "Keep", ge=1, le=10_000, step=1, may_change=True,
+                           help="Newest checkpoints kept; the best stays as well.")
+    sample_every: int = param(0, "Sample every (steps)", ge=0, le=1_000_000, step=1, may_change=True,
                               help="0 makes none but the preview of the result.")
-    sample_prompts: tuple[str, ...] = param((), "Sample prompts", max_length=16,
-                                            help="Prompts of the samples, each with --n (negative), --w, --h, "
-                                                 "--s (steps), --d (seed) and --l (guidance) behind it.")
-    sample_seed: int = param(1, "Sample seed", ge=0, le=MAX_SEED, step=1, help="Seed of the first sample.")
-    sample_steps: int | None = param(None, "Sample steps", ge=1, le=150, step=1, help="Denoising steps of a sample.")
+    sample_prompts: tuple[str, ...] = param((), "Sample prompts", max_length=16, may_change=True,
+                                            help="Prompts of the samples, each with --n (negative), --w, --h, --s "
+                                                 "(steps), --d (seed) and --l (guidance) behind it.")
+    sample_seed: int = param(1, "Sample seed", ge=0, le=MAX_SEED, step=1, may_change=True,
+                             help="Seed of the first sample.")
+    sample_steps: int | None = param(None, "Sample steps", ge=1, le=150, step=1, may_change=True,
+                                     help="Denoising steps of a sample.")
     validation: float = param(0.1, "Held out", ge=0, le=0.5, step=0.05, help="Share of pictures never trained on, by "
                                                                              "which over-fitting shows.")
-    validate_every: int = param(50, "Measure every (steps)", ge=1, le=1_000_000, step=1,
+    validate_every: int = param(50, "Measure every (steps)", ge=1, le=1_000_000, step=1, may_change=True,
                                 help="How often the held-out loss is measured.")
-    early_stop: int = param(0, "Early stop", ge=0, le=10_000, step=1, help="End after so many measurements without a "
-                                                                           "better held-out loss; 0 is off.")
+    early_stop: int = param(0, "Early stop", ge=0, le=10_000, step=1, may_change=True,
+                            help="End after so many measurements without a better held-out loss; 0 is off.")
     keep_best: bool = param(False, "Keep the best", help="Make the result from the checkpoint with the lowest held-out "
                                                          "loss instead of the last.")
     seed: int = param(0, "Seed", ge=0, le=MAX_SEED, step=1, help="Everything random follows from it.")
-    tensorboard: bool = param(True, "TensorBoard", help="Write the run's curves for TensorBoard, when its package is "
-                                                        "installed.")
-    wandb: bool = param(False, "Weights & Biases", help="Send the run's curves and settings to your account "
-                                                        "there, when its package is installed and logged in.")
+    tensorboard: bool = param(True, "TensorBoard", may_change=True,
+                              help="Write the run's curves for TensorBoard, when its package is installed.")
+    wandb: bool = param(False, "Weights & Biases", may_change=True,
+                        help="Send the run's curves and settings to your account there, when its package is installed "
+                             "and logged in.")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -175,10 +180,13 @@ class TrainLora(BaseModel):
         return value
 
 
+REQUIRED = tuple(name for name, info in TrainLora.model_fields.items() if info.is_required())
+
+
 def from_toml(path: Path) -> TrainLora:
     """Read a config file; relative paths in it are relative to it. Raises RequestError naming key, value and limit."""
     try:
-        table = read_toml(path, PATHS)
+        table = read_toml(path, fields_of(TrainLora, kind="path"))
     except SettingsError as error:
         raise RequestError(str(error)) from None
     return from_table(table, path.absolute().parent)
@@ -206,7 +214,7 @@ def from_table(table: dict[str, Any], folder: Path) -> TrainLora:
 
 def changed_since(begun: TrainLora, config: TrainLora) -> str | None:
     """The name of the first field that keeps a run from going on under `config`, or None."""
-    fixed = (name for name in TrainLora.model_fields if name not in MAY_CHANGE)
+    fixed = fields_of(TrainLora, may_change=False)
     return next((name for name in fixed if getattr(begun, name) != getattr(config, name)), None)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from pipelines.errors import StudioError
-from pipelines.requests import Request
-from pipelines.sweeps.grid import LORA, NOT_AN_AXIS, PROMPT, TITLES, Matrix, axis, check
+from pipelines.requests import Request, extra_of, fields_of
+from pipelines.sweeps.grid import LORA, PROMPT, TITLES, Matrix, axis, check
 
 from ..results.progress import duration
 from ..tab import Form
@@ -17,8 +17,6 @@ from ..visitors import owner_of
 from ..wiring import QUIET
 
 NAMES = ("x", "y", "z")
-COSTLY = ("prompt", "steps", "width", "height", "guidance_scale", "strength", "hires_scale", "hires_steps",
-          "hires_strength")  # what the time of a picture depends on
 WORDS = {"x": "Columns (X)", "y": "Rows (Y)", "z": "Sheets (Z)"}
 
 
@@ -51,7 +49,7 @@ def axes(form: Form, studio: Any) -> Axes:
         line = gr.Textbox("", label="What this makes", show_label=False, container=False, interactive=False,
                           max_lines=2, elem_classes="line", elem_id=f"{form.task}-grid-line")
 
-    costly = {name: form.fields[name] for name in COSTLY if name in form.fields}
+    costly = {name: form.fields[name] for name in fields_of(form.request, timed=True) if name in form.fields}
 
     def tell(visitor: str, *values: Any) -> str:
         found = dict(zip([*costly, *made.boxes], values, strict=True))
@@ -76,5 +74,6 @@ def axes(form: Form, studio: Any) -> Axes:
 
 
 def _choices(cls: type[Request]) -> list[tuple[str, str]]:
-    fields = [(info.title, name) for name, info in cls.model_fields.items() if name not in NOT_AN_AXIS]
+    fields = [(info.title, name) for name, info in cls.model_fields.items()
+              if extra_of(info)["axis_cost"] is not None]
     return [("-", ""), *((title, name) for name, title in TITLES.items()), *fields]

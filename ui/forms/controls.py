@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.prompts.comments import behind, without_comments
-from pipelines.requests import HIRES_UPSCALERS
+from pipelines.requests import HIRES_UPSCALERS, extra_of
 
 from ..language import said
 from ..results import progress
@@ -198,7 +198,8 @@ def second_pass(form: Form, studio: Any) -> None:
 
 def fine_tuning(form: Form) -> None:
     """Every parameter that has no place yet, so that a new field of the request is on the page at once."""
-    names = [name for name in form.request.model_fields if name not in form.fields and name not in ELSEWHERE]
+    names = [name for name, info in form.request.model_fields.items()
+             if name not in form.fields and extra_of(info)["kind"] not in ELSEWHERE]
     if names:
         with gr.Accordion("Fine tuning", open=False, elem_classes="more", elem_id=f"{form.task}-fine"):
             _pairs(form, names)
@@ -211,5 +212,5 @@ def _pairs(form: Form, names: list[str]) -> None:
 
 
 PLACEHOLDERS = {"prompt": "What should the picture show?", "negative_prompt": "What should it keep away from?"}
-ELSEWHERE = ("model", "image", "mask", "texts")  # the header's picker, the source picture, and what resolving makes
+ELSEWHERE = ("model", "picture", "mask", "resolved")  # kinds that the header, the source picture and resolving give
 PRESETS = {"Square": 1.0, "Portrait": 3 / 4, "Landscape": 4 / 3}

@@ -8,11 +8,11 @@ import gradio as gr
 from pydantic.fields import FieldInfo
 
 from pipelines.generation.samplers import SAMPLERS, SCHEDULES
-from pipelines.requests import HIRES_UPSCALERS, LANCZOS, extra_of
+from pipelines.requests import HIRES_UPSCALERS, LANCZOS, Request, extra_of, fields_of
 
 SLIDER_POSITIONS = 4096  # a range with more is typed, not dragged
 # The fields that a model has its own values for, as `studio.defaults` names them.
-MODEL_FIELDS = ("sampler", "schedule", "steps", "guidance_scale", "width", "height")
+MODEL_FIELDS = fields_of(Request, by_model=True)
 
 
 def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
@@ -25,19 +25,19 @@ def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
     return low, high
 
 
-def choices_of(name: str, info: FieldInfo) -> list[str] | None:
+def choices_of(info: FieldInfo) -> list[str] | None:
     """What may be chosen for a field, or None for free values."""
     if get_origin(info.annotation) is Literal:
         return list(get_args(info.annotation))
-    return {"sampler": list(SAMPLERS), "schedule": list(SCHEDULES), "hires_sampler": list(SAMPLERS),
-            "hires_schedule": list(SCHEDULES), "hires_upscaler": list(HIRES_UPSCALERS), "upscaler": [LANCZOS]}.get(name)
+    return {"sampler": list(SAMPLERS), "schedule": list(SCHEDULES), "hires upscaler": list(HIRES_UPSCALERS),
+            "upscaler": [LANCZOS]}.get(extra_of(info)["kind"])
 
 
 def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrides: Any) -> gr.components.Component:
     """Choose the component by the field's type. overrides: keyword arguments of the component."""
     (low, high), step = bounds(info), extra_of(info)["step"]
     common = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id, **overrides}
-    choices = common.pop("choices", None) or choices_of(name, info)
+    choices = common.pop("choices", None) or choices_of(info)
     if info.annotation == tuple[str, ...]:
         return gr.Dropdown(choices, multiselect=True, **{**common, "value": list(value or ())})
     if choices and info.default is None and value is None:  # nothing chosen means "like the others"

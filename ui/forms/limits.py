@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.errors import StudioError
+from pipelines.requests import extra_of
 from pipelines.studio.limits import unused, why_not
 
 from ..tab import Form, Page
@@ -53,10 +54,12 @@ def _updates(form: Form, card: Any, own: dict[str, Any]) -> list:
     left_out = unused(card, form.request, form.task)
     updates = [gr.update(value=reason or "Generate", interactive=not reason)]
     for name in form.fields:
-        plain = own.get(name, form.request.model_fields[name].default) if name in form.request.model_fields else None
+        info = form.request.model_fields.get(name)
+        plain = own.get(name, info.default) if info else None
         if name not in left_out:
-            updates.append(gr.update(interactive=True) if name not in ("image", "mask") else gr.skip())
-        elif name == "strength":  # no value of it means nothing
+            is_hidden = info is not None and extra_of(info)["kind"] in ("picture", "mask")
+            updates.append(gr.skip() if is_hidden else gr.update(interactive=True))
+        elif not extra_of(form.request.model_fields[name])["has_neutral"]:
             updates.append(gr.update(interactive=False))
         else:
             updates.append(gr.update(interactive=False, value="" if plain is None else plain))

@@ -9,11 +9,10 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.requests import extra_of
+
 from ..tab import Form, Page
 from ..wiring import QUIET
-
-# What is asked for belongs to one picture, not to a preset.
-LEFT_OUT = ("prompt", "negative_prompt", "seed", "variation_seed", "image", "mask", "prompt_lines")
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,9 @@ def wire(page: Page, rule: Callable[[str, Any], dict]) -> None:
     for choose in (page.model.input, *(button.click for button, _, _ in page.choosers)):
         choose(None, None, None, js="() => atelier.switching()", **QUIET)
     for task, made in page.presets.items():
-        controls = {name: control for name, control in page.forms[task].fields.items() if name not in LEFT_OUT}
+        declared = page.forms[task].request.model_fields
+        controls = {name: control for name, control in page.forms[task].fields.items()
+                    if name not in declared or extra_of(declared[name])["preset"]}
         boxes = list(controls.values())
         rules = json.dumps([rule(name, control) for name, control in controls.items()]).replace("</", "<\\/")
 

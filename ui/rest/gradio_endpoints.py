@@ -20,13 +20,12 @@ from pipelines.errors import RequestError
 from pipelines.events import Notice, Record
 from pipelines.images.mask import from_upload
 from pipelines.queue.job import Job
-from pipelines.requests import TASKS, Request, make
+from pipelines.requests import TASKS, Request, extra_of, make
 
 from .. import visitors
 from ..wiring import problem
 
-FILES = ("image", "mask")
-MADE = ("texts",)  # fields that only a concrete request has
+FILES = ("picture", "mask")  # kinds of field that callers send as a file, and a request holds as an id
 
 
 def publish(studio: Any) -> None:
@@ -61,7 +60,7 @@ def _endpoint(studio: Any, task: str, cls: type[Request], asked: dict[Job, str])
 
     told_by_gradio = inspect.Parameter("caller", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)
     signature = inspect.Signature([told_by_gradio, *(_parameter(*each) for each in cls.model_fields.items()
-                                                      if each[0] not in MADE)],
+                                                      if extra_of(each[1])["kind"] != "resolved")],
                                   return_annotation=list[dict])
     call.__signature__ = signature
     call.__name__ = task
@@ -86,8 +85,9 @@ def _stop(asked: dict[Job, str]) -> Callable:
 
 def _parameter(name: str, info: Any) -> inspect.Parameter:
     """One parameter as callers see it. None stays the default where it means "as the model likes"."""
-    default = None if name in FILES else info.default
-    annotation = (dict | None) if name in FILES else info.annotation
+    is_file = extra_of(info)["kind"] in FILES
+    default = None if is_file else info.default
+    annotation = (dict | None) if is_file else info.annotation
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
 
 

@@ -9,9 +9,9 @@ import torch
 
 from ...diffusion.guidance import composed_direction, rescale
 from ...families import Family
-from ...machine.memory import LATENT_PX
 from ...prompts.embed import Conditioning, Conditionings
 from ...requests import Request
+from ..windows import LATENT_PX
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ...errors import OutOfMemory, RequestError
+from ...errors import RequestError
 from ...events import Event, Notice, StepDone, Tabled
 from ...machine import device
-from ...machine.memory import is_out_of_memory
+from ...machine.memory import refusing
 from .. import memory
 from ..context import Scene
 from ..memory import Cost, Plan
@@ -62,12 +62,8 @@ def _measured(request: LabMemory, scene: Scene, plan: Plan, asked: Cost) -> Iter
         return
     if request.optimizer == "adamw8bit":
         yield Notice("The 8-bit optimizer is only calculated: measured were the passes.")
-    try:
+    with refusing("The step does not fit into this machine's memory, as the table says."):
         taken = memory.rehearsed(scene.pipe.unet, plan, scene.placement.device)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory("The step does not fit into this machine's memory, as the table says.") from None
     off = asked.passing / taken - 1 if taken else 0.0
     yield Tabled("Measured", ("What", "Calculated", "Measured", "Off by"),
                  (("Passes (MB)", _mb(asked.passing), _mb(taken), f"{off:+.1%}"),))

@@ -40,19 +40,15 @@ class Gradients:
         """
         mine = self._examples.draw(indices, progress.step, progress.detour)[self._team.rank :: self._team.size]
         while True:
-            full, loss = False, None
-            try:
+            loss = None
+            with memory.attempt() as adding:
                 loss = self._parts(mine, progress)
-            except Exception as error:
-                if not memory.is_out_of_memory(error):
-                    raise
-                full = True
-            if not self._team.any(full):
+            if not self._team.any(adding.full):
                 return loss
             loss = None
             for parameter in self._trainee.parameters:
                 parameter.grad = None
-            memory.free()  # outside the except block: its traceback would keep the tensors
+            memory.free()
             told.append(self._shrink(progress))
 
     def held_out(self, weights: dict[str, Tensor] | None, progress: Progress) -> float | None:

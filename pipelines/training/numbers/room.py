@@ -25,12 +25,8 @@ class Room:
     def encoded(self, encode: Callable[[], T], what: str) -> T:
         """Call `encode`, again after each step while it runs out of memory. what: for the error, OutOfMemory."""
         while True:
-            try:
+            with memory.attempt():
                 return encode()
-            except Exception as error:
-                if not memory.is_out_of_memory(error):
-                    raise
-            memory.free()  # outside the except block: its traceback would keep the tensors
             if not self._left:
                 raise OutOfMemory(f"{what}: not enough memory to encode it. Lower the resolution, or close other "
                                   "programs.")

@@ -22,7 +22,7 @@ from ...library.read.card import ModelCard
 from ...machine import device, memory
 from ...prompts.comments import prompts_without_comments
 from ...prompts.tokens import count
-from ...requests import make
+from ...requests import fields_of, make
 from ...settings import Settings
 from .. import presets
 from ..dataset import archive, notices
@@ -35,7 +35,7 @@ from ..numbers import trainable as trainees
 from ..numbers.batches import Examples, plan
 from ..numbers.caches import TensorCache
 from ..numbers.progress import Hooks
-from ..request import MAY_CHANGE, TrainLora
+from ..request import TrainLora
 from .export import Export, keep_old
 from .folder import Commands, RunFolder, owned, write_json
 from .loop import Loop
@@ -207,7 +207,8 @@ class _Run:
                                "back, or start a new run.", "data")
         if known["fingerprint"] != fingerprint:
             raise RequestError(f"Model: {card.title} is not the one the run began with, so it cannot go on.", "model")
-        newer = {name: value for name in MAY_CHANGE if (value := getattr(config, name)) is not None}
+        newer = {name: value for name in fields_of(TrainLora, may_change=True)
+                 if (value := getattr(config, name)) is not None}
         return make(TrainLora, **{**known["resolved"], **newer, "device": config.device}), trained, held
 
     def _prepare(self, examples: Examples) -> Iterator[Event]:

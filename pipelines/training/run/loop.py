@@ -192,16 +192,11 @@ class Loop:
 
     def _step(self) -> None:
         """Let the optimizer take its step. Raises OutOfMemory when its states, made by the first one, find no room."""
-        full = False
-        try:
+        with memory.attempt() as stepping:
             self.optimizer.step()
-        except Exception as error:
-            if not memory.is_out_of_memory(error):
-                raise
-            full = True
-        if full:
+        if stepping.full:
             self.optimizer.zero_grad(set_to_none=True)
-            memory.free()  # outside the except block: its traceback would keep the tensors
+            memory.free()
             needed = state_bytes(self.config.optimizer, self.trainee.parameters)
             raise OutOfMemory(f"Not enough memory for what the optimizer {self.config.optimizer} keeps, "
                               f"{needed / 1e9:.1f} GB. Take the optimizer adafactor, the method lora or a lower rank.")

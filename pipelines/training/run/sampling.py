@@ -40,20 +40,15 @@ class Samples:
 
     def _tried(self, step: int, number: int, line: str, request: Txt2Img) -> Iterator[Event]:
         """Draw a picture, or say why it could not be."""
-        full = False
-        try:
-            self._base.recall()
-            self._folder.samples.mkdir(exist_ok=True)
-            pipe = build(self._base.family.name, "txt2img", self._base.components)
-            yield from self._one(pipe, step, number, line, request)
-        except (StudioError, OSError) as error:
-            yield Notice(step, f"A sample could not be made: {error}")
-        except Exception as error:
-            if not memory.is_out_of_memory(error):
-                raise
-            full = True
-        if full:
-            memory.free()  # outside the except block: its traceback would keep the tensors
+        with memory.attempt() as drawing:
+            try:
+                self._base.recall()
+                self._folder.samples.mkdir(exist_ok=True)
+                pipe = build(self._base.family.name, "txt2img", self._base.components)
+                yield from self._one(pipe, step, number, line, request)
+            except (StudioError, OSError) as error:
+                yield Notice(step, f"A sample could not be made: {error}")
+        if drawing.full:
             yield Notice(step, "A sample could not be made: not enough memory.")
 
     def _request(self, number: int, prompt: SamplePrompt) -> Txt2Img:

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.errors import ModelError, OutOfMemory
 from pipelines.events import ImageReady, Notice, StepDone
-from pipelines.machine.memory import advice as advice_for
+from pipelines.generation.fitting import advice as advice_for
 from pipelines.requests import Txt2Img, Upscale, make
 
 from .draw import BASE, FaultAt, events, furthest, out_of_memory, pictures, same
@@ -149,7 +149,7 @@ def test_a_preview_that_does_not_fit_in_memory_ends_previews_and_not_the_run(sd,
 
 def _channels(config):
     """What the estimate counts for each latent of one row."""
-    from pipelines.machine.memory import LAYERS_AT_ONCE
+    from pipelines.generation.fitting import LAYERS_AT_ONCE
 
     widths = config.block_out_channels
     skips = sum((config.layers_per_block + 1) * width / 4**level for level, width in enumerate(widths))

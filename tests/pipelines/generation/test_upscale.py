@@ -120,8 +120,8 @@ def test_a_large_picture_goes_through_the_autoencoder_in_windows_without_a_seam(
     request = make(Upscale, **{**BASE, "strength": 0.2}, scale=4.0)
     whole, = pictures(sd, request, {"a": smooth()}, task="img2img")
     # a limit low enough for pictures that a test can afford
-    monkeypatch.setattr("pipelines.machine.memory.VAE_ROOM_BYTES", 1000)
-    monkeypatch.setattr("pipelines.machine.memory.VAE_WINDOW_PX", 128)
+    monkeypatch.setattr("pipelines.generation.windows.VAE_ROOM_BYTES", 1000)
+    monkeypatch.setattr("pipelines.generation.windows.VAE_WINDOW_PX", 128)
     parts, = pictures(sd, request, {"a": smooth()}, task="img2img")
     assert not same(whole, parts)
     assert step_at_borders(parts, 128, 0.25) < 1.15

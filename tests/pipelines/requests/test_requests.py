@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from pipelines.errors import RequestError
 from pipelines.requests import MAX_PROMPT, MAX_SEED, TASKS, Img2Img, Inpaint, Txt2Img, changed, extra_of, make, task_of
+from pipelines.requests.param import Extra
 
 NUMBERS = {name: info for name, info in Inpaint.model_fields.items() if "int" in str(info.annotation)
            or "float" in str(info.annotation)}
@@ -160,7 +161,7 @@ def test_several_prompts_are_the_lines_that_say_something():
 def test_every_field_has_a_label_and_a_sentence_of_help(cls, name):
     info = cls.model_fields[name]
     assert info.title and info.description.endswith(".")
-    assert set(extra_of(info)) == {"step", "infotext", "a1111", "choices"}
+    assert set(extra_of(info)) == set(Extra.__annotations__)
 
 
 @pytest.mark.parametrize("cls", TASKS.values())

@@ -28,8 +28,8 @@ def test_a_bound_that_is_itself_excluded_moves_up_by_one_step():
 
 
 def test_named_choices_become_a_list():
-    assert choices_of("inpaint_area", Inpaint.model_fields["inpaint_area"]) == ["Whole picture", "Only masked"]
-    assert "Euler a" in choices_of("sampler", Txt2Img.model_fields["sampler"])
+    assert choices_of(Inpaint.model_fields["inpaint_area"]) == ["Whole picture", "Only masked"]
+    assert "Euler a" in choices_of(Txt2Img.model_fields["sampler"])
 
 
 def test_a_seed_is_typed_because_no_slider_reaches_every_value():

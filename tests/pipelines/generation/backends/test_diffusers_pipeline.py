@@ -107,7 +107,7 @@ def test_a_family_says_what_its_pipelines_take(name):
             stock.networks + stock.others)
         assert set(stock.settings) <= set(settings) and stock.guidance in taken
         assert not stock.negative or "negative_prompt" in taken
-        assert task == "txt2img" or ("strength" in taken) == family.takes("strength", task)
+        assert task == "txt2img" or ("strength" in taken) == ("strength" in family.provides(task))
     assert family.core in stock.networks and family.sampler and family.label
 
 
