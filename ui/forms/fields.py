@@ -14,6 +14,8 @@ SLIDER_POSITIONS = 4096  # a range with more is typed, not dragged
 # The fields that a model has its own values for, as `studio.defaults` names them.
 MODEL_FIELDS = ("sampler", "schedule", "steps", "guidance_scale", "width", "height")
 
+Control = gr.Dropdown | gr.Checkbox | gr.Slider | gr.Number | gr.Textbox
+
 
 def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
     """Smallest and largest allowed value. A bound that is itself excluded moves inward by one step."""
@@ -33,7 +35,7 @@ def choices_of(name: str, info: FieldInfo) -> list[str] | None:
             "hires_schedule": list(SCHEDULES), "hires_upscaler": list(HIRES_UPSCALERS), "upscaler": [LANCZOS]}.get(name)
 
 
-def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrides: Any) -> gr.components.Component:
+def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrides: Any) -> Control:
     """Choose the component by the field's type. overrides: keyword arguments of the component."""
     (low, high), step = bounds(info), extra_of(info)["step"]
     common = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id, **overrides}
