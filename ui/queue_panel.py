@@ -8,6 +8,7 @@ import gradio as gr
 
 from pipelines.errors import StudioError
 from pipelines.requests import TASKS
+from pipelines.studio.studio import Studio
 
 from .language import said
 from .preferences import opener, panel
@@ -25,7 +26,7 @@ def button() -> gr.Button:
     return gr.Button("Jobs", size="sm", min_width=48, elem_classes="queue-open", elem_id="queue-open")
 
 
-def build(studio: Any, visitor: gr.Textbox, opening: gr.Button) -> None:
+def build(studio: Studio, visitor: gr.Textbox, opening: gr.Button) -> None:
     """Build the panel. opening: the button that opens it."""
     with panel(PANEL, "Jobs"):
         jobs = gr.Dropdown([], label="Job", filterable=False, elem_id="queue-jobs",
@@ -71,7 +72,7 @@ def build(studio: Any, visitor: gr.Textbox, opening: gr.Button) -> None:
     restart.click(guarded(restarted), visitor, outputs, **QUEUED)
 
 
-def visible(studio: Any, page: str) -> list[Any]:
+def visible(studio: Studio, page: str) -> list[Any]:
     """The jobs that whoever asks may see and end."""
     mine = owner_of(page)
     return [job for job in studio.jobs() if asking().is_owner or mine and job.owner == mine]

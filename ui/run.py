@@ -215,7 +215,7 @@ def elsewhere(form: Form, parsed: metadata.Parsed) -> Iterator[tuple[str, str]]:
             yield info.title, f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def allowed(studio: Any) -> dict[str, tuple[str, ...]]:
+def allowed(studio: Studio) -> dict[str, tuple[str, ...]]:
     """What may be chosen by name, for reading a picture's text; a VAE with or without its file's ending."""
     names = [entry.name for entry in studio.collection.vaes()]
     learned = studio.upscalers.names()[1:]
@@ -224,7 +224,7 @@ def allowed(studio: Any) -> dict[str, tuple[str, ...]]:
             "vae": (*names, *(f"{name}{LISTED}" for name in names))}
 
 
-def _paste(studio: Any, form: Form, panel: results.Panel) -> None:
+def _paste(studio: Studio, form: Form, panel: results.Panel) -> None:
     """Let settings that are pasted into the prompt fill the form; what could not be read is listed."""
 
     def read(text: str) -> dict:

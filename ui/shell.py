@@ -12,6 +12,7 @@ import gradio as gr
 from pipelines import events, metadata
 from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
+from pipelines.studio.studio import Studio
 from pipelines.studio.works import Load
 
 from . import language, preferences, queue_panel, visitors
@@ -30,7 +31,7 @@ STATUS_EVERY_S = 3
 TOGETHER = 8  # remembered controls that one event looks at: all of them at once make each key that is typed wait
 
 
-def build(studio: Any) -> gr.Blocks:
+def build(studio: Studio) -> gr.Blocks:
     """Build the page for a studio. Launch it with the theme, css and head of `ui.static.theme`."""
     with gr.Blocks(title="Atelier", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as demo:
         demo.public_link = PublicLink()  # the server tells it what became of the link
@@ -57,7 +58,7 @@ def build(studio: Any) -> gr.Blocks:
     return demo
 
 
-def _header(studio: Any) -> Page:
+def _header(studio: Studio) -> Page:
     card = studio.collection.default_card()
     with gr.Row(elem_classes="header"):
         gr.Markdown("# Atelier", elem_classes="name")
@@ -74,7 +75,7 @@ def _header(studio: Any) -> Page:
     return Page(visitor, model, gr.Tabs(elem_id="tabs"), about, queue, jobs)
 
 
-def _choices(studio: Any) -> list[tuple[str, str]]:
+def _choices(studio: Studio) -> list[tuple[str, str]]:
     """The checkpoints, and which of them need no loading."""
     loaded = {each.name for each in studio.status().loaded}
     return [(f"{card.title} ({said('in memory')})" if card.name in loaded else card.title, card.name)
@@ -86,7 +87,7 @@ def _about(card: Any) -> str:
     return " · ".join(parts)
 
 
-def _tell_status(studio: Any, line: gr.Textbox, shown_link: tuple[list, Callable] | None) -> None:
+def _tell_status(studio: Studio, line: gr.Textbox, shown_link: tuple[list, Callable] | None) -> None:
     timer = gr.Timer(STATUS_EVERY_S)
     if shown_link is None:
         timer.tick(lambda: queue_line(studio), None, line, **QUIET)
@@ -95,7 +96,7 @@ def _tell_status(studio: Any, line: gr.Textbox, shown_link: tuple[list, Callable
     timer.tick(lambda: (queue_line(studio), *shown()), None, [line, *parts], **QUIET)
 
 
-def _say_goodbye(studio: Any) -> None:
+def _say_goodbye(studio: Studio) -> None:
     """Let a page that is closed say so. Its script calls this itself: no event of Gradio's leaves in time."""
     def leaving(page: str) -> None:
         studio.leaving(visitors.page_of(str(page or "")))
@@ -103,7 +104,7 @@ def _say_goodbye(studio: Any) -> None:
     gr.api(leaving, api_name="leaving", queue=False, api_visibility="private")
 
 
-def _switch_models(studio: Any, page: Page) -> None:
+def _switch_models(studio: Studio, page: Page) -> None:
     """Load the picked model; fields that still hold the old model's own values move to the new one's."""
     before = gr.Textbox(page.model.value, label="model before", visible=False)
     moves = gr.Textbox("{}", label="values to move", visible=False)
@@ -167,7 +168,7 @@ def _switch_models(studio: Any, page: Page) -> None:
     page.returning.append((bring_back, [before], [page.model, page.about]))
 
 
-def _send_to(studio: Any, page: Page) -> None:
+def _send_to(studio: Studio, page: Page) -> None:
     """Wire every "send to" button: the settings fill the other tab's form, the picture becomes its source."""
     for panel in page.panels.values():
         for target, button in panel.send.items():
@@ -183,7 +184,7 @@ def _send_to(studio: Any, page: Page) -> None:
                      **apart(QUEUED, page.model))
 
 
-def _sender(studio: Any, page: Page, target: str, pick: Any):
+def _sender(studio: Studio, page: Page, target: str, pick: Any):
     form, receiver = page.forms.get(target), page.receivers.get(target)
 
     def send(*values: Any) -> dict:

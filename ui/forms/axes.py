@@ -9,6 +9,7 @@ import gradio as gr
 
 from pipelines.errors import StudioError
 from pipelines.requests import Request
+from pipelines.studio.studio import Studio
 from pipelines.sweeps.grid import LORA, NOT_AN_AXIS, PROMPT, TITLES, Matrix, axis, check
 
 from ..results.progress import duration
@@ -35,7 +36,7 @@ class Axes:
         return Matrix(request, *chosen) if chosen else None
 
 
-def axes(form: Form, studio: Any) -> Axes:
+def axes(form: Form, studio: Studio) -> Axes:
     """Build the accordion with three axes and a line that says what they amount to."""
     made = Axes()
     with gr.Accordion("Grid: compare settings (X/Y/Z)", open=False, elem_classes="more", elem_id=f"{form.task}-grid"):

@@ -11,6 +11,7 @@ import gradio as gr
 from pipelines.errors import RequestError
 from pipelines.images.files import SUFFIXES
 from pipelines.requests import Request
+from pipelines.studio.studio import Studio
 from pipelines.sweeps.series import MAX_PICTURES, MAX_TEXT, prompts_in, unused_in
 
 from ..tab import Form
@@ -27,7 +28,7 @@ class Many:
         """The prompts that are asked for. Raises RequestError for too much text."""
         return prompts_in(values["prompts"] or "", cls)
 
-    def pictures(self, studio: Any, values: dict[str, Any]) -> list[str]:
+    def pictures(self, studio: Studio, values: dict[str, Any]) -> list[str]:
         """Store the uploaded pictures and return their ids. Raises RequestError naming one that cannot be used."""
         files = values.get("pictures") or []
         if len(files) > MAX_PICTURES:

@@ -11,6 +11,7 @@ import gradio as gr
 
 from pipelines.prompts.comments import behind, without_comments
 from pipelines.requests import HIRES_UPSCALERS
+from pipelines.studio.studio import Studio
 
 from ..language import said
 from ..results import progress
@@ -19,7 +20,7 @@ from ..wiring import QUIET
 from . import prompt_box
 
 
-def ask(form: Form, studio: Any) -> tuple:
+def ask(form: Form, studio: Studio) -> tuple:
     """The upper left of a tab: what to draw, the buttons that start and stop it, and the lines where a run reports.
 
     Returns these lines, as `results.panel` takes them.
@@ -30,7 +31,7 @@ def ask(form: Form, studio: Any) -> tuple:
         return progress.status_lines(form.task)
 
 
-def prompts(form: Form, studio: Any) -> None:
+def prompts(form: Form, studio: Studio) -> None:
     """Prompt and negative prompt, each with what its text comes to."""
     for name, lines in (("prompt", 3), ("negative_prompt", 1)):
         with gr.Column(elem_classes="prompt", min_width=0):
@@ -49,7 +50,7 @@ def actions(form: Form) -> None:
                               elem_id=f"{form.task}-skip")
 
 
-def size(form: Form, studio: Any) -> None:
+def size(form: Form, studio: Studio) -> None:
     """Width and height with presets of the model's own area, a swap button and the aspect in words."""
     with gr.Column(elem_classes="size", min_width=0):
         with gr.Row():
@@ -82,12 +83,12 @@ def preset_size(native: int, ratio: float) -> tuple[int, int]:
     return round(native * ratio**0.5 / step) * step, round(native / ratio**0.5 / step) * step
 
 
-def find_card(studio: Any, name: str | None) -> Any:
+def find_card(studio: Studio, name: str | None) -> Any:
     """The card of a model, or the default model's when it is gone."""
     return next((card for card in studio.collection.cards() if card.name == name), studio.collection.default_card())
 
 
-def _preset(studio: Any, ratio: float) -> Callable:
+def _preset(studio: Studio, ratio: float) -> Callable:
     def choose(model: str) -> tuple[int, int]:
         return preset_size(find_card(studio, model).native_size, ratio)
 
@@ -107,7 +108,7 @@ def seed(form: Form) -> gr.Number:
     return number
 
 
-def essentials(form: Form, studio: Any) -> None:
+def essentials(form: Form, studio: Studio) -> None:
     """The controls that stay in sight: size, steps, guidance, seed and how many."""
     size(form, studio)
     with gr.Row():
@@ -125,7 +126,7 @@ def more(form: Form):
         yield accordion
 
 
-def loras(form: Form, studio: Any) -> None:
+def loras(form: Form, studio: Studio) -> None:
     """A picker that writes the tag of a LoRA, and its trigger words, into the prompt, and one for the autoencoder."""
     _vae(form, studio)
     picker = gr.Dropdown(_lora_choices(studio), value="", label="Add a LoRA", filterable=True,
@@ -153,7 +154,7 @@ def with_entry(prompt: str, entry: Any) -> str:
     return behind(text, f"<lora:{entry.name}:{weight:g}>", " ")
 
 
-def _lora_choices(studio: Any) -> list[tuple[str, str]]:
+def _lora_choices(studio: Studio) -> list[tuple[str, str]]:
     def shown(entry: Any) -> str:
         rank = said(f"rank {max(entry.facts['ranks'], default='?')}")
         return f"{entry.name} ({entry.family_label or said('any')}, {rank})"
@@ -161,7 +162,7 @@ def _lora_choices(studio: Any) -> list[tuple[str, str]]:
     return [("-", ""), *((shown(entry), entry.name) for entry in studio.collection.loras() if not entry.fault)]
 
 
-def _vae(form: Form, studio: Any) -> None:
+def _vae(form: Form, studio: Studio) -> None:
     info = form.request.model_fields["vae"]
     picker = gr.Dropdown(_vae_choices(studio), value="", label=info.title, info=info.description, filterable=True,
                          allow_custom_value=True, elem_id=f"{form.task}-vae")  # the library may know more by then
@@ -169,7 +170,7 @@ def _vae(form: Form, studio: Any) -> None:
     picker.focus(lambda: gr.Dropdown(choices=_vae_choices(studio)), None, picker, **QUIET)
 
 
-def _vae_choices(studio: Any) -> list[tuple[str, str]]:
+def _vae_choices(studio: Studio) -> list[tuple[str, str]]:
     return [(said("The model's own"), ""), *((entry.name, entry.name) for entry in studio.collection.vaes())]
 
 
@@ -184,7 +185,7 @@ def sampling(form: Form) -> None:
     form.add("prompt_lines")
 
 
-def second_pass(form: Form, studio: Any) -> None:
+def second_pass(form: Form, studio: Studio) -> None:
     """Hires fix: the picture is drawn again at a larger size."""
     names = [name for name in form.request.model_fields if name.startswith("hires_")]
     with gr.Accordion("Larger, in a second pass (hires fix)", open=False, elem_classes="more",

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipelines.errors import RequestError
 from pipelines.requests import make
+from pipelines.studio.studio import Studio
 
 from ..language import said
 from ..tab import Form
@@ -51,7 +52,7 @@ def picture(folder: Path | None, example: dict[str, Any]) -> str | None:
         return None
 
 
-def cards(studio: Any, form: Form) -> Cards:
+def cards(studio: Studio, form: Form) -> Cards:
     """Build the cards for the picked model, inside the current column."""
     looks = _looks(find_card(studio, form.page.model.value), form)
     words = gr.Markdown(_words(looks), elem_classes="hint")
@@ -60,7 +61,7 @@ def cards(studio: Any, form: Form) -> Cards:
                              for i, look in enumerate(looks, start=1)])
 
 
-def wire(studio: Any, form: Form, cards: Cards) -> None:
+def wire(studio: Studio, form: Form, cards: Cards) -> None:
     """Follow the model picker. A card fills the form, then presses Generate as a person would."""
 
     def follow(model: str) -> list:

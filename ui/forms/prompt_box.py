@@ -11,6 +11,7 @@ import gradio as gr
 from pipelines.demo.words import Strange
 from pipelines.prompts.tokens import Tokens
 from pipelines.requests import MAX_PROMPT
+from pipelines.studio.studio import Studio
 
 from ..language import said
 from ..tab import Form
@@ -21,7 +22,7 @@ SHOWN_FAULTS = 3
 SHOWN_WORDS = 6
 
 
-def watch(form: Form, studio: Any, name: str, box: gr.Textbox) -> None:
+def watch(form: Form, studio: Studio, name: str, box: gr.Textbox) -> None:
     """Build the lines around a box, inside the current column, and keep them true while somebody types."""
     label, place = form.request.model_fields[name].title, f"{form.task}-{name}"
     line = {"show_label": False, "container": False, "interactive": False, "max_lines": 2}
@@ -54,7 +55,7 @@ def _both(first: Callable, second: Callable) -> Callable:
     return lambda *values: (*first(*values), *second(*values))
 
 
-def _stranger(studio: Any) -> Callable:
+def _stranger(studio: Studio) -> Callable:
     def look(text: str, model: str) -> tuple[Any, str]:
         found = studio.prompts.strange((text or "")[:MAX_PROMPT], model)
         return gr.Row(visible=bool(found.untaught)), untaught_line(found)
@@ -73,7 +74,7 @@ def untaught_line(found: Strange) -> str:
     return f"Not taught: {words}. This model knows things such as {', '.join(found.some)}."
 
 
-def _looker(studio: Any) -> Callable:
+def _looker(studio: Studio) -> Callable:
     def look(text: str, model: str) -> tuple[str, Any, Any, str]:
         if not text:
             return "", gr.Textbox("", visible=False), gr.Textbox("", visible=False), ""

@@ -21,6 +21,7 @@ from pipelines.events import Notice, Record
 from pipelines.images.mask import from_upload
 from pipelines.queue.job import Job
 from pipelines.requests import TASKS, Request, make
+from pipelines.studio.studio import Studio
 
 from .. import visitors
 from ..wiring import problem
@@ -29,7 +30,7 @@ FILES = ("image", "mask")
 MADE = ("texts",)  # fields that only a concrete request has
 
 
-def publish(studio: Any) -> None:
+def publish(studio: Studio) -> None:
     """Add the endpoints to the current Blocks."""
     asked: dict[Job, str] = {}  # jobs that a caller waits for -> the caller's session, which nobody else knows
     for task, cls in TASKS.items():
@@ -41,7 +42,7 @@ def publish(studio: Any) -> None:
             block.visible = False  # else a page makes something of each parameter, which nobody sees
 
 
-def _endpoint(studio: Any, task: str, cls: type[Request], asked: dict[Job, str]) -> Callable:
+def _endpoint(studio: Studio, task: str, cls: type[Request], asked: dict[Job, str]) -> Callable:
     def call(*args: Any, **kwargs: Any) -> list[dict]:
         values = signature.bind(*args, **kwargs).arguments
         caller, job = values.pop("caller"), None
@@ -91,7 +92,7 @@ def _parameter(name: str, info: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
 
 
-def _stored(studio: Any, values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _stored(studio: Studio, values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Replace the sent files by ids; what was changed in them comes along. A mask is read as white = repaint."""
     changes: list[str] = []
     files = {name: _uploaded(values.pop(name), name) for name in FILES if name in values}

@@ -11,6 +11,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from pipelines.errors import StudioError
+from pipelines.studio.studio import Studio
 
 from ..language import said
 from ..wiring import QUEUED, QUIET, guarded
@@ -56,7 +57,7 @@ def buttons(task: str, over: gr.ImageSlider) -> Comparison:
                       gr.Button("Pin", size="sm", min_width=60, elem_id=f"{task}-pin"), gr.State(None), gr.State(False))
 
 
-def wire(studio: Any, panel: Any, image_id: gr.Textbox | None = None) -> None:
+def wire(studio: Studio, panel: Any, image_id: gr.Textbox | None = None) -> None:
     """Let Pin keep the selected result for comparing, and Compare lay it, or the source picture, over another."""
     made: Comparison = panel.comparison
 

@@ -15,6 +15,7 @@ from PIL import Image
 from pipelines.errors import StudioError
 from pipelines.events import Record
 from pipelines.requests import TASKS
+from pipelines.studio.studio import Studio
 
 from ..language import said
 from ..visitors import owner_of, page_of
@@ -88,7 +89,7 @@ def joined(made: list[Shown], earlier: list[Shown]) -> list[Shown]:
     return (made + [each for each in earlier if each.key not in keys])[:max(STRIP_LENGTH, len(made))]
 
 
-def today(studio: Any, visitor: str, task: str) -> list[Shown]:
+def today(studio: Studio, visitor: str, task: str) -> list[Shown]:
     """This visitor's pictures of today, newest first; files that are gone are left out."""
     owner = owner_of(visitor)
     if not owner:  # nobody in particular owns nothing; the studio would list everybody's
@@ -196,7 +197,7 @@ def hint(text: str) -> Callable[[], Any]:
 ASK = "(visitor, ...rest) => [confirm(atelier.word('Delete this picture and its file?')) ? visitor : '', ...rest]"
 
 
-def deletable(studio: Any, panel: Panel, visitor: gr.Textbox) -> None:
+def deletable(studio: Studio, panel: Panel, visitor: gr.Textbox) -> None:
     """Let the Delete button remove the selected picture, if it is the visitor's own, from page and disk."""
 
     def delete(who: str, shown: list[Shown], selected: int) -> dict:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipelines import events
 from pipelines.requests import Inpaint
+from pipelines.studio.studio import Studio
 
 from ..wiring import problem, toast
 from .panel import Panel, Shown, joined
@@ -165,7 +166,7 @@ def stalled_line(seconds: float) -> str:
             f"worker.")
 
 
-def queue_line(studio: Any) -> str:
+def queue_line(studio: Studio) -> str:
     """Such as "CPU, 2 threads, float32 · 1 in the queue"."""
     status = studio.status()
     waiting = f"{status.queue_length} in the queue" if status.queue_length else "queue empty"

@@ -10,6 +10,7 @@ import gradio as gr
 
 from pipelines import metadata
 from pipelines.requests import TASKS, Txt2Img
+from pipelines.studio.studio import Studio
 
 from ..forms import source
 from ..language import said
@@ -24,7 +25,7 @@ HEADERS = ("Setting", "Value")
 MAX_SHOWN_TEXT = 20_000  # characters of one text; a hostile file may hold megabytes
 
 
-def build(studio: Any, page: Page) -> None:
+def build(studio: Studio, page: Page) -> None:
     """Build the tab inside the current Blocks."""
     with gr.Row(elem_classes="workspace info"):
         with gr.Column(elem_classes="given", min_width=0):

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.lab.page_requests import PAGES, TASK
+from pipelines.studio.studio import Studio
 from pipelines.studio.works import AskLab
 from pipelines.training.example import DRAWINGS
 
@@ -28,7 +29,7 @@ PICTURES = {"image": "Picture (a drawing of a fox, if you give none)", "second":
 SECRET = ("token",)  # never remembered by the browser
 
 
-def build(look: Look, studio: Any, page: Page) -> None:
+def build(look: Look, studio: Studio, page: Page) -> None:
     """Build a page inside the current Blocks."""
     parts = Parts(TASK + look.name)
     with gr.Row(elem_classes="workspace lab"):
@@ -82,14 +83,14 @@ def _given(parts: Parts, look: Look, page: Page) -> None:
                     place(name)
 
 
-def _rows(parts: Parts, look: Look, studio: Any, page: Page, names: Any) -> None:
+def _rows(parts: Parts, look: Look, studio: Studio, page: Page, names: Any) -> None:
     for left in range(0, len(names), 2):
         with gr.Row():
             for name in names[left:left + 2]:
                 _add(parts, look, studio, page, name)
 
 
-def _add(parts: Parts, look: Look, studio: Any, page: Page, name: str) -> None:
+def _add(parts: Parts, look: Look, studio: Studio, page: Page, name: str) -> None:
     info = PAGES[look.name].model_fields[name]
     value, elem_id = look.values.get(name, info.default), f"{parts.task}-{name}"
     about = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id, "min_width": 100}
@@ -110,7 +111,7 @@ def _add(parts: Parts, look: Look, studio: Any, page: Page, name: str) -> None:
         page.remembered[f"{parts.task}.{name}"] = control
 
 
-def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, stop: gr.Button) -> None:
+def _wire(look: Look, parts: Parts, studio: Studio, page: Page, run: gr.Button, stop: gr.Button) -> None:
     names = list(parts.fields)
 
     def start(visitor: str, model: str, *values: Any) -> Iterator[dict]:
@@ -155,7 +156,7 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
         page.returning.append((one.again(studio), [one.image_id], one.outputs))
 
 
-def _wire_open(opens: Opens, parts: Parts, studio: Any, page: Page) -> None:
+def _wire_open(opens: Opens, parts: Parts, studio: Studio, page: Page) -> None:
     """Take the page's settings, and its picture, to the real tab."""
     mine = [name for name, there in opens.fields.items() if f"{opens.tab}.{there}" in page.remembered]
     theirs = [page.remembered[f"{opens.tab}.{opens.fields[name]}"] for name in mine]

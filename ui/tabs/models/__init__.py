@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
+
+from pipelines.studio.studio import Studio
 
 from ...tab import Page, Tab
 from . import details, fetch, shelf, starters
 
 
-def build(studio: Any, page: Page) -> None:
+def build(studio: Studio, page: Page) -> None:
     """Build the tab inside the current Blocks."""
     with gr.Row(elem_classes="workspace models"):
         with gr.Column(elem_classes="ask", min_width=0):

@@ -12,6 +12,7 @@ from pipelines.errors import RequestError
 from pipelines.families import FAMILIES
 from pipelines.library.read.card import PICKLES
 from pipelines.library.read.prediction import can_be_told
+from pipelines.studio.studio import Studio
 
 from ...forms.controls import find_card, with_entry
 from ...language import said
@@ -86,7 +87,7 @@ def build() -> Details:
                    predicts, gr.State(""))
 
 
-def wire(studio: Any, page: Page, shown: Details, shelf: Shelf) -> None:
+def wire(studio: Studio, page: Page, shown: Details, shelf: Shelf) -> None:
     """Show what is clicked on, and let its buttons do what they say."""
     library, pictures = studio.collection.library, Pictures()
     forms = page.forms

@@ -10,6 +10,7 @@ import gradio as gr
 from pipelines.downloads import Checking, Downloaded, DownloadFailed, Downloading, Paused, Stopped
 from pipelines.errors import StudioError
 from pipelines.library import KINDS
+from pipelines.studio.studio import Studio
 
 from ...language import said
 from ...results.progress import duration
@@ -35,7 +36,7 @@ class Fetch:
     timer: gr.Timer | None = None
 
 
-def build(studio: Any) -> Fetch:
+def build(studio: Studio) -> Fetch:
     """Build the form inside the current column."""
     gr.Markdown("### Download", elem_classes="step")
     try:
@@ -57,7 +58,7 @@ def build(studio: Any) -> Fetch:
     return Fetch(source, start, listed, tools, buttons, message, gr.Timer(TICK_S, active=False))
 
 
-def wire(studio: Any, page: Page, fetch: Fetch, shelf: Shelf, starters: Any) -> None:
+def wire(studio: Studio, page: Page, fetch: Fetch, shelf: Shelf, starters: Any) -> None:
     """Start, show, pause, resume and stop downloads. The server refuses all of it where others reach the page.
 
     starters: another list to choose from (starters.py).

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.library import KINDS
+from pipelines.studio.studio import Studio
 
 from ...language import said
 from ...tab import Page
@@ -85,7 +86,7 @@ def build(below: Callable[[], None] = lambda: None) -> Shelf:
                  status, memory, gr.Timer(TICK_S, active=False), gr.State(0), gr.State([]), gr.State(()))
 
 
-def wire(studio: Any, page: Page, shelf: Shelf) -> None:
+def wire(studio: Studio, page: Page, shelf: Shelf) -> None:
     """Show the list when the tab is opened, and again whenever there is news."""
     library, pictures = studio.collection.library, Pictures()
     asked = [shelf.words, shelf.kind, shelf.family, shelf.order, shelf.view, shelf.number]
@@ -152,7 +153,7 @@ def _status(library: Any) -> str:
     return f"{count:,} {'file' if count == 1 else 'files'}{hashing}"
 
 
-def _memory(studio: Any) -> str:
+def _memory(studio: Studio) -> str:
     where = {False: "ready on the device", True: "waits in main memory"}
     lines = [f"{each.name}: {size(each.size_bytes)}, {where[each.parked]}" for each in studio.status().loaded]
     return "\n".join(lines) or "nothing yet"

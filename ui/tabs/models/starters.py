@@ -10,6 +10,7 @@ import gradio as gr
 from pipelines.downloads.starters import Starter
 from pipelines.downloads.starters import starters as listed
 from pipelines.library.checkpoints import EMBEDDED
+from pipelines.studio.studio import Studio
 
 from ...language import said
 from ...tab import Page
@@ -35,7 +36,7 @@ def build() -> Starters:
     return Starters(body, choice, start)
 
 
-def wire(studio: Any, page: Page, starters: Starters, fetch: Fetch) -> None:
+def wire(studio: Studio, page: Page, starters: Starters, fetch: Fetch) -> None:
     """Fill the list when the tab is opened; it says what this machine has the memory for."""
     if fetch.start is None:  # nobody may fetch here, and the page says why
         starters.body.visible = False
