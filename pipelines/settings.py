@@ -118,11 +118,12 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _takes_what_people_write(cls, value: Any, info: ValidationInfo) -> Any:
+    def _takes_what_people_write(cls, value: object, info: ValidationInfo) -> object:
         # pydantic reads true as 1, and a port 1 is nobody's wish. One folder needs no list.
-        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+        name = str(info.field_name)
+        if isinstance(value, bool) and cls.model_fields[name].annotation is not bool:
             raise ValueError("true and false are not possible here")
-        return (value,) if info.field_name in SEPARATORS and isinstance(value, str) else value
+        return (value,) if name in SEPARATORS and isinstance(value, str) else value
 
     @field_validator("auth")
     @classmethod

@@ -12,6 +12,7 @@ import gradio as gr
 from pipelines import events, metadata
 from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
+from pipelines.library.read.card import ModelCard
 from pipelines.studio.studio import Studio
 from pipelines.studio.works import Load
 
@@ -24,7 +25,7 @@ from .rest import gradio_endpoints
 from .results.progress import queue_line
 from .run import allowed, filled
 from .server.public_link import PublicLink, banner
-from .tab import Page, discover
+from .tab import Page, Remembered, discover
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast
 
 STATUS_EVERY_S = 3
@@ -53,7 +54,7 @@ def build(studio: Studio) -> gr.Blocks:
         _tell_status(studio, page.queue, shown_link)
         queue_panel.build(studio, page.visitor, page.jobs)
         _say_goodbye(studio)
-        gradio_endpoints.publish(studio)
+        gradio_endpoints.publish(studio, demo)
     language.speak(demo)
     return demo
 
@@ -82,7 +83,7 @@ def _choices(studio: Studio) -> list[tuple[str, str]]:
             for card in studio.collection.cards()]
 
 
-def _about(card: Any) -> str:
+def _about(card: ModelCard) -> str:
     parts = [FAMILIES[card.family].label, f"{card.native_size} px", *([card.note] if card.note else [])]
     return " · ".join(parts)
 
@@ -151,7 +152,7 @@ def _switch_models(studio: Studio, page: Page) -> None:
     adopting(page.model.input)
     page.model.input(load, page.model, page.about, trigger_mode="always_last", **QUEUED)
     for button, given, name_of in page.choosers:
-        def pick(value: Any, name_of: Callable = name_of) -> Any:
+        def pick(value: object, name_of: Callable = name_of) -> gr.Dropdown:
             return gr.Dropdown(_choices(studio), value=name_of(value))
 
         picked = button.click(guarded(pick), given, page.model, **QUEUED)
@@ -160,7 +161,7 @@ def _switch_models(studio: Studio, page: Page) -> None:
     # The list is read again when the picker is opened, so a model that was just added can be picked.
     page.model.focus(lambda: gr.Dropdown(choices=_choices(studio)), None, page.model, **QUIET)
 
-    def bring_back(name: str) -> tuple[Any, str]:
+    def bring_back(name: str) -> tuple[gr.Dropdown, str]:
         """The model of the last visit; the picker may not have heard of it yet, so its list comes along."""
         card = find_card(studio, name)
         return gr.Dropdown(choices=_choices(studio), value=card.name), _about(card)
@@ -184,7 +185,7 @@ def _send_to(studio: Studio, page: Page) -> None:
                      **apart(QUEUED, page.model))
 
 
-def _sender(studio: Studio, page: Page, target: str, pick: Any):
+def _sender(studio: Studio, page: Page, target: str, pick: Callable[..., tuple]) -> Callable[..., dict]:
     form, receiver = page.forms.get(target), page.receivers.get(target)
 
     def send(*values: Any) -> dict:
@@ -225,9 +226,9 @@ def _remember(demo: gr.Blocks, page: Page) -> None:
             answer.then(None, js="() => atelier.answered()", **QUIET)
 
 
-def _rule(name: str, control: gr.components.Component) -> dict[str, Any]:
+def _rule(name: str, control: Remembered) -> dict[str, object]:
     """What a remembered value must be to be taken back: the browser's store is not trusted."""
-    rule: dict[str, Any] = {"name": name}
+    rule: dict[str, object] = {"name": name}
     if isinstance(control, gr.Dropdown) and control.multiselect:
         rule["kind"] = "list"
     elif isinstance(control, gr.Dropdown) and not control.allow_custom_value:
@@ -241,7 +242,7 @@ def _rule(name: str, control: gr.components.Component) -> dict[str, Any]:
     return rule
 
 
-def _or_nothing(handler: Any) -> Any:
+def _or_nothing(handler: Callable) -> Callable:
     """Let a handler answer {} for "nothing to change"."""
     if inspect.isgeneratorfunction(handler):
         return handler

@@ -78,7 +78,7 @@ def guarded(handler: Callable[..., Result]) -> Callable[..., Result]:
     return call
 
 
-def told(job: Job | None, tell: Callable[[Job], None]) -> str | dict:
+def told(job: Job | None, tell: Callable[[Job], object]) -> str | dict:
     """Tell a running job something; the relay says what came of it."""
     if job is None or job.done:
         return "Nothing is running."

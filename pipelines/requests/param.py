@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from ..errors import RequestError
 
+Made = TypeVar("Made", bound=BaseModel)
 SHOWN_INPUT = 40  # characters of a wrong value that an error repeats
 
 
-def param(default: Any, label: str, *, help: str, step: float | None = None, infotext: str | None = None,
+def param(default: object, label: str, *, help: str, step: float | None = None, infotext: str | None = None,
           a1111: str | None = None, choices: tuple[str, ...] | None = None, **bounds: Any) -> Any:
     """Declare one parameter. bounds: pydantic's ge, le, multiple_of, max_length ..."""
     extra = {"step": step, "infotext": infotext, "a1111": a1111, "choices": choices}
-    return Field(default, title=label, description=help, json_schema_extra=extra, **bounds)
+    return Field(default, title=label, description=help,
+                 json_schema_extra=extra,  # type: ignore[arg-type]  # choices is a tuple, which becomes a JSON list too
+                 **bounds)
 
 
 def extra_of(info: FieldInfo) -> dict[str, Any]:
     """What `param` kept beside pydantic's own facts: step, infotext, a1111, choices."""
-    return info.json_schema_extra or {}
+    extra = info.json_schema_extra
+    return extra if isinstance(extra, dict) else {}
 
 
-def make(cls: type[BaseModel], **values: Any) -> Any:
+def make(cls: type[Made], **values: Any) -> Made:
     """Build a request, or raise RequestError naming field, value and limit of the first fault."""
     try:
         return cls(**values)
@@ -32,7 +36,7 @@ def make(cls: type[BaseModel], **values: Any) -> Any:
         raise _readable(cls, error) from None
 
 
-def changed(request: Any, **values: Any) -> Any:
+def changed(request: Made, **values: Any) -> Made:
     """A copy with other values, checked (pydantic's own model_copy does not check)."""
     return make(type(request), **{**request.model_dump(), **values})
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import gcd
-from typing import Any
 
 import gradio as gr
 
+from pipelines.library.entry import LibraryEntry
+from pipelines.library.read.card import ModelCard
 from pipelines.prompts.comments import behind, without_comments
 from pipelines.requests import HIRES_UPSCALERS
 from pipelines.studio.studio import Studio
 
 from ..language import said
 from ..results import progress
+from ..results.panel import Lines
 from ..tab import Form
 from ..wiring import QUIET
 from . import prompt_box
+from .fields import Control
 
 
-def ask(form: Form, studio: Studio) -> tuple:
+def ask(form: Form, studio: Studio) -> Lines:
     """The upper left of a tab: what to draw, the buttons that start and stop it, and the lines where a run reports.
 
     Returns these lines, as `results.panel` takes them.
@@ -36,6 +39,7 @@ def prompts(form: Form, studio: Studio) -> None:
     for name, lines in (("prompt", 3), ("negative_prompt", 1)):
         with gr.Column(elem_classes="prompt", min_width=0):
             box = form.add(name, lines=lines, max_lines=12, placeholder=PLACEHOLDERS[name])
+            assert isinstance(box, gr.Textbox)  # a field of free text is one
             prompt_box.watch(form, studio, name, box)
 
 
@@ -83,7 +87,7 @@ def preset_size(native: int, ratio: float) -> tuple[int, int]:
     return round(native * ratio**0.5 / step) * step, round(native / ratio**0.5 / step) * step
 
 
-def find_card(studio: Studio, name: str | None) -> Any:
+def find_card(studio: Studio, name: str | None) -> ModelCard:
     """The card of a model, or the default model's when it is gone."""
     return next((card for card in studio.collection.cards() if card.name == name), studio.collection.default_card())
 
@@ -95,7 +99,7 @@ def _preset(studio: Studio, ratio: float) -> Callable:
     return choose
 
 
-def seed(form: Form) -> gr.Number:
+def seed(form: Form) -> Control:
     """The seed, with buttons to draw a new one or take the last one, and a lock that keeps it."""
     with gr.Column(elem_classes="seed", min_width=120, scale=3):
         number = form.add("seed")
@@ -120,7 +124,7 @@ def essentials(form: Form, studio: Studio) -> None:
 
 
 @contextmanager
-def more(form: Form):
+def more(form: Form) -> Iterator[gr.Accordion]:
     """The controls that most runs do not need. Whether it is open is remembered by the page's script."""
     with gr.Accordion("More", open=False, elem_classes="more", elem_id=f"{form.task}-more") as accordion:
         yield accordion
@@ -134,7 +138,7 @@ def loras(form: Form, studio: Studio) -> None:
                          info="Writes <lora:name:1> into the prompt; the number is its strength. Files in the data "
                               "folder's loras and below the model folders are listed.")
 
-    def add(name: str, prompt: str) -> tuple[Any, str]:
+    def add(name: str, prompt: str) -> tuple[gr.Dropdown, str]:
         entry = next((entry for entry in studio.collection.loras() if entry.name == name), None)
         return gr.Dropdown(value=""), prompt if entry is None else with_entry(prompt, entry)
 
@@ -142,7 +146,7 @@ def loras(form: Form, studio: Studio) -> None:
     picker.focus(lambda: gr.Dropdown(choices=_lora_choices(studio)), None, picker, **QUIET)
 
 
-def with_entry(prompt: str, entry: Any) -> str:
+def with_entry(prompt: str, entry: LibraryEntry) -> str:
     """A prompt with what makes a LoRA or an embedding work: its trigger words, and its tag or its bare name."""
     names = [entry.name] if entry.kind == "embedding" else []
     read = without_comments(prompt)
@@ -155,7 +159,7 @@ def with_entry(prompt: str, entry: Any) -> str:
 
 
 def _lora_choices(studio: Studio) -> list[tuple[str, str]]:
-    def shown(entry: Any) -> str:
+    def shown(entry: LibraryEntry) -> str:
         rank = said(f"rank {max(entry.facts['ranks'], default='?')}")
         return f"{entry.name} ({entry.family_label or said('any')}, {rank})"
 
@@ -192,6 +196,7 @@ def second_pass(form: Form, studio: Studio) -> None:
                       elem_id=f"{form.task}-hires"):
         _pairs(form, names)
     upscaler = form.fields["hires_upscaler"]
+    assert isinstance(upscaler, gr.Dropdown)  # a field with choices is one
     upscaler.choices += [(name, name) for name in studio.upscalers.names()[1:]]
     upscaler.focus(lambda: gr.Dropdown(choices=[*HIRES_UPSCALERS, *studio.upscalers.names()[1:]]), None, upscaler,
                    **QUIET)

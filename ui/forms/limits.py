@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import gradio as gr
 
 from pipelines.errors import StudioError
+from pipelines.library.read.card import ModelCard
 from pipelines.studio.limits import unused, why_not
 from pipelines.studio.studio import Studio
 
@@ -48,7 +48,7 @@ def _limits(studio: Studio, forms: list[Form], name: str | None) -> str:
     return "\n".join([*lines, f"{card.sampler} {card.schedule}" if any(line.strip() for line in lines) else ""])
 
 
-def _updates(form: Form, card: Any, own: dict[str, Any]) -> list:
+def _updates(form: Form, card: ModelCard, own: Mapping[str, object]) -> list:
     """For the Generate button and each control: whether it can be used, and its only value where it cannot."""
     reason = why_not(card, form.task)
     left_out = unused(card, form.request, form.task)
@@ -64,9 +64,10 @@ def _updates(form: Form, card: Any, own: dict[str, Any]) -> list:
     return updates
 
 
-def _say(studio: Studio) -> Callable[..., Any]:
-    def say(model: str, width: Any, height: Any, batch_size: Any, guidance: Any) -> Any:
-        if not all((width, height, batch_size)):  # a number is being typed
+def _say(studio: Studio) -> Callable[..., str | dict]:
+    def say(model: str, width: float | None, height: float | None, batch_size: float | None,
+            guidance: float | None) -> str | dict:
+        if not (width and height and batch_size):  # a number is being typed
             return gr.skip()
         try:
             return studio.memory.need(find_card(studio, model).name, int(width), int(height), int(batch_size),

@@ -27,6 +27,7 @@ from pipelines.studio.studio import Studio
 from ..tab import Form, Page, Receiver
 from ..wiring import QUEUED, QUIET, apart, guarded
 from .controls import find_card
+from .fields import Control
 
 
 @dataclass
@@ -38,12 +39,12 @@ class Source:
     of_alpha: what is said of a picture with transparent parts.
     """
 
-    view: gr.components.Component
+    view: gr.Image | gr.ImageEditor
     image_id: gr.Textbox
     note: gr.Textbox
     upload: gr.UploadButton
-    others: dict[gr.components.Component, Any] = field(default_factory=dict)
-    size: tuple[gr.Slider, gr.Slider] | None = None
+    others: dict[gr.components.Component, object] = field(default_factory=dict)
+    size: tuple[Control, Control] | None = None
     of_alpha: str = ""
 
     @property

@@ -26,6 +26,7 @@ def picker(form: Form, studio: Studio) -> None:
         if not studio.settings.is_public:
             opener(gr.Button("Edit styles", size="sm", scale=1, min_width=80, elem_id=f"{form.task}-edit-styles"),
                    EDITOR)
+    assert isinstance(names, gr.Dropdown)  # a field with several choices is one
     names.focus(lambda: gr.Dropdown(choices=_names(studio)), None, names, **QUIET)
 
 

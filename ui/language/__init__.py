@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache, lru_cache, partial, wraps
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import gradio as gr
 from gradio.context import LocalContext
@@ -36,6 +36,7 @@ BY_SCRIPTS = ("Starting ...", "Stopping ...", "Skipping this picture ...", "Text
               "Remove", "Select", "Toggle", "Reset to default value", "More tabs",
               "detailed view of selected image", "Open cell menu")
 SHOWN = ("label", "info", "placeholder", "title")  # attributes of any component; names of axes are drawn as they are
+Marked = TypeVar("Marked")
 WRITTEN = (gr.Button, gr.UploadButton, gr.DownloadButton, gr.Markdown)  # components whose value is a text of ours
 
 
@@ -55,12 +56,12 @@ def mark(demo: gr.Blocks) -> gr.I18n:
     translated = set().union(*tables.values())
     keys: dict[str, str] = {}
 
-    def key(text: Any) -> Any:
-        text = text.strip() if isinstance(text, str) else text
-        if text not in translated:
+    def key(text: Marked) -> Marked | str:
+        short = text.strip() if isinstance(text, str) else ""
+        if short not in translated:
             return text
         # A text is no good key itself: Gradio takes the first } for the end of its mark.
-        return str(I18nData(keys.setdefault(text, f"t{len(keys)}")))
+        return str(I18nData(keys.setdefault(short, f"t{len(keys)}")))
 
     for block in demo.blocks.values():
         for name in attributes(block):
@@ -72,10 +73,10 @@ def mark(demo: gr.Blocks) -> gr.I18n:
                                   for language, found in tables.items()})
 
 
-def attributes(block: Any) -> list[str]:
+def attributes(block: gr.blocks.Block) -> list[str]:
     """Names of the attributes of a component that hold text of ours."""
     names = [name for name in SHOWN if isinstance(getattr(block, name, None), str)]
-    written = (isinstance(block, WRITTEN) or is_line(block)) and isinstance(block.value, str)
+    written = (isinstance(block, WRITTEN) or is_line(block)) and isinstance(getattr(block, "value", None), str)
     return [*names, "value"] if written else names
 
 
@@ -97,12 +98,12 @@ def speak(demo: gr.Blocks) -> None:
             event.fn = _spoken(event.fn, event.outputs)
 
 
-def is_line(component: Any) -> bool:
+def is_line(component: gr.blocks.Block) -> bool:
     """Whether only the studio writes into a text box."""
     return isinstance(component, gr.Textbox) and "line" in " ".join(component.elem_classes or ()).split()
 
 
-def _turned(part: Any, value: Any) -> Any:
+def _turned(part: gr.blocks.Block, value: object) -> object:
     if is_line(part):
         return said(value)
     if isinstance(part, gr.Dataframe) and isinstance(value, list):
@@ -110,8 +111,8 @@ def _turned(part: Any, value: Any) -> Any:
     return value
 
 
-def _spoken(handler: Callable, outputs: list) -> Callable:
-    def turned(result: Any) -> Any:
+def _spoken(handler: Callable, outputs: Sequence[gr.blocks.Block]) -> Callable:
+    def turned(result: object) -> object:
         if isinstance(result, dict) and result.keys() <= set(outputs):
             return {part: _turned(part, value) for part, value in result.items()}
         if len(outputs) == 1:
@@ -122,18 +123,22 @@ def _spoken(handler: Callable, outputs: list) -> Callable:
 
     if inspect.isgeneratorfunction(handler):
         @wraps(handler)
-        def stream(*values: Any) -> Iterator[Any]:
+        def stream(*values: Any) -> Iterator[object]:
             for result in handler(*values):
                 yield turned(result)
         return stream
 
     @wraps(handler)
-    def call(*values: Any) -> Any:
+    def call(*values: Any) -> object:
         return turned(handler(*values))
     return call
 
 
-def said(text: Any, language: str | None = None) -> Any:
+@overload
+def said(text: str, language: str | None = None) -> str: ...
+@overload
+def said(text: object, language: str | None = None) -> object: ...
+def said(text: object, language: str | None = None) -> object:
     """A message in the language of the page whose event is running; what is no text comes back as it is."""
     language = language or current()
     if language == "en" or not isinstance(text, str):
@@ -144,7 +149,7 @@ def said(text: Any, language: str | None = None) -> Any:
 
 def speaker(language: str) -> Callable[[str], str]:
     """`said` in one language, for what goes on when the event that asked is over."""
-    return partial(said, language=language)
+    return lambda text: said(text, language)
 
 
 def named(values: Iterable[str]) -> list[tuple[str, str]]:

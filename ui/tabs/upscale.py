@@ -61,6 +61,7 @@ def _knobs(form: controls.Form, studio: Studio) -> gr.Textbox:
         form.add("batch_count", min_width=100, scale=2)
     with gr.Accordion("Tiles and size", open=False, elem_classes="more", elem_id="upscale-tiles"):
         upscaler = form.add("upscaler", choices=list(studio.upscalers.names()))
+        assert isinstance(upscaler, gr.Dropdown)  # a field with choices is one
         upscaler.focus(lambda: gr.Dropdown(choices=list(studio.upscalers.names())), None, upscaler, **QUIET)
         with gr.Row():
             form.add("tile", min_width=120, placeholder="the model's own")

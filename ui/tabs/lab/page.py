@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -13,7 +13,7 @@ from pipelines.studio.works import AskLab
 from pipelines.training.example import DRAWINGS
 
 from ...forms import source
-from ...forms.fields import make_control
+from ...forms.fields import Control, make_control
 from ...language import named
 from ...results import progress
 from ...tab import Page
@@ -83,7 +83,7 @@ def _given(parts: Parts, look: Look, page: Page) -> None:
                     place(name)
 
 
-def _rows(parts: Parts, look: Look, studio: Studio, page: Page, names: Any) -> None:
+def _rows(parts: Parts, look: Look, studio: Studio, page: Page, names: Sequence[str]) -> None:
     for left in range(0, len(names), 2):
         with gr.Row():
             for name in names[left:left + 2]:
@@ -92,13 +92,15 @@ def _rows(parts: Parts, look: Look, studio: Studio, page: Page, names: Any) -> N
 
 def _add(parts: Parts, look: Look, studio: Studio, page: Page, name: str) -> None:
     info = PAGES[look.name].model_fields[name]
+    control: Control | gr.ColorPicker
     value, elem_id = look.values.get(name, info.default), f"{parts.task}-{name}"
-    about = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id, "min_width": 100}
+    about: dict[str, Any] = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id,
+                             "min_width": 100}
     if name in look.choices:
         listed = getattr(studio.lab_shelf, look.choices[name])
-        control = gr.Dropdown(list(listed()), filterable=False, **about)
+        control = picker = gr.Dropdown(list(listed()), filterable=False, **about)
         # Read again when it is opened, so that what was just made can be chosen.
-        control.focus(lambda: gr.Dropdown(choices=named(listed())), None, control, **QUIET)
+        picker.focus(lambda: gr.Dropdown(choices=named(listed())), None, picker, **QUIET)
     elif name == "colour":
         control = gr.ColorPicker(**about)
     elif name in SECRET:
@@ -135,14 +137,14 @@ def _wire(look: Look, parts: Parts, studio: Studio, page: Page, run: gr.Button, 
                **results.cleared(parts), **shown}
         yield from results.relay(parts, job)
 
-    def attach(visitor: str) -> Iterator[Any]:
+    def attach(visitor: str) -> Iterator[dict]:
         job = studio.current(page_of(visitor), parts.task)
         if job is None:
             yield gr.skip()
             return
         yield from results.relay(parts, job, raise_failure=False)
 
-    def end(visitor: str) -> Any:
+    def end(visitor: str) -> str | dict:
         return told(studio.current(page_of(visitor), parts.task), lambda job: job.stop())
 
     run.click(None, parts.status, parts.status, js=f"(said) => atelier.starting('{run.elem_id}', said)", **QUIET)

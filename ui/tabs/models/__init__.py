@@ -23,7 +23,7 @@ def build(studio: Studio, page: Page) -> None:
     details.wire(studio, page, shown, listed)
     shelf.wire(studio, page, listed)
     fetch.wire(studio, page, downloads, listed, made[0])
-    starters.wire(studio, page, made[0], downloads)
+    starters.wire(studio, page, made[0], may_fetch=downloads is not None)
 
 
 TAB = Tab(name="models", label="Models", order=60, build=build)

@@ -101,7 +101,9 @@ class DatasetView:
         cut = [fields[name] for name in ("buckets", "crop", "masked", "caption_encoding")]
         inputs = [pictures.dataset, self.page.model, fields["resolution"], *cut]
         changes = [each.change for each in (pictures.dataset, *cut)]
-        gr.on([*changes, fields["resolution"].blur], self.look, inputs, pictures.outputs, trigger_mode="always_last",
+        resolution = fields["resolution"]
+        assert isinstance(resolution, gr.Textbox)  # a number that may stay empty is typed
+        gr.on([*changes, resolution.blur], self.look, inputs, pictures.outputs, trigger_mode="always_last",
               **QUEUED)
         pictures.upload.upload(guarded(self.add), [pictures.upload, fields["name"]],
                                [pictures.dataset, fields["prior_data"], pictures.upload], **QUEUED)
@@ -156,12 +158,15 @@ def _rows(found: Survey, sizes: Sequence[Size | None]) -> captions.Rows:
 def _found(pictures: Sequence[Picture]) -> str:
     """Such as "24 pictures · 2 mended · 1 left out · 3 with a mask"."""
     used = [picture for picture in pictures if picture.used]
-    counts = {"mended": sum(picture.verdict == "mended" for picture in used),
-              "left out": len(pictures) - len(used),
-              "with a mask": sum(picture.has_mask for picture in used),
-              "without a caption": sum(not picture.caption for picture in used)}
-    total = f"{len(used)} pictures" if len(used) > 1 else f"{len(used)} picture"
-    return " · ".join([total, *(f"{count} {what}" for what, count in counts.items() if count)])
+    mended = sum(picture.verdict == "mended" for picture in used)
+    left_out, masks = len(pictures) - len(used), sum(picture.has_mask for picture in used)
+    blank = sum(not picture.caption for picture in used)
+    parts = [f"{len(used)} pictures" if len(used) > 1 else f"{len(used)} picture",
+             f"{mended} mended" if mended else "",
+             f"{left_out} left out" if left_out else "",
+             f"{masks} with a mask" if masks else "",
+             f"{blank} without a caption" if blank else ""]
+    return " · ".join(filter(None, parts))
 
 
 def _shown(picture: Picture, size: Size, crop: Crop, masked: bool) -> tuple[str, str]:
