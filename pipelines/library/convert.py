@@ -13,11 +13,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from .read.card import PICKLES
 from .read.headers import read_header
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 3600
@@ -108,7 +111,7 @@ def _tensors(path: Path, loaded: Any) -> dict[str, Any]:
     return found
 
 
-def _laid_out(tensors: dict[str, Any]) -> dict[str, Any]:
+def _laid_out(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
     """The tensors with their numbers in order, no two of them on the same bytes: a safetensors file has no names for
     that."""
     found: dict[str, Any] = {}
@@ -120,7 +123,7 @@ def _laid_out(tensors: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _write(tensors: dict[str, Any], target: Path) -> None:
+def _write(tensors: dict[str, torch.Tensor], target: Path) -> None:
     """Write under another name first, so that the new file is complete or not there."""
     from safetensors.torch import save_file
 

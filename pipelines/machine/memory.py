@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,6 +17,9 @@ from ..models.offload import device_of
 from ..requests import Request, Txt2Img, Upscale
 from . import device
 from .device import is_out_of_memory as is_out_of_memory
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
 LATENT_PX = 8  # pixels of a side under one latent
 MIN_SIDE = 64  # px, of a request
@@ -28,7 +31,7 @@ free = device.empty_cache
 
 
 @contextmanager
-def tiled(vae: Any) -> Iterator[None]:
+def tiled(vae: AutoencoderKL) -> Iterator[None]:
     """Encode and decode in tiles."""
     before = vae.use_tiling
     vae.enable_tiling()
@@ -38,7 +41,7 @@ def tiled(vae: Any) -> Iterator[None]:
         vae.use_tiling = before
 
 
-def vae_windows(vae: Any, height: int, width: int) -> tuple[Window, ...]:
+def vae_windows(vae: AutoencoderKL, height: int, width: int) -> tuple[Window, ...]:
     """The windows, in latents, in which an autoencoder takes a picture that is too large for one go; else ().
 
     It depends on the picture and the model alone: what is free at the moment must not change a picture. The estimate
@@ -75,7 +78,7 @@ def aside(*modules: torch.nn.Module) -> Iterator[None]:
             module.to(home)
 
 
-def fitting_batch(unet: Any, request: Request) -> int:
+def fitting_batch(unet: UNet2DConditionModel, request: Request) -> int:
     """How many of a batch's pictures main memory has room for at once. Raises OutOfMemory where it is not even one.
 
     A card says itself when it is full; on the CPU the system would end the whole program instead. The estimate is of

@@ -7,9 +7,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .fields import Draft
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_JSON = 8_000_000  # characters of JSON that are decoded for one picture
 
@@ -111,7 +114,7 @@ def take(draft: Draft, source: Mapping[str, Any], table: Mapping[str, str], hand
             draft.pairs[table[key]] = plain(value)
 
 
-def lora_tag(name: Any, text_weight: Any = 1, unet_weight: Any = None) -> str:
+def lora_tag(name: Any, text_weight: torch.Tensor = 1, unet_weight: torch.Tensor = None) -> str:
     """`<lora:name:weight>`, with two weights where they differ; "" where name or weights are none."""
     name, weights = stem(name), [_number(text_weight)]
     if unet_weight not in (None, text_weight):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, StudioError
 from ..families import FAMILIES, Family
@@ -17,11 +17,15 @@ from ..library.read.headers import Header, read_header
 from ..library.read.hub import hub_folder
 from ..library.recognise import vae_layout
 from ..machine.device import Placement, is_out_of_memory
+from .components import Components
 from .interrupt import interruptible
 from .memory_format import as_stored, settled
 from .offload import by_layers
 from .quantize import in_four_bits
 from .single_file import components_of_file, config_folder, dtype_of, unknown_tensors
+
+if TYPE_CHECKING:
+    import torch
 
 CORES = ("unet", "transformer")
 
@@ -101,13 +105,13 @@ def load_vae(entry: LibraryEntry, placement: Placement, own: Mapping[str, Any]) 
     return settled(network, "vae", entry.path.name[:80], placement, getattr(torch, placement.vae_dtype))
 
 
-def bytes_of(components: dict[str, Any]) -> int:
+def bytes_of(components: Components) -> int:
     """Memory that the networks' weights take."""
     return sum(tensor.numel() * tensor.element_size() for part in components.values() if hasattr(part, "parameters")
                for tensor in (*part.parameters(), *part.buffers()))
 
 
-def _told(card: ModelCard, components: dict[str, Any], placement: Placement, tried: Callable[[str], None]) -> Any:
+def _told(card: ModelCard, components: Components, placement: Placement, tried: Callable[[str], None]) -> Any:
     """The scheduler with what the card says of the noise; where the file is silent, with what trying it shows."""
     scheduler, found = components["scheduler"], {}
     if prediction.is_open(card):
@@ -168,7 +172,7 @@ def _shape(tensor: Any) -> str:
     return "x".join(map(str, tensor.shape)) or "a number"
 
 
-def _from_folder(folder: Path, part: str, dtype: Any) -> Any:
+def _from_folder(folder: Path, part: str, dtype: torch.dtype) -> Any:
     """Load one component of a diffusers folder from its own class; what is missing from its weights is an error."""
     library, name = read_json(folder / "model_index.json")[part]
     cls = _class_of(library, name)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from ..families import Family
@@ -21,6 +21,9 @@ from ..library.read.headers import Header, read_header
 from ..machine.device import Placement
 from . import scaled
 from .memory_format import as_stored
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 # Networks of an original single file: component -> its class, and where the file keeps its tensors.
 PARTS_OF_A_FILE = {"unet": ("UNet2DConditionModel", UNET_PREFIX), "vae": ("AutoencoderKL", VAE_PREFIX)}
@@ -59,7 +62,7 @@ def _part_of(name: str) -> str:
     return next((part for part, (_, prefix) in PARTS_OF_A_FILE.items() if name.startswith(prefix)), "")
 
 
-def _refuse_unknown(header: Header, unet: Any) -> None:
+def _refuse_unknown(header: Header, unet: UNet2DConditionModel) -> None:
     """Raise ModelError for tensors under the U-Net's prefix that none of its layers reads."""
     from ..adapters.layer_names import block_numbers, numbered
 

@@ -15,6 +15,7 @@ from ...library.read.prediction import Predictions, with_prediction
 from ...machine import device
 from ...machine.device import Placement
 from ...models import loading
+from ...models.components import Components
 from ...settings import Settings
 from ..request import TrainLora
 
@@ -28,7 +29,7 @@ class Base:
 
     card: ModelCard
     family: Family
-    components: dict[str, Any]
+    components: Components
     placement: Placement
     autocast: torch.dtype
     alphas_cumprod: torch.Tensor
