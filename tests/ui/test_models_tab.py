@@ -16,7 +16,7 @@ from pipelines.library.preview import preview
 from tests.pipelines.library.files import embedding, lora, vae
 from ui.forms.controls import with_entry
 from ui.tabs.models import starters
-from ui.tabs.models.fetch import Fetch, possible, told
+from ui.tabs.models.fetch import possible, told
 from ui.tabs.models.words import COLUMNS, Pictures, facts, row, size
 
 
