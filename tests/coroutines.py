@@ -11,6 +11,6 @@ T = TypeVar("T")
 
 
 def run(coroutine: Coroutine[object, object, T]) -> T:
-    """Run it to its end in a thread of its own: a browser that another test opened leaves a loop running in this one."""
+    """Run it to its end in a thread of its own: a browser that another test opened left a loop running in this one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, coroutine).result()
