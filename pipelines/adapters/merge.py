@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
@@ -90,6 +91,6 @@ def _stored(part: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[s
     return stored
 
 
-def _change(path: Path, changes: dict[str, Any]) -> None:
+def _change(path: Path, changes: Mapping[str, object]) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}, indent=2),
                     encoding="utf-8")

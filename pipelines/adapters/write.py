@@ -124,7 +124,7 @@ def _kohya_metadata(parts: Mapping[str, LowRank], family: Family, about: About) 
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items() if value != ""}
 
 
-def _peft_settings(parts: Mapping[str, LowRank]) -> dict[str, Any]:
+def _peft_settings(parts: Mapping[str, LowRank]) -> dict[str, object]:
     """LoraConfig's arguments for each component, as diffusers keeps them in a file's header."""
     settings: dict[str, Any] = {}
     for component in layer_names.COMPONENTS:
@@ -173,7 +173,7 @@ def _write_image(path: Path, image: Image.Image) -> None:
     _write_whole(path, [buffer.getvalue()], lambda half: Image.open(half).verify())
 
 
-def _write_whole(path: Path, chunks: Iterable[bytes], check: Callable[[Path], Any]) -> None:
+def _write_whole(path: Path, chunks: Iterable[bytes], check: Callable[[Path], object]) -> None:
     """Write beside `path`, flush to the disk, check what can be read back, and only then take the place of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}.new")

@@ -49,7 +49,7 @@ class Facts:
         return f"{len(self.shapes)} tensors under {', '.join(prefixes[:6]) or 'no name'}"
 
 
-def no_file_settings(facts: Facts, tensor: Callable[[str], torch.Tensor]) -> dict[str, Any]:
+def no_file_settings(facts: Facts, tensor: Callable[[str], torch.Tensor]) -> dict[str, object]:
     return {}
 
 
@@ -118,7 +118,7 @@ STOCK_FIELDS = frozenset((
     "outpaint_top", "outpaint_bottom"))
 
 
-def no_preference(facts: Facts) -> dict[str, Any]:
+def no_preference(facts: Facts) -> dict[str, object]:
     return {}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .family import UNET_PREFIX, Facts, Family, LoraFacts
 
@@ -24,7 +24,7 @@ def matches(facts: Facts) -> bool:
     return facts.width(FIRST_CONTEXT) == TEXT_WIDTH
 
 
-def file_settings(facts: Facts, tensor: Callable[[str], torch.Tensor]) -> dict[str, Any]:
+def file_settings(facts: Facts, tensor: Callable[[str], torch.Tensor]) -> dict[str, object]:
     """Tell the 768 px model from the 512 px ones: nothing but its weights differs.
 
     The spread of one bias separates them (the rule of ComfyUI's supported_models.py); inpainting ones have 512 px.

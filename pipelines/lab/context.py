@@ -21,7 +21,7 @@ from .latent import LatentState, TextDenoiser, start, walk
 from .latentset import Frozen
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline, SchedulerMixin
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Scene:
         denoiser = TextDenoiser(self.pipe, self.family, prompt, guidance_scale=guidance_scale)
         return walk(denoiser, sampler, scheduler, latents, generators)
 
-    def scheduler(self, sampler: str, steps: int) -> Any:
+    def scheduler(self, sampler: str, steps: int) -> SchedulerMixin:
         """A fresh scheduler. Raises RequestError for a checkpoint that only repaints."""
         pipe = self.pipe
         if pipe.unet.config.in_channels != pipe.vae.config.latent_channels:

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -84,7 +84,7 @@ def run(request: FineTune, control: Control | None = None) -> Iterator[Event]:
     yield Trained(request.epochs, len(losses), control.stop.is_set())
 
 
-def load(folder: Path, device: torch.device) -> Any:
+def load(folder: Path, device: torch.device) -> DiffusionPipeline:
     """A DDPMPipeline from a folder, safetensors only. Raises ModelError for anything else."""
     from diffusers import DDPMPipeline
 
@@ -188,7 +188,7 @@ def _train(pipe: DiffusionPipeline, pixels: Tensor, request: FineTune, control: 
             yield Update(step, epoch, total, request.learning_rate, left_s)
 
 
-def _plain(unet: nn.Module) -> Any:
+def _plain(unet: nn.Module) -> nn.Module:
     """diffusers' UNet2DModel with the lab's signature."""
     return lambda x, t, context: unet(x, t, return_dict=False)[0]
 

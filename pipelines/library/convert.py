@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from .read.card import PICKLES
@@ -77,7 +77,7 @@ def _need_room(path: Path, wanted: int) -> None:
         raise _fault(path, f"{(wanted + RESERVE_BYTES) / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB free")
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> object:
     import pickle
     import zipfile
 
@@ -94,7 +94,7 @@ def _load(path: Path) -> Any:
     raise _fault(path, "it is damaged, or no file of weights")
 
 
-def _tensors(path: Path, loaded: Any) -> dict[str, Any]:
+def _tensors(path: Path, loaded: object) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint, of a LoRA, or of an embedding as AUTOMATIC1111 writes it."""
     import torch
 
@@ -111,10 +111,10 @@ def _tensors(path: Path, loaded: Any) -> dict[str, Any]:
     return found
 
 
-def _laid_out(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+def _laid_out(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors with their numbers in order, no two of them on the same bytes: a safetensors file has no names for
     that."""
-    found: dict[str, Any] = {}
+    found: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
     for name, value in tensors.items():
         place = value.untyped_storage().data_ptr()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock, RLock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..families import FAMILIES, Family
 from ..library.checkpoints import ModelCard
@@ -77,8 +77,8 @@ class PipelineCache:
     device between two leases; it goes first.
     """
 
-    def __init__(self, load: Callable[[ModelCard], tuple[dict[str, Any], Placement, int]], budget: Budget,
-                 move: Callable[[dict[str, Any], str], None] | None = None, beside: Beside | None = None):
+    def __init__(self, load: Callable[[ModelCard], tuple[Components, Placement, int]], budget: Budget,
+                 move: Callable[[Components, str], None] | None = None, beside: Beside | None = None):
         self._load, self._budget, self._move, self._beside = load, budget, move or place, beside
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._loading: dict[str, Lock] = {}
@@ -211,7 +211,8 @@ def place(components: Components, device: str) -> None:
             part.to(device)
 
 
-def build(family: str, task: str, components: Components, scheduler: Mapping[str, Any] | None = None) -> Any:
+def build(family: str, task: str, components: Components,
+          scheduler: Mapping[str, object] | None = None) -> DiffusionPipeline:
     """Make a pipeline of the task's class around components, without copying or casting any of them.
 
     scheduler: what goes over its config. Never from_pipe: it casts the shared modules and shares the scheduler object.

@@ -7,7 +7,7 @@ its final format and layout, where a loader's conversion and a second pass for t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from ..library.read.headers import Header
@@ -23,7 +23,7 @@ FORMATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 INTEGERS = {"BOOL", "U8", "I8", "I16", "I32", "I64"}
 
 
-def as_stored(part: str, headers: Iterable[Header], dtype: torch.dtype, prefix: str = "") -> Any:
+def as_stored(part: str, headers: Iterable[Header], dtype: torch.dtype, prefix: str = "") -> torch.dtype:
     """The number format to load a network in: that of its files, or dtype where they mix formats or it stays as it is.
 
     prefix: of the network's tensors in a file that holds others too.
@@ -59,7 +59,7 @@ def _convert(network: torch.nn.Module, dtype: torch.dtype, *, turned: bool) -> N
     """Give every weight its format; where turned, store convolutions as (out, height, width, in)."""
     import torch
 
-    scratch: dict[Any, Any] = {}
+    scratch: dict[torch.dtype, torch.Tensor] = {}
     weights = [tensor for tensor in network.state_dict(keep_vars=True).values() if tensor.is_floating_point()]
     for tensor in sorted(weights, key=lambda tensor: -tensor.numel()):
         if not turned or tensor.dim() != 4:
@@ -75,7 +75,7 @@ def _is_mapped(weight: torch.Tensor) -> bool:
     return not weight.is_contiguous() or weight.untyped_storage().nbytes() != weight.nbytes
 
 
-def _turned_in_place(weight: torch.Tensor, scratch: dict[Any, Any]) -> Any:
+def _turned_in_place(weight: torch.Tensor, scratch: dict[torch.dtype, torch.Tensor]) -> torch.Tensor:
     """Turn a convolution in the memory that it has: a new tensor for each leaves gaps that are never given back.
 
     scratch: as many numbers as the largest weight, by their format; made for the first one.

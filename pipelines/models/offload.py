@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..machine.device import Placement
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
+    from diffusers.hooks import ModelHook
 
 # Modules that bring their input into the format of their weights, which would be the 8 bits.
 READ_THEIR_WEIGHTS = ("encoder_hid_proj",)
 
 
-def device_of(network: torch.nn.Module) -> Any:
+def device_of(network: torch.nn.Module) -> torch.device:
     """Where a network computes, whether or not its weights are there at the moment."""
     hook = getattr(network, "_hf_hook", None)
     return getattr(hook, "execution_device", None) or network.device
@@ -75,7 +76,7 @@ def in_place(pipe: DiffusionPipeline, placement: Placement, usual: Placement) ->
                 by_layers(network, usual)
 
 
-def _casts(network: torch.nn.Module) -> list[tuple[Any, Any]]:
+def _casts(network: torch.nn.Module) -> list[tuple[torch.nn.Module, ModelHook]]:
     """The modules whose weights are kept in fewer bits, with the library's hook that does it."""
     registries = ((module, getattr(module, "_diffusers_hook", None)) for module in network.modules())
     found = ((module, registry.get_hook("layerwise_casting")) for module, registry in registries if registry)

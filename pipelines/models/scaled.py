@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from ..families import Family
 from ..library.read.headers import Header
+from .components import Components
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,7 @@ def is_mark(name: str) -> bool:
     return name.endswith((*SCALES, *MARKS)) or name.rpartition(".")[2] == MARK
 
 
-def whole_tensors(header: Header, dtype_of: Callable[[str], Any]) -> dict[str, Any]:
+def whole_tensors(header: Header, dtype_of: Callable[[str], torch.dtype]) -> dict[str, torch.Tensor]:
     """Read a file with its scales worked into the weights. dtype_of: name -> the number format to have it in.
 
     Raises ModelError naming the file and the tensor for a scale that is not one number, or one for each output.
@@ -58,7 +59,7 @@ def whole_tensors(header: Header, dtype_of: Callable[[str], Any]) -> dict[str, A
     return found
 
 
-def text_encoders(tensors: dict[str, torch.Tensor], folder: Path, family: Family, dtype: torch.dtype) -> dict[str, Any]:
+def text_encoders(tensors: dict[str, torch.Tensor], folder: Path, family: Family, dtype: torch.dtype) -> Components:
     """Build the text encoders from a file's whole tensors. folder: with their configs."""
     import transformers
     from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
@@ -71,7 +72,7 @@ def text_encoders(tensors: dict[str, torch.Tensor], folder: Path, family: Family
         local_files_only=True) for _, part in family.text_encoders}
 
 
-def _shaped(header: Header, name: str, scale: Any, weight: torch.Tensor) -> Any:
+def _shaped(header: Header, name: str, scale: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     if scale.numel() == 1:
         return scale.float().reshape(())
     if scale.numel() == weight.shape[0] and math.prod(scale.shape[:1]) == weight.shape[0]:

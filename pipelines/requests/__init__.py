@@ -7,7 +7,7 @@ the studio's resolver makes it concrete. Pictures are ids (SHA-256 of the stored
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -111,7 +111,7 @@ class Request(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _what_browsers_send(cls, value: Any) -> Any:
+    def _what_browsers_send(cls, value: object) -> object:
         # A browser has one number type, so 20 may arrive as 20.0, and no tuples. Strict mode refuses everything else.
         if isinstance(value, list):
             return tuple(value)

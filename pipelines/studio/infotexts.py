@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .. import metadata
 from ..adapters import find
@@ -25,7 +24,7 @@ class Infotexts:
     data_dir: Path
     attached: Callable[[], tuple[LibraryEntry, ...] | None]
 
-    def of(self, request: Request, extra: dict[str, Any] | None = None) -> str:
+    def of(self, request: Request, extra: dict[str, object] | None = None) -> str:
         """The text of a picture of a concrete request. extra: what else is known of how it was made."""
         card = self.collection.card(request.model)
         pictures = {f"{name.capitalize()} hash": getattr(request, name, None) for name in ("image", "mask")}

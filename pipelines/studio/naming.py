@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..library.entry import LibraryEntry, file_stamp, named
 from ..library.library import hashes_of
@@ -25,6 +25,7 @@ MAX_HASHED_BYTES = 512 * 2**20  # of all files together that are read while a pe
 SHOWN = 80  # characters of a name that a sentence repeats
 _DIGITS = (8, 64)  # of a hash
 _OLD_PLACE, _OLD_BYTES = 0x100000, 0x10000  # of a file that AUTOMATIC1111 hashed before version 1.0
+Known = TypeVar("Known")
 _PROMPTS = ("prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt")
 
 
@@ -57,7 +58,8 @@ def settle(parsed: Parsed, shelf: Shelf) -> Parsed:
     return replace(parsed, fields=fields, notes=(*parsed.notes, *notes))
 
 
-def alike(entries: Iterable[Any], name: str, name_of: Callable[[Any], str] = lambda entry: entry.name) -> Any | None:
+def alike(entries: Iterable[Known], name: str,
+          name_of: Callable[[Known], str] = lambda entry: entry.name) -> Known | None:
     """The entry of that name, or else of that name without folder and ending; small and capital letters are one."""
     known = tuple(entries)
     for wanted in (name.casefold(), stem(name.strip()).casefold()):

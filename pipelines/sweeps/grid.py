@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, get_args
+from typing import get_args
 
 from ..errors import RequestError
 from ..prompts.comments import without_comments
@@ -47,7 +47,7 @@ class Axis:
     """
 
     field: str
-    values: tuple[Any, ...]
+    values: tuple[object, ...]
 
     @property
     def title(self) -> str:
@@ -55,7 +55,7 @@ class Axis:
         info = next((cls.model_fields[self.field] for cls in TASKS.values() if self.field in cls.model_fields), None)
         return info.title if info else TITLES.get(self.field, self.field)
 
-    def label(self, value: Any, say: Callable[[str], str] = str) -> str:
+    def label(self, value: object, say: Callable[[str], str] = str) -> str:
         """One value as it stands beside its row or above its column. say: puts words into another language."""
         if self.field == PROMPT:
             return str(value) or say(EMPTY)
@@ -216,7 +216,7 @@ def _range(part: str) -> list[float]:
     return [round(low + i * width * (1 if high >= low else -1), 6) for i in range(number)]
 
 
-def _with(request: Request, axis: Axis, value: Any) -> Request:
+def _with(request: Request, axis: Axis, value: object) -> Request:
     if axis.field == SIZE:
         sides = re.fullmatch(r"(\d{1,5})\s*[x×]\s*(\d{1,5})", str(value))
         if not sides:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -37,7 +37,7 @@ def answer(request: Autoencoder, scene: Scene) -> Iterator[Event | Made]:
     yield from _sums(request, scene, vae, found)
 
 
-def _other(name: str, scene: Scene) -> Any:
+def _other(name: str, scene: Scene) -> AutoencoderKL:
     from ...models import loading
 
     return loading.load_vae(scene.shelf.vae(name), scene.placement, dict(scene.pipe.vae.config))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,6 +18,10 @@ from ...models import loading
 from ...models.components import Components
 from ...settings import Settings
 from ..request import TrainLora
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,15 @@ class Base:
     prediction_type: str
 
     @property
-    def unet(self) -> Any:
+    def unet(self) -> UNet2DConditionModel:
         return self.components["unet"]
 
     @property
-    def vae(self) -> Any:
+    def vae(self) -> AutoencoderKL:
         return self.components["vae"]
 
     @property
-    def encoders(self) -> dict[str, Any]:
+    def encoders(self) -> dict[str, PreTrainedModel]:
         return {name: self.components[name] for _, name in self.family.text_encoders}
 
     @property

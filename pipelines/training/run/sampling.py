@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ... import metadata
 from ...errors import StudioError
@@ -20,6 +20,7 @@ from .sample_prompts import SamplePrompt
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
+    from PIL import Image
 
 
 class Samples:
@@ -75,5 +76,5 @@ class Samples:
                 yield SampleSaved(step, file, line, request.seed)
 
 
-def _no_image(image_id: str) -> Any:
+def _no_image(image_id: str) -> Image.Image:
     raise StudioError("A sample starts from noise.")
