@@ -42,7 +42,7 @@ def make_control(info: FieldInfo, name: str, elem_id: str, value: object, **over
                               **overrides}
     choices = common.pop("choices", None) or choices_of(name, info)
     if info.annotation == tuple[str, ...]:
-        chosen = list(value) if isinstance(value, tuple) else []
+        chosen = list(value) if isinstance(value, tuple | list) else []
         return gr.Dropdown(choices, multiselect=True, **{**common, "value": chosen})
     if choices and info.default is None and value is None:  # nothing chosen means "like the others"
         return gr.Dropdown([("Same as above", ""), *choices], filterable=False, **{**common, "value": ""})

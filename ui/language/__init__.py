@@ -57,9 +57,11 @@ def mark(demo: gr.Blocks) -> gr.I18n:
     keys: dict[str, str] = {}
 
     def key(text: Marked) -> Marked | str:
-        short = text.strip() if isinstance(text, str) else ""
-        if short not in translated:
+        if not isinstance(text, str):
             return text
+        short = text.strip()
+        if short not in translated:
+            return short
         # A text is no good key itself: Gradio takes the first } for the end of its mark.
         return str(I18nData(keys.setdefault(short, f"t{len(keys)}")))
 
