@@ -19,10 +19,10 @@ run: $(VENV)/run.stamp ## Start the app. ARGS="--port 8000 ..." hands flags on
 test: check chromium ## Run the tests. NO_BROWSER=1 leaves the browser tests out
 	$(BIN)/python -m pytest $(IN_TWO) $(if $(WITHOUT_BROWSER),-m "not browser and not gpu and not slow") $(PYTEST_ARGS)
 
-lint: check audit ## The same for the packages, which are looked up among known faults
+lint: check audit ## Check the code's style and types, and the packages for known faults
 
 # Gradio writes a stub beside the source of a component of ours, and mypy would read it instead of the source.
-check: $(VENV)/test.stamp ## Check the code's style and types, which make test does first
+check: $(VENV)/test.stamp ## Check the code's style and types, as make test does before anything runs
 	$(BIN)/ruff check
 	@find ui -name '*.pyi' -delete
 	$(BIN)/python -m mypy

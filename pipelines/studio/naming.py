@@ -25,7 +25,7 @@ MAX_HASHED_BYTES = 512 * 2**20  # of all files together that are read while a pe
 SHOWN = 80  # characters of a name that a sentence repeats
 _DIGITS = (8, 64)  # of a hash
 _OLD_PLACE, _OLD_BYTES = 0x100000, 0x10000  # of a file that AUTOMATIC1111 hashed before version 1.0
-Known = TypeVar("Known")
+Known = TypeVar("Known", str, LibraryEntry)
 _PROMPTS = ("prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt")
 
 
@@ -58,18 +58,24 @@ def settle(parsed: Parsed, shelf: Shelf) -> Parsed:
     return replace(parsed, fields=fields, notes=(*parsed.notes, *notes))
 
 
-def alike(entries: Iterable[Known], name: str,
-          name_of: Callable[[Known], str] = lambda entry: entry.name) -> Known | None:
-    """The entry of that name, or else of that name without folder and ending; small and capital letters are one."""
+def alike(entries: Iterable[Known], name: str) -> Known | None:
+    """The entry of that name, or else of that name without folder and ending; small and capital letters are one.
+
+    entries: of the library, or bare names.
+    """
     known = tuple(entries)
     for wanted in (name.casefold(), stem(name.strip()).casefold()):
-        if found := next((one for one in known if wanted and name_of(one).casefold() == wanted), None):
+        if found := next((one for one in known if wanted and _name_of(one).casefold() == wanted), None):
             return found
     return None
 
 
+def _name_of(entry: str | LibraryEntry) -> str:
+    return entry if isinstance(entry, str) else entry.name
+
+
 def _checkpoint(wanted: str, digits: str, shelf: Shelf, notes: list[str]) -> str | None:
-    if name := alike(shelf.names, wanted, str):
+    if name := alike(shelf.names, wanted):
         return name
     entry = _by_hash([one for one in shelf.checkpoints() if one.name in shelf.names], digits, "Model", shelf, notes)
     if entry and wanted:
