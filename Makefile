@@ -11,16 +11,21 @@ WITHOUT_BROWSER := $(filter-out 0,$(NO_BROWSER))
 IN_TWO := --numprocesses 2 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: run test lint audit lock locked chromium help
+.PHONY: run test lint check audit lock locked chromium help
 
 run: $(VENV)/run.stamp ## Start the app. ARGS="--port 8000 ..." hands flags on
 	@$(BIN)/python app.py $(ARGS)
 
-test: $(VENV)/test.stamp chromium ## Run the tests. NO_BROWSER=1 leaves the browser tests out
+test: check chromium ## Run the tests. NO_BROWSER=1 leaves the browser tests out
 	$(BIN)/python -m pytest $(IN_TWO) $(if $(WITHOUT_BROWSER),-m "not browser and not gpu and not slow") $(PYTEST_ARGS)
 
-lint: $(VENV)/test.stamp audit ## Check the code's style, and the packages for known faults
+lint: check audit ## Check the code's style and types, and the packages for known faults
+
+# Gradio writes a stub beside the source of a component of ours, and mypy would read it instead of the source.
+check: $(VENV)/test.stamp ## Check the code's style and types, as make test does before anything runs
 	$(BIN)/ruff check
+	@find ui -name '*.pyi' -delete
+	$(BIN)/python -m mypy
 
 # Its tools have an environment of their own, so that they change none of the app's packages.
 AUDIT := $(VENV)/audit

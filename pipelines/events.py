@@ -69,7 +69,7 @@ class ImageReady:
 
     image: Image.Image
     request: Any
-    extra: dict[str, Any]
+    extra: dict[str, object]
 
 
 @dataclass(frozen=True)

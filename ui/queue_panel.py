@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 
 from pipelines.errors import StudioError
-from pipelines.requests import TASKS
+from pipelines.queue.job import Job
+from pipelines.requests import Request
+from pipelines.studio.studio import Studio
+from pipelines.sweeps.grid import Matrix
+from pipelines.sweeps.series import Series
 
 from .language import said
 from .preferences import opener, panel
@@ -25,7 +27,7 @@ def button() -> gr.Button:
     return gr.Button("Jobs", size="sm", min_width=48, elem_classes="queue-open", elem_id="queue-open")
 
 
-def build(studio: Any, visitor: gr.Textbox, opening: gr.Button) -> None:
+def build(studio: Studio, visitor: gr.Textbox, opening: gr.Button) -> None:
     """Build the panel. opening: the button that opens it."""
     with panel(PANEL, "Jobs"):
         jobs = gr.Dropdown([], label="Job", filterable=False, elem_id="queue-jobs",
@@ -38,27 +40,27 @@ def build(studio: Any, visitor: gr.Textbox, opening: gr.Button) -> None:
                           max_lines=2, elem_classes="line strong", elem_id="queue-message")
     outputs = [jobs, line]
 
-    def listed(page: str, words: str = "") -> tuple[Any, str]:
+    def listed(page: str, words: str = "") -> tuple[gr.Dropdown, str]:
         mine = visible(studio, page)
         choices = [(described(job, page), job.id) for job in mine]
         empty = "" if choices else "No job runs or waits."
         return gr.Dropdown(choices=choices, value=choices[0][1] if choices else None), said(words or empty)
 
-    def chosen(page: str, id: str | None) -> Any:
+    def chosen(page: str, id: str | None) -> Job:
         job = next((job for job in visible(studio, page) if job.id == id), None)
         if job is None:
             raise StudioError("Job: this one has ended, or it is not yours.")
         return job
 
-    def end_one(page: str, id: str | None) -> tuple[Any, str]:
+    def end_one(page: str, id: str | None) -> tuple[gr.Dropdown, str]:
         studio.end(chosen(page, id).id)
         return listed(page, "The job ends; its finished pictures stay.")
 
-    def end_theirs(page: str, id: str | None) -> tuple[Any, str]:
+    def end_theirs(page: str, id: str | None) -> tuple[gr.Dropdown, str]:
         count = studio.end(owner=chosen(page, id).owner)
         return listed(page, "1 job ends." if count == 1 else f"{count} jobs end.")
 
-    def restarted(page: str) -> tuple[Any, str]:
+    def restarted(page: str) -> tuple[gr.Dropdown, str]:
         if not asking().is_owner:
             raise StudioError("Only the owner of the page can restart the worker.")
         studio.restart_worker()
@@ -71,13 +73,13 @@ def build(studio: Any, visitor: gr.Textbox, opening: gr.Button) -> None:
     restart.click(guarded(restarted), visitor, outputs, **QUEUED)
 
 
-def visible(studio: Any, page: str) -> list[Any]:
+def visible(studio: Studio, page: str) -> list[Job]:
     """The jobs that whoever asks may see and end."""
     mine = owner_of(page)
     return [job for job in studio.jobs() if asking().is_owner or mine and job.owner == mine]
 
 
-def described(job: Any, page: str) -> str:
+def described(job: Job, page: str) -> str:
     """A job in a line, such as "runs · Text to image · 512 x 512 px, 20 steps, 4 pictures · guest 3f2a91"."""
     place = said(f"{job.position} before it" if job.position else "runs")
     parts = [place, said(SEND_LABELS.get(job.task, job.task)), *_size(job.request)]
@@ -89,13 +91,13 @@ def described(job: Any, page: str) -> str:
     return " · ".join(parts)
 
 
-def _size(request: Any) -> list[str]:
+def _size(request: object) -> list[str]:
     base = getattr(request, "base", request)
-    if not isinstance(base, tuple(TASKS.values())):
+    if not isinstance(base, Request):
         return []
-    count = len(request) if base is not request else base.image_count
-    count = said("1 picture" if count == 1 else f"{count} pictures")
+    count = len(request) if isinstance(request, Matrix | Series) else base.image_count
+    pictures = said("1 picture" if count == 1 else f"{count} pictures")
     if not (base.width and base.height):
-        return [count]
+        return [pictures]
     size = f"{base.width} × {base.height} px"
-    return [said(f"{size}, {base.steps} steps"), count]
+    return [said(f"{size}, {base.steps} steps"), pictures]

@@ -32,7 +32,7 @@ from .wiring import QUEUED, QUIET, alive, inform, problem, toast, told
 SETTINGS = re.compile(r"^\s*Steps:\s*\d+\s*(,|$)|\sSteps: \d+, (Sampler|Schedule type|CFG scale|Seed|Size|Model): "
                       r"|^\s*[{\[]\s*\"", re.MULTILINE)
 
-Prepare = Callable[[dict[str, Any]], dict[str, Any]]
+Prepare = Callable[[dict[str, object]], dict[str, object]]
 Boxes = dict[str, gr.components.Component]
 
 
@@ -101,7 +101,7 @@ class TabRun:
     def draw_again(self, change: str, visitor: str, shown: list, selected: int, locked: bool,
                    *values: Any) -> Iterator[dict]:
         """Make the chosen picture again with one change; its own settings and seed stay. change: of rerun.py."""
-        def build(named: dict[str, Any]) -> Request:
+        def build(named: dict[str, object]) -> Request:
             if not shown:
                 raise RequestError("There is no picture yet to make again.")
             said = metadata.parse(shown[selected].infotext).for_task(self.form.request)
@@ -125,22 +125,22 @@ class TabRun:
         for update in progress.relay(self.panel, job, earlier, raise_failure=False):
             yield update or gr.skip()
 
-    def stop(self, visitor: str) -> Any:
+    def stop(self, visitor: str) -> str | dict:
         """End the page's job within one step."""
         return told(self._running(visitor), lambda job: job.stop())
 
-    def skip(self, visitor: str) -> Any:
+    def skip(self, visitor: str) -> str | dict:
         """Leave the picture that is being made."""
         return told(self._running(visitor), lambda job: job.skip())
 
     def _running(self, visitor: str) -> Job | None:
         return self.studio.current(visitors.page_of(visitor), self.form.task)
 
-    def _request(self, named: dict[str, Any]) -> Request:
+    def _request(self, named: dict[str, object]) -> Request:
         values = self.prepare(named) if self.prepare else named
         return make(self.form.request, **_without_blanks(self.form.request, values))
 
-    def _as_the_form_says(self, named: dict[str, Any]) -> Request | Matrix | DrawSeries:
+    def _as_the_form_says(self, named: dict[str, object]) -> Request | Matrix | DrawSeries:
         chosen = {name: named.pop(name) for name in self.varied}
         prompts = self.many.prompts(chosen, self.form.request) if self.many.boxes else []
         pictures = self.many.pictures(self.studio, chosen)
@@ -154,7 +154,7 @@ class TabRun:
             return DrawSeries(request, prompts, pictures)
         return matrix or request
 
-    def _relay(self, build: Callable[[dict[str, Any]], Request | Matrix | DrawSeries], visitor: str, shown: list,
+    def _relay(self, build: Callable[[dict[str, object]], Request | Matrix | DrawSeries], visitor: str, shown: list,
                locked: bool, values: tuple) -> Iterator[dict]:
         """Submit what `build` makes of the form's values, and relay the job's news."""
         if alive(self._running(visitor)):
@@ -178,12 +178,12 @@ class TabRun:
             yield update or gr.skip()
 
 
-def reuse_seed(shown: list, selected: int) -> Any:
+def reuse_seed(shown: list, selected: int) -> int | dict:
     """The seed of the chosen picture, for the form."""
     return shown[selected].seed if shown else gr.skip()
 
 
-def lock_seed(locked: bool, seed: float, shown: list, selected: int) -> Any:
+def lock_seed(locked: bool, seed: float, shown: list, selected: int) -> int | dict:
     """The seed that stays when the lock closes; a random one when it opens."""
     if not locked:
         return -1
@@ -212,10 +212,10 @@ def elsewhere(form: Form, parsed: metadata.Parsed) -> Iterator[tuple[str, str]]:
             continue
         info = next(cls.model_fields[name] for cls in TASKS.values() if name in cls.model_fields)
         if value not in (None, "", info.default):
-            yield info.title, f"{value:g}" if isinstance(value, float) else str(value)
+            yield info.title or name, f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def allowed(studio: Any) -> dict[str, tuple[str, ...]]:
+def allowed(studio: Studio) -> dict[str, tuple[str, ...]]:
     """What may be chosen by name, for reading a picture's text; a VAE with or without its file's ending."""
     names = [entry.name for entry in studio.collection.vaes()]
     learned = studio.upscalers.names()[1:]
@@ -224,7 +224,7 @@ def allowed(studio: Any) -> dict[str, tuple[str, ...]]:
             "vae": (*names, *(f"{name}{LISTED}" for name in names))}
 
 
-def _paste(studio: Any, form: Form, panel: results.Panel) -> None:
+def _paste(studio: Studio, form: Form, panel: results.Panel) -> None:
     """Let settings that are pasted into the prompt fill the form; what could not be read is listed."""
 
     def read(text: str) -> dict:
@@ -248,7 +248,7 @@ def _paste(studio: Any, form: Form, panel: results.Panel) -> None:
                                  trigger_mode="always_last", **QUIET)
 
 
-def _without_blanks(cls: type[Request], values: dict[str, Any]) -> dict[str, Any]:
+def _without_blanks(cls: type[Request], values: dict[str, object]) -> dict[str, object]:
     """An empty choice means "as the model likes" where the request has that."""
     return {name: None if value == "" and cls.model_fields[name].default is None else value
             for name, value in values.items()}

@@ -12,6 +12,8 @@ import gradio as gr
 from pipelines import events, metadata
 from pipelines.errors import StudioError
 from pipelines.families import FAMILIES
+from pipelines.library.read.card import ModelCard
+from pipelines.studio.studio import Studio
 from pipelines.studio.works import Load
 
 from . import preferences, queue_panel, visitors
@@ -24,14 +26,14 @@ from .rest import gradio_endpoints
 from .results.progress import queue_line
 from .run import allowed, filled
 from .server.public_link import PublicLink, banner
-from .tab import Page, discover
+from .tab import Page, Remembered, discover
 from .wiring import QUEUED, QUIET, apart, guarded, inform, problem, toast
 
 STATUS_EVERY_S = 3
 TOGETHER = 8  # remembered controls that one event looks at: all of them at once make each key that is typed wait
 
 
-def build(studio: Any) -> gr.Blocks:
+def build(studio: Studio) -> gr.Blocks:
     """Build the page for a studio. Launch it with the theme, css and head of `ui.static.theme`."""
     with gr.Blocks(title="Atelier", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as demo:
         demo.public_link = PublicLink()  # the server tells it what became of the link
@@ -58,7 +60,7 @@ def build(studio: Any) -> gr.Blocks:
     return demo
 
 
-def _header(studio: Any) -> Page:
+def _header(studio: Studio) -> Page:
     card = studio.collection.default_card()
     with gr.Row(elem_classes="header"):
         gr.Markdown("# Atelier", elem_classes="name")
@@ -75,19 +77,19 @@ def _header(studio: Any) -> Page:
     return Page(visitor, model, gr.Tabs(elem_id="tabs"), about, queue, jobs)
 
 
-def _choices(studio: Any) -> list[tuple[str, str]]:
+def _choices(studio: Studio) -> list[tuple[str, str]]:
     """The checkpoints, and which of them need no loading."""
     loaded = {each.name for each in studio.status().loaded}
     return [(f"{card.title} ({said('in memory')})" if card.name in loaded else card.title, card.name)
             for card in studio.collection.cards()]
 
 
-def _about(card: Any) -> str:
+def _about(card: ModelCard) -> str:
     parts = [FAMILIES[card.family].label, f"{card.native_size} px", *([card.note] if card.note else [])]
     return " · ".join(parts)
 
 
-def _tell_status(studio: Any, line: gr.Textbox, shown_link: tuple[list, Callable] | None) -> None:
+def _tell_status(studio: Studio, line: gr.Textbox, shown_link: tuple[list, Callable] | None) -> None:
     timer = gr.Timer(STATUS_EVERY_S)
     if shown_link is None:
         timer.tick(lambda: queue_line(studio), None, line, **QUIET)
@@ -96,7 +98,7 @@ def _tell_status(studio: Any, line: gr.Textbox, shown_link: tuple[list, Callable
     timer.tick(lambda: (queue_line(studio), *shown()), None, [line, *parts], **QUIET)
 
 
-def _say_goodbye(studio: Any) -> None:
+def _say_goodbye(studio: Studio) -> None:
     """Let a page that is closed say so. Its script calls this itself: no event of Gradio's leaves in time."""
     def leaving(page: str) -> None:
         studio.leaving(visitors.page_of(str(page or "")))
@@ -104,7 +106,7 @@ def _say_goodbye(studio: Any) -> None:
     gr.api(leaving, api_name="leaving", queue=False, api_visibility="private")
 
 
-def _switch_models(studio: Any, page: Page) -> None:
+def _switch_models(studio: Studio, page: Page) -> None:
     """Load the picked model; fields that still hold the old model's own values move to the new one's."""
     before = gr.Textbox(page.model.value, label="model before", visible=False)
     moves = gr.Textbox("{}", label="values to move", visible=False)
@@ -151,7 +153,7 @@ def _switch_models(studio: Any, page: Page) -> None:
     adopting(page.model.input)
     page.model.input(load, page.model, page.about, trigger_mode="always_last", **QUEUED)
     for button, given, name_of in page.choosers:
-        def pick(value: Any, name_of: Callable = name_of) -> Any:
+        def pick(value: object, name_of: Callable = name_of) -> gr.Dropdown:
             return gr.Dropdown(_choices(studio), value=name_of(value))
 
         picked = button.click(guarded(pick), given, page.model, **QUEUED)
@@ -160,7 +162,7 @@ def _switch_models(studio: Any, page: Page) -> None:
     # The list is read again when the picker is opened, so a model that was just added can be picked.
     page.model.focus(lambda: gr.Dropdown(choices=_choices(studio)), None, page.model, **QUIET)
 
-    def bring_back(name: str) -> tuple[Any, str]:
+    def bring_back(name: str) -> tuple[gr.Dropdown, str]:
         """The model of the last visit; the picker may not have heard of it yet, so its list comes along."""
         card = find_card(studio, name)
         return gr.Dropdown(choices=_choices(studio), value=card.name), _about(card)
@@ -168,7 +170,7 @@ def _switch_models(studio: Any, page: Page) -> None:
     page.returning.append((bring_back, [before], [page.model, page.about]))
 
 
-def _send_to(studio: Any, page: Page) -> None:
+def _send_to(studio: Studio, page: Page) -> None:
     """Wire every "send to" button: the settings fill the other tab's form, the picture becomes its source."""
     for panel in page.panels.values():
         for target, button in panel.send.items():
@@ -184,7 +186,7 @@ def _send_to(studio: Any, page: Page) -> None:
                      **apart(QUEUED, page.model))
 
 
-def _sender(studio: Any, page: Page, target: str, pick: Any):
+def _sender(studio: Studio, page: Page, target: str, pick: Callable[..., tuple]) -> Callable[..., dict]:
     form, receiver = page.forms.get(target), page.receivers.get(target)
 
     def send(*values: Any) -> dict:
@@ -225,9 +227,9 @@ def _remember(demo: gr.Blocks, page: Page) -> None:
             answer.then(None, js="() => atelier.answered()", **QUIET)
 
 
-def _rule(name: str, control: gr.components.Component) -> dict[str, Any]:
+def _rule(name: str, control: Remembered) -> dict[str, object]:
     """What a remembered value must be to be taken back: the browser's store is not trusted."""
-    rule: dict[str, Any] = {"name": name}
+    rule: dict[str, object] = {"name": name}
     if isinstance(control, gr.Dropdown) and control.multiselect:
         rule["kind"] = "list"
     elif isinstance(control, gr.Dropdown) and not control.allow_custom_value:
@@ -241,7 +243,7 @@ def _rule(name: str, control: gr.components.Component) -> dict[str, Any]:
     return rule
 
 
-def _or_nothing(handler: Any) -> Any:
+def _or_nothing(handler: Callable) -> Callable:
     """Let a handler answer {} for "nothing to change"."""
     if inspect.isgeneratorfunction(handler):
         return handler

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gradio as gr
 
 from pipelines.requests import Request
 
-from .forms.fields import MODEL_FIELDS, make_control
+from .forms.fields import MODEL_FIELDS, Control, make_control
 from .results.panel import Panel
 from .wiring import QUEUED
+
+if TYPE_CHECKING:
+    from pipelines.studio.studio import Studio
+
+    from .forms.presets import Presets
+
+Kept = TypeVar("Kept", bound=Control)
+Remembered = Control | gr.ColorPicker
 
 
 @dataclass
@@ -38,17 +46,17 @@ class Page:
     about: gr.Textbox
     queue: gr.Textbox
     jobs: gr.Button
-    remembered: dict[str, gr.components.Component] = field(default_factory=dict)
+    remembered: dict[str, Remembered] = field(default_factory=dict)
     forms: dict[str, Form] = field(default_factory=dict)
     panels: dict[str, Panel] = field(default_factory=dict)
     receivers: dict[str, Receiver] = field(default_factory=dict)
-    presets: dict[str, Any] = field(default_factory=dict)
+    presets: dict[str, Presets] = field(default_factory=dict)
     opened: dict[str, gr.Tab] = field(default_factory=dict)
     choosers: list[tuple[gr.Button, gr.components.Component, Callable]] = field(default_factory=list)
-    returning: list[tuple[Callable, list, list]] = field(default_factory=list)
+    returning: list[tuple[Callable, Sequence, Sequence]] = field(default_factory=list)
     senders: list[tuple[gr.Button, str, list, Callable]] = field(default_factory=list)
 
-    def follow_again(self, task: str, attach: Callable, outputs: list[gr.components.Component]) -> None:
+    def follow_again(self, task: str, attach: Callable, outputs: Sequence[gr.blocks.Block]) -> None:
         """Let a tab take its job up again, after a reload and when the page's script finds that the page slept.
 
         attach: (visitor) -> updates of the outputs until the job has ended.
@@ -63,22 +71,23 @@ class Form:
     """The left side of a tab.
 
     fields: request field -> its control. Source pictures and masks are hidden text boxes holding ids, except
-    where a tab's `prepare` makes the value from another component.
+    where a tab's `prepare` makes the value from another component. The buttons and the lock are made with their groups
+    of controls, see forms/controls.py.
     """
 
     task: str
     request: type[Request]
     page: Page
     defaults: dict[str, Any]
-    fields: dict[str, gr.components.Component] = field(default_factory=dict)
+    fields: dict[str, Control] = field(default_factory=dict)
     need: gr.Textbox | None = None
-    generate: gr.Button | None = None
-    stop: gr.Button | None = None
-    skip: gr.Button | None = None
-    lock: gr.Checkbox | None = None
-    reuse: gr.Button | None = None
+    generate: gr.Button = field(init=False)
+    stop: gr.Button = field(init=False)
+    skip: gr.Button = field(init=False)
+    lock: gr.Checkbox = field(init=False)
+    reuse: gr.Button = field(init=False)
 
-    def add(self, name: str, **overrides: Any) -> gr.components.Component:
+    def add(self, name: str, **overrides: Any) -> Control:
         """Make the control of one request field and remember its value across reloads."""
         value = self.defaults.get(name) if name in MODEL_FIELDS else self.request.model_fields[name].default
         value = overrides.pop("value", value)
@@ -87,7 +96,7 @@ class Form:
         self.page.remembered[f"{self.task}.{name}"] = control
         return control
 
-    def keep(self, name: str, control: gr.components.Component) -> gr.components.Component:
+    def keep(self, name: str, control: Kept) -> Kept:
         """Remember the value of a control that is no request field."""
         self.page.remembered[f"{self.task}.{name}"] = control
         return control
@@ -112,7 +121,7 @@ class Tab:
     name: str
     label: str
     order: int
-    build: Callable[[Any, Page], None]
+    build: Callable[[Studio, Page], None]
 
 
 def discover() -> tuple[Tab, ...]:

@@ -87,7 +87,7 @@ class Visitors:
         """Return the Set-Cookie header that lets them be known again."""
         kind = "owner" if visitor.is_owner else "device" if visitor.has_logged_in else "visitor"
         made = SimpleCookie({COOKIE: f"{visitor.id}.{self.sign(kind, visitor.id)}"})
-        made[COOKIE].update({"path": "/", "max-age": KEPT_S, "httponly": True, "samesite": "lax"})
+        made[COOKIE].update({"path": "/", "max-age": str(KEPT_S), "httponly": "yes", "samesite": "lax"})
         return made[COOKIE].OutputString()
 
     def welcome(self, visitor: Visitor, **more: bool) -> Visitor:

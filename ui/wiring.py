@@ -6,24 +6,37 @@ import html
 import logging
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypedDict, TypeVar
 
 import gradio as gr
 
 from pipelines.errors import StudioError
+from pipelines.queue.job import Job
 
 from .language import said
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of an event's listener, as Gradio names them."""
+
+    queue: bool
+    show_progress: Literal["full", "minimal", "hidden"]
+    show_progress_on: gr.components.Component
+    api_visibility: Literal["public", "private", "undocumented"]
+    concurrency_limit: int | None
+
 
 # Small events skip the queue: it counts all events, and a full queue would refuse even a click on Stop. They must not
 # fail, because the page shows no message for an error outside the queue.
-QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+QUIET: Options = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 # Events that may fail or that relay a job's news. They do no heavy work, so there may be as many as there are pages.
-QUEUED = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+QUEUED: Options = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 
 
-def apart(options: dict[str, Any], line: gr.components.Component) -> dict[str, Any]:
+def apart(options: Options, line: gr.components.Component) -> Options:
     """Options of an event that changes the mask editor, or the tabs it lies in.
 
     Gradio 6 asks every component that ever showed an event's progress for its value whenever any event reports, and
@@ -51,10 +64,10 @@ def inform(message: str) -> None:
     gr.Info(html.escape(said(message)), title=said("Info"))
 
 
-def guarded(handler: Callable) -> Callable:
+def guarded(handler: Callable[..., Result]) -> Callable[..., Result]:
     """Turn whatever a handler raises into a toast with one readable sentence."""
 
-    def call(*values: Any) -> Any:
+    def call(*values: Any) -> Result:
         try:
             return handler(*values)
         except gr.Error:
@@ -65,13 +78,14 @@ def guarded(handler: Callable) -> Callable:
     return call
 
 
-def told(job: Any, tell: Callable[[Any], None]) -> Any:
+def told(job: Job | None, tell: Callable[[Job], object]) -> str | dict:
     """Tell a running job something; the relay says what came of it."""
-    if not alive(job):
+    if job is None or job.done:
         return "Nothing is running."
     tell(job)
     return gr.skip()
 
 
-def alive(job: Any) -> bool:
+def alive(job: Job | None) -> bool:
+    """Whether there is a job that has not ended."""
     return job is not None and not job.done

@@ -85,7 +85,7 @@ def _is_open(header: Header) -> bool:
     return any("alpha" not in roles and roles.keys() & {*lora_keys.RANK_ROLES, "lokr_w2"} for roles in named.values())
 
 
-def _beside(path: Path, notes: list[str]) -> dict[str, Any]:
+def _beside(path: Path, notes: list[str]) -> dict[str, object]:
     config = config_beside(path)
     if config is None:
         if path.with_name(CONFIG).is_file():
@@ -139,7 +139,7 @@ def _plain_pattern(pattern: str) -> str | None:
     return plain if not EXPRESSION & set(plain) else None
 
 
-def _json(text: str) -> dict[str, Any]:
+def _json(text: str) -> dict[str, object]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -147,7 +147,7 @@ def _json(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

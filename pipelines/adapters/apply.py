@@ -11,7 +11,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from ..errors import ModelError
 from . import layer_names
 from .delta import LowRank, Part, change, gain, is_by_row
 from .read import Adapter
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 Uses = Sequence[tuple[Adapter, float, float]]
 
@@ -64,7 +67,7 @@ class _Sum:
 
 
 @contextmanager
-def applied(pipe: Any, uses: Uses) -> Iterator[Report]:
+def applied(pipe: DiffusionPipeline, uses: Uses) -> Iterator[Report]:
     """Attach adapters beside the weights: (adapter, U-Net weight, text encoder weight) each; 0 leaves a half out.
 
     On exit, also by an exception, hooks and copies are gone and the pipeline is what it was. Raises ModelError when
@@ -85,7 +88,7 @@ def applied(pipe: Any, uses: Uses) -> Iterator[Report]:
 
 
 @contextmanager
-def merged(pipe: Any, uses: Uses) -> Iterator[Report]:
+def merged(pipe: DiffusionPipeline, uses: Uses) -> Iterator[Report]:
     """Add the changes to the weights for a while: no cost a step, but a second copy of every changed weight.
 
     The tensors that were there are kept aside and put back, the very same ones.
@@ -250,7 +253,7 @@ def _same_convolution(module: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
     return module._conv_forward(x, weight, None)
 
 
-def _checked(pipe: Any, uses: Uses) -> dict[str, nn.Module]:
+def _checked(pipe: DiffusionPipeline, uses: Uses) -> dict[str, nn.Module]:
     modules = layer_names.modules(pipe)
     for adapter, *_ in uses:
         fitting = {path: path in modules and part.fits(layer_names.weight_shape(modules[path]))

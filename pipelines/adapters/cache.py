@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 from weakref import ref
 
 from ..errors import ModelError
@@ -16,6 +16,9 @@ from . import find
 from .alphas import config_beside
 from .apply import applied, merged
 from .read import Adapter, read
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 KEPT = 8  # adapters kept in memory after their use
 
@@ -29,7 +32,7 @@ class Shelf:
         self._read: OrderedDict[tuple, Adapter] = OrderedDict()
 
     @contextmanager
-    def attached(self, pipe: Any, family: Family, uses: Sequence[lora_tags.Use], merge: bool = False
+    def attached(self, pipe: DiffusionPipeline, family: Family, uses: Sequence[lora_tags.Use], merge: bool = False
                  ) -> Iterator[tuple[str, ...]]:
         """Attach what tags ask for; gives a line about each. An unknown name is said and left out.
 
@@ -52,7 +55,7 @@ class Shelf:
         with (merged if merge else applied)(pipe, wanted):
             yield tuple(lines)
 
-    def _adapter(self, entry: LibraryEntry, pipe: Any, family: Family) -> Adapter:
+    def _adapter(self, entry: LibraryEntry, pipe: DiffusionPipeline, family: Family) -> Adapter:
         beside = config_beside(entry.path)
         key = (entry.path, entry.modified_s, entry.size_bytes, beside and beside.stat().st_mtime_ns,
                ref(getattr(pipe, family.core)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,10 +12,13 @@ from torch import Tensor
 from ..library.read import lora_keys
 from .assemble import shortened, sizes_of, unusable
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
 log = logging.getLogger(__name__)
 
 
-def turned(pipe: Any, shown: str, named: Mapping[str, Mapping[str, str]], tensors: dict[str, Tensor]
+def turned(pipe: DiffusionPipeline, shown: str, named: Mapping[str, Mapping[str, str]], tensors: dict[str, Tensor]
            ) -> dict[str, Tensor]:
     """The tensors under diffusers' names, as the library turns those of other programs; empty where it cannot.
 
@@ -57,7 +60,7 @@ def _as_up_factors(shown: str, named: Mapping[str, Mapping[str, str]], tensors: 
     return made
 
 
-def _by_the_library(pipe: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _by_the_library(pipe: DiffusionPipeline, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     try:
         return {name: tensor.contiguous() for name, tensor in type(pipe).lora_state_dict(dict(tensors)).items()}
     except Exception:  # each of its converters has errors of its own; the caller refuses the file in plain words

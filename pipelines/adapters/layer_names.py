@@ -7,12 +7,15 @@ a file may use for a path, so that looking one up is all there is to reading.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from ..errors import ModelError
 from ..families import Family
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 ENCODERS = ("text_encoder", "text_encoder_2")
 CORES = ("unet", "transformer")
@@ -37,18 +40,18 @@ def weight_shape(module: nn.Module) -> tuple[int, ...]:
     return (module.out_features, module.in_features) if isinstance(module, nn.Linear) else tuple(module.weight.shape)
 
 
-def layers(pipe: Any) -> dict[str, nn.Module]:
+def layers(pipe: DiffusionPipeline) -> dict[str, nn.Module]:
     """Path -> module, of every linear layer and convolution that an adapter can change."""
     return {path: module for path, module in modules(pipe).items() if isinstance(module, (nn.Linear, nn.Conv2d))}
 
 
-def modules(pipe: Any) -> dict[str, nn.Module]:
+def modules(pipe: DiffusionPipeline) -> dict[str, nn.Module]:
     """Path -> module, of everything that has a weight: norms and tables of embeddings too, which few files change."""
     return {f"{component}.{path}": module for component in COMPONENTS
             for path, module in _modules(getattr(pipe, component, None))}
 
 
-def table(pipe: Any, nameless: str = "text_encoder") -> dict[str, str]:
+def table(pipe: DiffusionPipeline, nameless: str = "text_encoder") -> dict[str, str]:
     """Every name that a file may give a layer -> the layer's path.
 
     nameless: the text encoder that names without one mean.
@@ -70,7 +73,7 @@ def path_of(table: Mapping[str, str], name: str) -> str | None:
     return table.get(name) or table.get(_flat(name))
 
 
-def kohya(pipe: Any, family: Family) -> dict[str, str]:
+def kohya(pipe: DiffusionPipeline, family: Family) -> dict[str, str]:
     """Path -> the layer's name in a kohya file for this family; the names that all programs read."""
     _check(family)
     numbers = block_numbers(pipe.unet)
@@ -86,7 +89,7 @@ def kohya(pipe: Any, family: Family) -> dict[str, str]:
     return names
 
 
-def diffusers(pipe: Any) -> dict[str, str]:
+def diffusers(pipe: DiffusionPipeline) -> dict[str, str]:
     """Path -> the layer's name in a file of diffusers; text encoders with `text_model`, which old and new ones read."""
     names = {}
     for path in layers(pipe):

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
@@ -21,10 +22,14 @@ from ..library.read.card import parts_of
 from . import layer_names
 from .apply import Uses, merged
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-def merge(folder: Path, pipe: Any, family: Family, uses: Uses, dtype: torch.dtype = torch.float16) -> Path:
+def merge(folder: Path, pipe: DiffusionPipeline, family: Family, uses: Uses,
+          dtype: torch.dtype = torch.float16) -> Path:
     """Write the pipeline with the adapters merged in to `folder`, which must not be there yet. Return `folder`.
 
     Text encoders get the names with `text_model`, which old and new programs read. Raises ModelError for a folder
@@ -52,7 +57,7 @@ def merge(folder: Path, pipe: Any, family: Family, uses: Uses, dtype: torch.dtyp
     return folder
 
 
-def _write_folder(folder: Path, pipe: Any, family: Family, dtype: torch.dtype) -> None:
+def _write_folder(folder: Path, pipe: DiffusionPipeline, family: Family, dtype: torch.dtype) -> None:
     import diffusers
 
     parts = {part: getattr(pipe, part) for part in parts_of(family)}
@@ -86,6 +91,6 @@ def _stored(part: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[s
     return stored
 
 
-def _change(path: Path, changes: dict[str, Any]) -> None:
+def _change(path: Path, changes: Mapping[str, object]) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}, indent=2),
                     encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +21,9 @@ from .alphas import alphas
 from .assemble import assembled, part_of, unusable
 from .delta import Full, Part, is_by_row
 from .foreign import turned
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 FLOATS = ("F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2")
 MAX_TRIGGER = 500  # characters
@@ -72,7 +75,7 @@ class Adapter:
         return f"{self.name}: {self.matched} of {self.layers} layers matched, {rank}{kind}"
 
 
-def read(path: Path, pipe: Any, family: Family, name: str | None = None) -> Adapter:
+def read(path: Path, pipe: DiffusionPipeline, family: Family, name: str | None = None) -> Adapter:
     """Read a safetensors file for the model in `pipe`.
 
     Raises ModelError naming file and reason: damaged, no adapter, for another family, no layer matched, a layer of
@@ -158,7 +161,7 @@ def _match(named: Mapping[str, Mapping[str, str]], table: Mapping[str, str]) -> 
     return found, tuple(name for name in named if layer_names.path_of(table, name) not in found)
 
 
-def _nameless(pipe: Any, header: Header, named: Mapping[str, Mapping[str, str]]) -> str:
+def _nameless(pipe: DiffusionPipeline, header: Header, named: Mapping[str, Mapping[str, str]]) -> str:
     """The text encoder that names without one mean, as the width of its layers tells."""
     here = [encoder for encoder in reversed(layer_names.ENCODERS) if getattr(pipe, encoder, None) is not None]
     widths = {getattr(pipe, encoder).config.hidden_size: encoder for encoder in here

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -26,6 +26,9 @@ from ..library.read.headers import read_header
 from . import layer_names
 from .alphas import PEFT_METADATA
 from .delta import LowRank
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 LEGACY_HASH = slice(0x100000, 0x110000)  # the bytes that AUTOMATIC1111's first hash looked at
 
@@ -49,7 +52,7 @@ class About:
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_kohya(path: Path, parts: Mapping[str, LowRank], pipe: Any, family: Family, about: About,
+def write_kohya(path: Path, parts: Mapping[str, LowRank], pipe: DiffusionPipeline, family: Family, about: About,
                 dtype: torch.dtype = torch.float16) -> Path:
     """Write `path` with kohya's names, and in its header what other programs show. Return `path`.
 
@@ -68,7 +71,7 @@ def write_kohya(path: Path, parts: Mapping[str, LowRank], pipe: Any, family: Fam
     return _write_tensors(path, tensors, _kohya_metadata(parts, family, about))
 
 
-def write_diffusers(path: Path, parts: Mapping[str, LowRank], pipe: Any, about: About,
+def write_diffusers(path: Path, parts: Mapping[str, LowRank], pipe: DiffusionPipeline, about: About,
                     dtype: torch.dtype = torch.float16) -> Path:
     """Write `path` with peft's names and settings, as diffusers saves it. Return `path`; raises as `write_kohya`."""
     known = layer_names.diffusers(pipe)
@@ -121,7 +124,7 @@ def _kohya_metadata(parts: Mapping[str, LowRank], family: Family, about: About) 
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items() if value != ""}
 
 
-def _peft_settings(parts: Mapping[str, LowRank]) -> dict[str, Any]:
+def _peft_settings(parts: Mapping[str, LowRank]) -> dict[str, object]:
     """LoraConfig's arguments for each component, as diffusers keeps them in a file's header."""
     settings: dict[str, Any] = {}
     for component in layer_names.COMPONENTS:
@@ -170,7 +173,7 @@ def _write_image(path: Path, image: Image.Image) -> None:
     _write_whole(path, [buffer.getvalue()], lambda half: Image.open(half).verify())
 
 
-def _write_whole(path: Path, chunks: Iterable[bytes], check: Callable[[Path], Any]) -> None:
+def _write_whole(path: Path, chunks: Iterable[bytes], check: Callable[[Path], object]) -> None:
     """Write beside `path`, flush to the disk, check what can be read back, and only then take the place of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}.new")

@@ -105,7 +105,7 @@ class Network:
             raise Broken(said) if response.status >= 500 else ModelError(said)
         raise Refused("Download: the address leads in circles.")
 
-    def json(self, url: str) -> Any:
+    def json(self, url: str) -> object:
         """Read a small JSON answer."""
         with self.open(url) as response:
             text = b""

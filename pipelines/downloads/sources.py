@@ -176,13 +176,13 @@ def _refuse_pickle(name: str) -> None:
                          "opened. Only .safetensors files are fetched.")
 
 
-def _table(value: Any) -> dict[str, Any]:
+def _table(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _count(value: Any) -> int:
+def _count(value: object) -> int:
     return value if type(value) is int and value >= 0 else 0
 
 
-def _sha256(value: Any) -> str:
+def _sha256(value: object) -> str:
     return value.lower() if isinstance(value, str) and re.fullmatch(r"[0-9a-fA-F]{64}", value) else ""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
 
 # Where an original single file (CompVis layout) keeps the U-Net, and its first convolution.
 UNET_PREFIX = "model.diffusion_model."
@@ -46,7 +49,7 @@ class Facts:
         return f"{len(self.shapes)} tensors under {', '.join(prefixes[:6]) or 'no name'}"
 
 
-def no_file_settings(facts: Facts, tensor: Callable[[str], Any]) -> dict[str, Any]:
+def no_file_settings(facts: Facts, tensor: Callable[[str], torch.Tensor]) -> dict[str, object]:
     return {}
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .family import UNET_PREFIX, Facts, Family, LoraFacts
+
+if TYPE_CHECKING:
+    import torch
 
 TEXT_WIDTH = 1024
 FIRST_CONTEXT = UNET_PREFIX + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
@@ -21,7 +24,7 @@ def matches(facts: Facts) -> bool:
     return facts.width(FIRST_CONTEXT) == TEXT_WIDTH
 
 
-def file_settings(facts: Facts, tensor: Callable[[str], Any]) -> dict[str, Any]:
+def file_settings(facts: Facts, tensor: Callable[[str], torch.Tensor]) -> dict[str, object]:
     """Tell the 768 px model from the 512 px ones: nothing but its weights differs.
 
     The spread of one bias separates them (the rule of ComfyUI's supported_models.py); inpainting ones have 512 px.

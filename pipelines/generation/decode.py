@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,13 +17,16 @@ from ..machine import memory
 from ..machine.device import synchronize
 from .windows import LATENT_PX, by_windows, vae_windows
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, DiffusionPipeline
+
 SMALL_DECODER = 8_000_000  # parameters; below it the autoencoder itself is cheap enough for previews
 PREVIEW_SHARE = 0.01  # of the running time may go into previews
 PREVIEW_EVERY_S = 0.3
 PREVIEW_SIDE = 512
 
 
-def decode(pipe: Any, latents: torch.Tensor) -> tuple[Image.Image, tuple[str, ...]]:
+def decode(pipe: DiffusionPipeline, latents: torch.Tensor) -> tuple[Image.Image, tuple[str, ...]]:
     """Decode one picture. latents: (1, c, h, w), scaled. Returns it and what had to be changed to get it.
 
     Out of memory: once more in tiles. Non-finite values, or nothing but zeros in half precision: once more in
@@ -51,7 +54,7 @@ def decode(pipe: Any, latents: torch.Tensor) -> tuple[Image.Image, tuple[str, ..
                              "sampler or a lower guidance scale.")
 
 
-def _decode(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+def _decode(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
     """(b, c, h, w) scaled latents to (b, 3, H, W) pixels in -1..1; a large picture in windows."""
     scaled = latents / vae.config.scaling_factor
 
@@ -73,7 +76,7 @@ def to_image(pixels: torch.Tensor) -> Image.Image:
 class Previews:
     """Draws predicted x0 now and then, within a fixed share of the running time."""
 
-    def __init__(self, pipe: Any, family: Family):
+    def __init__(self, pipe: DiffusionPipeline, family: Family):
         self._pipe, self._family = pipe, family
         # Where components take turns on the device, a call of the autoencoder would send the U-Net away each time.
         takes_turns = hasattr(pipe.vae, "_hf_hook")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,6 +18,9 @@ from ..diffusion.predictor import Predictor
 from . import samplers
 from .init_latents import Start
 from .windows import Blend, Window
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 LMS_ORDER = 4  # slopes of earlier steps that LMS looks back at, as the library's class does by itself
 
@@ -32,8 +35,8 @@ class Step:
     x0: torch.Tensor | None
 
 
-def denoise(predictor: Predictor, sampler: str, scheduler: Any, start: Start, generators: Sequence[torch.Generator],
-            options: Mapping[str, float] | None = None) -> Iterator[Step]:
+def denoise(predictor: Predictor, sampler: str, scheduler: SchedulerMixin, start: Start,
+            generators: Sequence[torch.Generator], options: Mapping[str, float] | None = None) -> Iterator[Step]:
     """Walk from start.latents along start.timesteps, yielding after every model call.
 
     With several windows each is a call of its own, and their predictions are blended. A second-order solver calls

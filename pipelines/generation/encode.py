@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,8 +14,11 @@ from ..models.offload import device_of
 from .noise import Draws
 from .windows import LATENT_PX, Blend, vae_windows
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, DiffusionPipeline
 
-def encode(pipe: Any, image: Image.Image, draws: Draws) -> torch.Tensor:
+
+def encode(pipe: DiffusionPipeline, image: Image.Image, draws: Draws) -> torch.Tensor:
     """Return scaled latents (b, 4, h, w) of a picture: one sample of the posterior for each of the b generators.
 
     A picture that does not fit into memory whole is encoded in tiles.
@@ -34,7 +37,7 @@ def encode(pipe: Any, image: Image.Image, draws: Draws) -> torch.Tensor:
         return (latents * vae.config.scaling_factor).to(pipe.unet.dtype)
 
 
-def _posterior(vae: Any, pixels: torch.Tensor) -> Any:
+def _posterior(vae: AutoencoderKL, pixels: torch.Tensor) -> Any:
     """What the encoder says of a picture (1, 3, h, w); of a large one in windows."""
     windows = vae_windows(vae, *(side // LATENT_PX for side in pixels.shape[-2:]))
     if not windows:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -19,6 +19,9 @@ from ..diffusion.noise_level import NoiseLevel
 from ..families.family import Stock
 from ..models.offload import device_of
 from . import decode
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +33,7 @@ RIDGE = 1e-3  # of the mean square of the latents: keeps channels that say nothi
 class Glimpses:
     """Draws what a scheduler's steps predict, now and then."""
 
-    def __init__(self, pipe: Any, stock: Stock):
+    def __init__(self, pipe: DiffusionPipeline, stock: Stock):
         self._stock, self._vae = stock, getattr(pipe, "vae", None) or pipe.movq
         self._due = perf_counter() + decode.PREVIEW_EVERY_S
         try:
@@ -39,7 +42,7 @@ class Glimpses:
             log.warning("There are no previews with this autoencoder.", exc_info=True)
             self._map = None
 
-    def draw(self, scheduler: Any, step: dict[str, Any], after: torch.Tensor, size: tuple[int, int]
+    def draw(self, scheduler: SchedulerMixin, step: dict[str, Any], after: torch.Tensor, size: tuple[int, int]
              ) -> Image.Image | None:
         """The first picture of a batch, or None when none is due. step, after: what a scheduler's step takes and
         gives. size: width and height of the picture, in px."""
@@ -58,7 +61,7 @@ class Glimpses:
             return None
 
 
-def fitted(vae: Any, *, of_films: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+def fitted(vae: AutoencoderKL, *, of_films: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Fit (c, 3) and (3,) with latents (c, h, w), as the autoencoder gives them, to RGB in -1..1."""
     with torch.inference_mode():
         for side in SIDES:
@@ -82,7 +85,7 @@ def made_up(side: int) -> torch.Tensor:
     return (0.4 * sum(layers[1:], layers[0])).clamp(-1, 1)
 
 
-def predicted(scheduler: Any, step: dict[str, Any], after: torch.Tensor) -> torch.Tensor:
+def predicted(scheduler: SchedulerMixin, step: dict[str, Any], after: torch.Tensor) -> torch.Tensor:
     """x0 as the step's model output says it; what the step gave where that cannot be told.
 
     Flow: x0 = x - sigma * v (Lipman et al. 2022, arXiv:2210.02747, in the library's direction of time); variance
@@ -103,7 +106,7 @@ def predicted(scheduler: Any, step: dict[str, Any], after: torch.Tensor) -> torc
     return after
 
 
-def unpacked(stock: Stock, vae: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def unpacked(stock: Stock, vae: AutoencoderKL, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """A pipeline's latents as its autoencoder gives them: (c, h, w), float32.
 
     Latents of films have one frame; transformers read 2x2 of them as one token, (b, h/2 * w/2, 4c). size: of the
@@ -133,7 +136,7 @@ SPREAD_AND_MEAN: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "nothing": lambda vae: (1.0, 0.0)}
 
 
-def _encoded(vae: Any, picture: torch.Tensor, of_films: bool) -> torch.Tensor:
+def _encoded(vae: AutoencoderKL, picture: torch.Tensor, of_films: bool) -> torch.Tensor:
     """(1, 3, h, w) pixels to the (c, h, w) latents of any of the library's autoencoders."""
     pixels = picture.to(device_of(vae), vae.dtype)
     found = vae.encode(pixels[:, :, None] if of_films else pixels)

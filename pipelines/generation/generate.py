@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -38,14 +38,18 @@ from .notices import unlike_asked
 from .seamless import seamless
 from .upscalers import Enlarge, lanczos
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
-def no_adapters(pipe: Any, family: Family, uses: Sequence[lora_tags.Use]) -> AbstractContextManager[tuple[str, ...]]:
+
+def no_adapters(pipe: DiffusionPipeline, family: Family,
+                uses: Sequence[lora_tags.Use]) -> AbstractContextManager[tuple[str, ...]]:
     """Leave the tags of a prompt without effect, and say so."""
     return nullcontext((f"There are no LoRAs here, so {', '.join(use.name for use in uses)} had no effect.",))
 
 
-def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, control: Control | None = None,
-        adapters: Adapters = no_adapters, enlarge: Enlarge = lanczos,
+def run(request: Request, pipe: DiffusionPipeline, family: Family, open_image: OpenImage,
+        control: Control | None = None, adapters: Adapters = no_adapters, enlarge: Enlarge = lanczos,
         vectors: Vectors | None = None) -> Iterator[Event]:
     """Make the pictures of a concrete request (no field is None, seed >= 0).
 
@@ -103,7 +107,7 @@ def run(request: Request, pipe: Any, family: Family, open_image: OpenImage, cont
 class _Maker:
     """Makes the batches of one request on one pipeline."""
 
-    def __init__(self, request: Request, pipe: Any, family: Family, source: Source, control: Control,
+    def __init__(self, request: Request, pipe: DiffusionPipeline, family: Family, source: Source, control: Control,
                  pace: Pace, adapters: Adapters, enlarge: Enlarge, vectors: Vectors | None):
         self._request, self._pipe, self._family, self._source = request, pipe, family, source
         self._control, self._pace = control, pace
@@ -191,7 +195,7 @@ class _Maker:
             yield ImageReady(source.finish(image), alone, {})
 
 
-def _prepared(source: Source, device: Any, control: Control, image: int = 1,
+def _prepared(source: Source, device: torch.device, control: Control, image: int = 1,
               images: int = 1) -> Generator[Event, None, bool]:
     """Do what a source has to do before its batches. Returns whether it was done, and not skipped."""
     begin = perf_counter()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from .noise import Draws
 from .samplers import late_timesteps
 from .upscalers import Enlarge, Parts, lanczos
 from .windows import LATENT_PX, Window, cover
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline, SchedulerMixin
 
 OpenImage = Callable[[str], Image.Image]
 
@@ -53,7 +56,7 @@ class _Ready:
 
     notices: tuple[str, ...] = ()
 
-    def prepare(self, device: Any) -> Iterable[tuple[int, int]]:
+    def prepare(self, device: torch.device) -> Iterable[tuple[int, int]]:
         """Do what takes long, once before the first `start`, telling (parts done, parts in all) after each part."""
         return ()
 
@@ -64,7 +67,7 @@ class FromNoise(_Ready):
     def __init__(self, request: Request):
         self._size = request.width, request.height
 
-    def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
+    def start(self, pipe: DiffusionPipeline, scheduler: SchedulerMixin, draws: Draws) -> Start:
         """Draw unit noise and bring it to the scheduler's first noise level."""
         width, height = (side // LATENT_PX for side in self._size)
         shape = (len(draws.generators), pipe.vae.config.latent_channels, height, width)
@@ -90,7 +93,7 @@ class FromImage(_Ready):
         self.picture = geometry.cut(flatten(source), box, size)
         self._steps, self._strength = request.steps, request.strength
 
-    def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
+    def start(self, pipe: DiffusionPipeline, scheduler: SchedulerMixin, draws: Draws) -> Start:
         """Encode the picture and noise it to the step that `strength` leaves to run."""
         original = encode(pipe, self.picture, draws)
         timesteps, begin = late_timesteps(scheduler, self._steps, self._strength)
@@ -109,14 +112,14 @@ class FromLatents(_Ready):
         self._request, self._latents, self._decoded, self._enlarge = request, latents, decoded, enlarge
         self._pictures: list[Image.Image] = []
 
-    def prepare(self, device: Any) -> Parts:
+    def prepare(self, device: torch.device) -> Parts:
         """Enlarge the pictures, unless it is done in latent space."""
         name = self._request.hires_upscaler
         for one in () if name in _LATENT_MODES else self._latents.split(1):
             self._pictures.append((yield from self._enlarge(self._decoded(one), name, self._request.final_size,
                                                             device)))
 
-    def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
+    def start(self, pipe: DiffusionPipeline, scheduler: SchedulerMixin, draws: Draws) -> Start:
         """Enlarge in latent space, or encode what was enlarged, and noise it to the step that the strength leaves."""
         request = self._request
         width, height = request.final_size
@@ -147,7 +150,7 @@ class FromEnlarged(_Ready):
         self._size = request.enlarged(self._source.size)
         self._opaque: Image.Image | None = None
 
-    def prepare(self, device: Any) -> Parts:
+    def prepare(self, device: torch.device) -> Parts:
         """Enlarge the picture."""
         if self._opaque is None:
             self._opaque = yield from self._enlarge(flatten(self._source), self._request.upscaler, self._size, device)
@@ -157,7 +160,7 @@ class FromEnlarged(_Ready):
         """The prepared picture at its final size, before anything is drawn. RGB, or RGBA where the source is."""
         return self.finish(self._opaque)
 
-    def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
+    def start(self, pipe: DiffusionPipeline, scheduler: SchedulerMixin, draws: Draws) -> Start:
         """Encode the enlarged picture and noise it to the step that the strength leaves to run."""
         request = self._request
         size = tuple(max(geometry.MIN_SIDE, -(-side // LATENT_PX) * LATENT_PX) for side in self._size)
@@ -226,7 +229,7 @@ class FromMask(_Ready):
         self._clean = picture
         self.picture = picture if request.masked_content == "original" else fill.fill(picture, self.work_mask)
 
-    def start(self, pipe: Any, scheduler: Any, draws: Draws) -> Start:
+    def start(self, pipe: DiffusionPipeline, scheduler: SchedulerMixin, draws: Draws) -> Start:
         """Encode picture and mask, set what lies under the mask, and noise it."""
         request = self._request
         original = encode(pipe, self.picture, draws)
@@ -281,7 +284,7 @@ def _opened(image_id: str | None, open_image: OpenImage) -> Image.Image:
     return open_image(image_id)
 
 
-def _noised(scheduler: Any, latents: torch.Tensor, timesteps: torch.Tensor, draws: Draws) -> torch.Tensor:
+def _noised(scheduler: SchedulerMixin, latents: torch.Tensor, timesteps: torch.Tensor, draws: Draws) -> torch.Tensor:
     noise = draws.noise(latents.shape, latents.device, latents.dtype)
     return scheduler.add_noise(latents, noise, timesteps[:1].repeat(latents.shape[0]))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
@@ -22,7 +21,7 @@ class Draws:
     variations: tuple[torch.Generator, ...] = ()
     strength: float = 0.0
 
-    def noise(self, shape: Sequence[int], device: Any, dtype: torch.dtype) -> torch.Tensor:
+    def noise(self, shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Unit noise of `shape` (b, c, h, w), drawn on the CPU, so that every device starts from the same."""
         first = randn_tensor(tuple(shape), generator=list(self.generators), device=device, dtype=dtype)
         if not self.variations or not self.strength:

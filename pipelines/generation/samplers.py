@@ -114,7 +114,7 @@ def calls(sampler: str, steps: int) -> int:
     return row.order * (steps - 1) + 1
 
 
-def make(sampler: str, schedule: str, config: dict[str, Any], steps: int, device: Any) -> SchedulerMixin:
+def make(sampler: str, schedule: str, config: dict[str, Any], steps: int, device: torch.device) -> SchedulerMixin:
     """Build a fresh scheduler from a checkpoint's scheduler config, with its timesteps set.
 
     config: the checkpoint's own (betas, prediction type, offsets); the table's entries go over it.
@@ -152,13 +152,13 @@ def _quickly_built(cls: type) -> type:
     if cls.__name__ not in _PLACE_ALL:
         return cls
 
-    def set_timesteps(self: Any, count: int, device: Any = None, *given: Any, **named: Any) -> None:
+    def set_timesteps(self: Any, count: int, device: torch.device | None = None, *given: Any, **named: Any) -> None:
         cls.set_timesteps(self, count if hasattr(self, "timesteps") else 2, device, *given, **named)
 
     return type(cls.__name__, (cls,), {"set_timesteps": set_timesteps, "__module__": cls.__module__})
 
 
-def _respace(scheduler: Any, schedule: str, steps: int) -> None:
+def _respace(scheduler: SchedulerMixin, schedule: str, steps: int) -> None:
     """Give Euler a, whose class has no such flags, the sigmas that Euler makes for a schedule."""
     import diffusers
 
@@ -172,7 +172,7 @@ def late_steps(steps: int, strength: float) -> int:
     return min(max(1, int(steps * strength)), steps)
 
 
-def late_timesteps(scheduler: Any, steps: int, strength: float) -> tuple[torch.Tensor, int]:
+def late_timesteps(scheduler: SchedulerMixin, steps: int, strength: float) -> tuple[torch.Tensor, int]:
     """The last steps of a schedule, and how many timesteps come before them."""
     import torch
 
@@ -186,7 +186,7 @@ def late_timesteps(scheduler: Any, steps: int, strength: float) -> tuple[torch.T
     return timesteps[begin:], begin
 
 
-def noise_level(sampler: str, scheduler: Any, t: torch.Tensor, index: int) -> NoiseLevel:
+def noise_level(sampler: str, scheduler: SchedulerMixin, t: torch.Tensor, index: int) -> NoiseLevel:
     """The noise level of the latents that are about to be denoised.
 
     t: the timestep. index: its place in scheduler.timesteps. Call it before scheduler.step.

@@ -28,7 +28,7 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 Parts = Generator[tuple[int, int], None, Any]
 
 
-def by_network(image: Image.Image, network: Network, scale: int, size: tuple[int, int], device: Any) -> Parts:
+def by_network(image: Image.Image, network: Network, scale: int, size: tuple[int, int], device: torch.device) -> Parts:
     """Enlarge an RGB picture until it is at least as large as asked.
 
     network: (1, 3, h, w) in 0..1 on the device -> (1, 3, h * scale, w * scale). Gives the picture, in 8 bits a colour
@@ -58,7 +58,7 @@ def _parts(height: int, width: int, scale: int) -> tuple[Window, ...]:
     return cover(height, width, side, side, SHARED_PX / side)
 
 
-def _enlarged(pixels: np.ndarray, network: Network, scale: int, factor: int, device: Any,
+def _enlarged(pixels: np.ndarray, network: Network, scale: int, factor: int, device: torch.device,
               told: Iterator[tuple[int, int]]) -> Parts:
     """One pass: (h, w, 3) bytes -> (h * factor, w * factor, 3); what the network makes too large is averaged."""
     height, width, _ = pixels.shape
@@ -82,7 +82,8 @@ def _enlarged(pixels: np.ndarray, network: Network, scale: int, factor: int, dev
     return larger
 
 
-def _part(pixels: np.ndarray, window: Window, network: Network, scale: int, factor: int, device: Any) -> torch.Tensor:
+def _part(pixels: np.ndarray, window: Window, network: Network, scale: int, factor: int,
+          device: torch.device) -> torch.Tensor:
     """(1, 3, h, w) of a window, enlarged, without the surroundings that the network saw."""
     around = Window(max(0, window.top - AROUND_PX), max(0, window.left - AROUND_PX),
                     min(pixels.shape[0], window.bottom + AROUND_PX), min(pixels.shape[1], window.right + AROUND_PX))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -19,6 +19,9 @@ from ..errors import ModelError, RequestError
 from ..machine import memory
 from ..requests import HIRES_UPSCALERS, LANCZOS
 from ..settings import Settings
+
+if TYPE_CHECKING:
+    import torch
 
 FOLDERS = ("upscalers", "upscale_models", "ESRGAN", "RealESRGAN", "SwinIR", "DAT", "HAT")  # ours, ComfyUI's, others'
 PACKAGE = "spandrel"
@@ -31,7 +34,7 @@ Parts = Generator[tuple[int, int], None, Any]
 Enlarge = Callable[[Image.Image, str, tuple[int, int], Any], Parts]
 
 
-def lanczos(image: Image.Image, name: str, size: tuple[int, int], device: Any) -> Parts:
+def lanczos(image: Image.Image, name: str, size: tuple[int, int], device: torch.device) -> Parts:
     """Enlarge without a network, in one go."""
     yield from ()
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
@@ -61,7 +64,7 @@ class Upscalers:
             raise RequestError(f"{title}: {name[:SHOWN_NAME]} is a learned one and needs the package {PACKAGE}, which "
                                "is not installed. requirements-upscalers.txt says how; Lanczos works without.", field)
 
-    def enlarge(self, image: Image.Image, name: str, size: tuple[int, int], device: Any) -> Parts:
+    def enlarge(self, image: Image.Image, name: str, size: tuple[int, int], device: torch.device) -> Parts:
         """Bring a picture to a size.
 
         Raises ModelError for a file that is no upscaler, OutOfMemory, and RequestError as `check`.
@@ -90,7 +93,7 @@ def _weights(folder: Path) -> Iterator[Path]:
         return
 
 
-def _learned(file: Path, image: Image.Image, size: tuple[int, int], device: Any) -> Parts:
+def _learned(file: Path, image: Image.Image, size: tuple[int, int], device: torch.device) -> Parts:
     """Run the network in a file over the picture until it is at least as large as asked."""
     from spandrel import ImageModelDescriptor, ModelLoader
 

@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _given(cls: type[LabRequest], parsed: argparse.Namespace) -> dict[str, Any]:
+def _given(cls: type[LabRequest], parsed: argparse.Namespace) -> dict[str, object]:
     """The values that stand on the command line, as the fields' types where that is possible."""
     return {field: _typed(info.annotation, getattr(parsed, field)) for field, info in cls.model_fields.items()
             if hasattr(parsed, field)}
@@ -118,11 +118,11 @@ def _typed(annotation: Any, text: Any) -> Any:
         return text  # the request says what is wrong with it
 
 
-def _request(cls: type[LabRequest], parsed: argparse.Namespace) -> Any:
+def _request(cls: type[LabRequest], parsed: argparse.Namespace) -> LabRequest:
     return make(cls, **_given(cls, parsed))
 
 
-def _print(event: Any) -> None:
+def _print(event: Update | Notice) -> None:
     if isinstance(event, Started):
         print(f"{event.pictures} pictures, {event.held_out} held out, {event.parameters:,} parameters, {event.device}, "
               f"{event.epoch} epochs done before.", flush=True)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 # From dark blue over green to yellow: six stops of matplotlib's viridis (CC0).
 STOPS = ((68, 1, 84), (65, 68, 135), (42, 120, 142), (34, 168, 132), (122, 209, 81), (253, 231, 37))
@@ -45,7 +48,7 @@ class HeatMaps:
 
 
 @contextmanager
-def recorded(unet: Any, height: int, width: int, rows: int = 2) -> Iterator[HeatMaps]:
+def recorded(unet: UNet2DConditionModel, height: int, width: int, rows: int = 2) -> Iterator[HeatMaps]:
     """Record the U-Net's cross-attention meanwhile; afterwards its own processors are back, whatever happened.
 
     height, width: of the latents. rows: 2 under classifier-free guidance, 1 without.

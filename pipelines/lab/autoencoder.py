@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from ..errors import RequestError
 from ..generation.decode import to_image
 from ..images.convert import flatten
 from ..models.offload import device_of
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 GRAIN = 8  # pixels of a side under one latent
 
@@ -37,7 +40,7 @@ class Reconstruction:
     ssim: float
 
 
-def examine(vae: Any, image: Image.Image) -> Reconstruction:
+def examine(vae: AutoencoderKL, image: Image.Image) -> Reconstruction:
     """Encode and decode a picture, cut to sides that are multiples of 8."""
     original = _cut(image)
     latents = encode(vae, original)
@@ -48,7 +51,7 @@ def examine(vae: Any, image: Image.Image) -> Reconstruction:
                           psnr(*pair), ssim(*pair))
 
 
-def encode(vae: Any, image: Image.Image) -> Tensor:
+def encode(vae: AutoencoderKL, image: Image.Image) -> Tensor:
     """(1, c, h / 8, w / 8), scaled to about unit variance; the posterior's mean, so always the same."""
     with torch.no_grad():
         out = vae.encode(pixels_of(_cut(image)).to(device_of(vae), vae.dtype))
@@ -56,7 +59,7 @@ def encode(vae: Any, image: Image.Image) -> Tensor:
         return (latents * vae.config.scaling_factor).float()
 
 
-def decode(vae: Any, latents: Tensor) -> Image.Image:
+def decode(vae: AutoencoderKL, latents: Tensor) -> Image.Image:
     """The picture of latents (1, c, h, w)."""
     with torch.no_grad():
         scaled = (latents / vae.config.scaling_factor).to(device_of(vae), vae.dtype)

@@ -104,7 +104,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu", parts: Frozen |
                  tuple(about["classes"]), about["side"], nothing, parts)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write a small file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -20,6 +20,9 @@ from .filmstrip import Animation
 from .latent import LatentState, TextDenoiser, start, walk
 from .latentset import Frozen
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline, SchedulerMixin
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -33,7 +36,7 @@ class Scene:
     open_image: Callable[[str], Image.Image]
     control: Control
     device: str = "auto"
-    pipe: Any = None
+    pipe: DiffusionPipeline | None = None
     family: Family | None = None
     placement: Any = None
     native_px: int = 0
@@ -55,7 +58,7 @@ class Scene:
         denoiser = TextDenoiser(self.pipe, self.family, prompt, guidance_scale=guidance_scale)
         return walk(denoiser, sampler, scheduler, latents, generators)
 
-    def scheduler(self, sampler: str, steps: int) -> Any:
+    def scheduler(self, sampler: str, steps: int) -> SchedulerMixin:
         """A fresh scheduler. Raises RequestError for a checkpoint that only repaints."""
         pipe = self.pipe
         if pipe.unet.config.in_channels != pipe.vae.config.latent_channels:

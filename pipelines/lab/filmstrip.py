@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from PIL import Image
@@ -17,6 +17,9 @@ from ..images.grid import grid
 from ..models.offload import device_of
 from .latent import LatentState, TextDenoiser, start, walk
 from .sampling import State
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 ROWS = {"x_t": "x_t", "x0": "predicted x0", "eps": "predicted noise", "direction": "guidance"}
 Format = Literal["webp", "gif"]
@@ -45,7 +48,7 @@ def frames(states: Iterable[State | LatentState], paint: Paint, every: int = 1) 
                     {name: paint(one[0].detach()) for name, one in seen.items()})
 
 
-def paint_latents(pipe: Any) -> Paint:
+def paint_latents(pipe: DiffusionPipeline) -> Paint:
     """For latent models: through the autoencoder, whatever the latents mean; a direction is shown as if a picture."""
     return lambda latents: decode.decode(pipe, torch.nan_to_num(latents)[None])[0]
 
@@ -63,8 +66,8 @@ class Strip:
         return f"{self.sampler}, {self.steps} steps"
 
 
-def compare(pipe: Any, family: Family, strips: Sequence[Strip], prompt: str, *, seed: int, width: int, height: int,
-            guidance_scale: float = 7.0, every: int = 1) -> Iterator[tuple[Strip, Frame]]:
+def compare(pipe: DiffusionPipeline, family: Family, strips: Sequence[Strip], prompt: str, *, seed: int, width: int,
+            height: int, guidance_scale: float = 7.0, every: int = 1) -> Iterator[tuple[Strip, Frame]]:
     """The same prompt and seed with several samplers and step counts, one after the other."""
     for strip in strips:
         scheduler = samplers.make(strip.sampler, strip.schedule, dict(pipe.scheduler.config), strip.steps,

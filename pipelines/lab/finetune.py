@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -28,6 +28,9 @@ from .events import Trained, Update
 from .learner import DIVERGED, MAX_GRADIENT, loss_of
 from .requests import FineTune
 from .sampling import Denoiser, ddim, denoiser_of, last
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 SHOWN_PX, COLUMNS = 96, 4  # about the side of a picture on a sheet
 
@@ -81,7 +84,7 @@ def run(request: FineTune, control: Control | None = None) -> Iterator[Event]:
     yield Trained(request.epochs, len(losses), control.stop.is_set())
 
 
-def load(folder: Path, device: torch.device) -> Any:
+def load(folder: Path, device: torch.device) -> DiffusionPipeline:
     """A DDPMPipeline from a folder, safetensors only. Raises ModelError for anything else."""
     from diffusers import DDPMPipeline
 
@@ -96,13 +99,13 @@ def load(folder: Path, device: torch.device) -> Any:
         raise ModelError("Model: this folder cannot be read as a DDPMPipeline with safetensors weights.") from error
 
 
-def sample(pipe: Any, seeds: Sequence[int], steps: int) -> Tensor:
+def sample(pipe: DiffusionPipeline, seeds: Sequence[int], steps: int) -> Tensor:
     """Pictures (b, c, h, w) in -1..1 with DDIM, one seed each."""
     noise, generators = noise_of(pipe, seeds)
     return last(ddim(denoiser_for(pipe), schedule_of(pipe), noise, generators, steps)).x
 
 
-def noise_of(pipe: Any, seeds: Sequence[int]) -> tuple[Tensor, list[torch.Generator]]:
+def noise_of(pipe: DiffusionPipeline, seeds: Sequence[int]) -> tuple[Tensor, list[torch.Generator]]:
     """Unit noise (b, c, h, w) for a pipeline, one seed a picture, and the generators it was drawn from."""
     config, unet = pipe.unet.config, pipe.unet
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
@@ -111,18 +114,18 @@ def noise_of(pipe: Any, seeds: Sequence[int]) -> tuple[Tensor, list[torch.Genera
     return noise.to(unet.device, unet.dtype), generators
 
 
-def denoiser_for(pipe: Any) -> Denoiser:
+def denoiser_for(pipe: DiffusionPipeline) -> Denoiser:
     """A pipeline's U-Net as the lab's samplers and guidances ask it."""
     return denoiser_of(_plain(pipe.unet.eval()), pipe.scheduler.config.prediction_type)
 
 
-def schedule_of(pipe: Any) -> Schedule:
+def schedule_of(pipe: DiffusionPipeline) -> Schedule:
     """The noise levels that a pipeline was trained with."""
     abar = pipe.scheduler.alphas_cumprod.double().cpu()
     return Schedule("the model's own", abar.sqrt(), (1 - abar).sqrt())
 
 
-def save(pipe: Any, folder: Path, card: str, drawn: Sequence[Sampled] = ()) -> None:
+def save(pipe: DiffusionPipeline, folder: Path, card: str, drawn: Sequence[Sampled] = ()) -> None:
     """Write the pipeline, its model card and what it drew, whole or not at all."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -158,7 +161,7 @@ def advice(losses: Sequence[float], request: FineTune) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _train(pipe: Any, pixels: Tensor, request: FineTune, control: Control) -> Iterator[Update]:
+def _train(pipe: DiffusionPipeline, pixels: Tensor, request: FineTune, control: Control) -> Iterator[Update]:
     network, schedule, device = _plain(pipe.unet.train()), schedule_of(pipe), pipe.unet.device
     prediction = pipe.scheduler.config.prediction_type
     generator = torch.Generator("cpu").manual_seed(request.seed)
@@ -185,12 +188,12 @@ def _train(pipe: Any, pixels: Tensor, request: FineTune, control: Control) -> It
             yield Update(step, epoch, total, request.learning_rate, left_s)
 
 
-def _plain(unet: nn.Module) -> Any:
+def _plain(unet: nn.Module) -> nn.Module:
     """diffusers' UNet2DModel with the lab's signature."""
     return lambda x, t, context: unet(x, t, return_dict=False)[0]
 
 
-def _sampled(when: str, pipe: Any, request: FineTune) -> Sampled:
+def _sampled(when: str, pipe: DiffusionPipeline, request: FineTune) -> Sampled:
     pixels = sample(pipe, [request.seed + i for i in range(request.samples)], request.steps)
     images = tuple(data.to_image(one) for one in pixels)
     enlarge = max(1, SHOWN_PX // images[0].width)

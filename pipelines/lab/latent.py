@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from ..generation.init_latents import Start
 from ..models.offload import device_of
 from ..prompts.embed import embed
 from .sampling import CLEAN, Denoiser, Level
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline, SchedulerMixin
 
 LATENT_PX = 8
 
@@ -45,7 +48,8 @@ class TextDenoiser:
     Raises what `embed` raises. direction: x0 with the prompt minus x0 without, of the last call.
     """
 
-    def __init__(self, pipe: Any, family: Family, prompt: str, negative_prompt: str = "", guidance_scale: float = 7.0):
+    def __init__(self, pipe: DiffusionPipeline, family: Family, prompt: str, negative_prompt: str = "",
+                 guidance_scale: float = 7.0):
         self._pipe, self._family, self._scale = pipe, family, guidance_scale
         self._halves = 2 if guidance_scale > 1 else 1
         self._prediction = pipe.scheduler.config.prediction_type
@@ -75,7 +79,7 @@ class SteeredPredictor:
 
     needs_grad = True
 
-    def __init__(self, denoiser: Denoiser, sampler: str, scheduler: Any):
+    def __init__(self, denoiser: Denoiser, sampler: str, scheduler: SchedulerMixin):
         self._denoiser, self._sampler, self._scheduler = denoiser, sampler, scheduler
         self.level: Level = CLEAN
         self.x_t = self.x0 = torch.empty(0)
@@ -87,7 +91,7 @@ class SteeredPredictor:
         return noise.output(self.x0, latents)
 
 
-def walk(denoiser: Denoiser, sampler: str, scheduler: Any, latents: Tensor,
+def walk(denoiser: Denoiser, sampler: str, scheduler: SchedulerMixin, latents: Tensor,
          generators: Sequence[torch.Generator]) -> Iterator[LatentState]:
     """Denoise with one of the app's samplers. latents: (b, 4, h, w), scaled for the scheduler's first step."""
     predictor = SteeredPredictor(denoiser, sampler, scheduler)
@@ -97,7 +101,7 @@ def walk(denoiser: Denoiser, sampler: str, scheduler: Any, latents: Tensor,
         yield LatentState(step.index, step.count, level, seen, step.latents, getattr(denoiser, "direction", None))
 
 
-def start(pipe: Any, scheduler: Any, width: int, height: int,
+def start(pipe: DiffusionPipeline, scheduler: SchedulerMixin, width: int, height: int,
           seeds: Sequence[int]) -> tuple[Tensor, list[torch.Generator]]:
     """Noise for pictures of width x height px, one seed each, at the scheduler's first level; and its generators."""
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
@@ -106,7 +110,7 @@ def start(pipe: Any, scheduler: Any, width: int, height: int,
     return noise.to(device_of(pipe.unet)) * scheduler.init_noise_sigma, generators
 
 
-def decoder(pipe: Any) -> Callable[[Tensor], Tensor]:
+def decoder(pipe: DiffusionPipeline) -> Callable[[Tensor], Tensor]:
     """Latents (b, 4, h, w) -> pictures (b, 3, 8 h, 8 w) about in -1..1, differentiable, for losses on pictures."""
     vae = pipe.vae
     return lambda latents: vae.decode((latents / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0].float()

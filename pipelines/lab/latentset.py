@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -20,6 +20,10 @@ from ..errors import ModelError
 from ..generation.decode import to_image
 from ..models.offload import device_of
 from .data import TinySet
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+    from transformers import PreTrainedTokenizerBase
 
 EMBEDDED = Path(__file__).parents[1] / "demo" / "model"
 PARTS = {"vae": "AutoencoderKL", "text_encoder": "CLIPTextModel", "tokenizer": "CLIPTokenizer"}
@@ -31,9 +35,9 @@ class Frozen:
     """What stays as it is: a checkpoint's own objects, or those of a folder. name: for the run to remember."""
 
     name: str
-    vae: Any
+    vae: AutoencoderKL
     text_encoder: Any
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
 
     def states(self, captions: Sequence[str]) -> Tensor:
         """Last hidden states (n, places, width) of captions, cut to one pass of the encoder."""

@@ -56,7 +56,7 @@ class Cost:
 Step = Callable[[nn.Module, Plan], Tensor]  # (model, plan) -> loss of one batch; makes its own inputs
 
 
-def cost(model: nn.Module, plan: Plan, step: Step, whole: bool = False, where: Any = None) -> Cost:
+def cost(model: nn.Module, plan: Plan, step: Step, whole: bool = False, where: torch.device | None = None) -> Cost:
     """Rehearse one update of a model, which is not touched.
 
     Weights without requires_grad count as frozen, unless the whole model is to be trained. where: the device that is
@@ -97,7 +97,7 @@ class Ledger(TorchDispatchMode):
                 self._enter(one.untyped_storage())
         return out
 
-    def _enter(self, storage: Any) -> None:
+    def _enter(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
         if key not in self._known:
             self._known.add(key)
@@ -110,7 +110,7 @@ class Ledger(TorchDispatchMode):
         self.live -= size
 
 
-def measured(run: Callable[[], Any], device: str = "cpu") -> int:
+def measured(run: Callable[[], object], device: str = "cpu") -> int:
     """Bytes that really were alive at once while `run` ran, beyond those before it: what the calculator is checked by.
 
     A card keeps count itself; on the CPU the profiler notes every allocation.
@@ -165,7 +165,7 @@ def rehearsed(unet: nn.Module, plan: Plan, device: str) -> int:
     return measured(update, device)
 
 
-def _twin(model: nn.Module, fake: FakeTensorMode, dtype: torch.dtype | None, where: Any) -> nn.Module:
+def _twin(model: nn.Module, fake: FakeTensorMode, dtype: torch.dtype | None, where: torch.device | None) -> nn.Module:
     """A copy whose weights have no contents."""
     memo: dict[int, Any] = {}
     computing = getattr(model, "dtype", None)  # where weights are kept in 8 bits, that of the arithmetic

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -38,7 +38,7 @@ class LabRequest(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _whole_floats_are_integers(cls, value: Any) -> Any:
+    def _whole_floats_are_integers(cls, value: object) -> object:
         # A browser has one number type: 20 may arrive as 20.0. Strict mode refuses everything else.
         return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
@@ -143,7 +143,7 @@ class Guide(LabRequest):
 
     @field_validator("colour", mode="before")
     @classmethod
-    def _as_hex(cls, value: Any) -> Any:
+    def _as_hex(cls, value: object) -> object:
         # A colour picker writes rgba(48, 96, 192, 1) once it was moved.
         numbers = re.fullmatch(r"rgba?\(([\d.]+), *([\d.]+), *([\d.]+).*\)", str(value))
         return "#" + "".join(f"{min(255, round(float(one))):02x}" for one in numbers.groups()) if numbers else value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from ..diffusion.noise_level import Prediction, read_prediction
 from ..diffusion.noise_schedules import Schedule, added_variance, posterior
 from ..errors import RequestError
 
+LastOf = TypeVar("LastOf")
 Spacing = Literal["trailing", "leading"]
 
 
@@ -82,7 +83,7 @@ def ddim(denoiser: Denoiser, schedule: Schedule, x: Tensor, generators: Sequence
         yield State(i + 1, steps, now, seen, x)
 
 
-def last(states: Iterator[Any]) -> Any:
+def last(states: Iterator[LastOf]) -> LastOf:
     """Walk to the end and return the last state."""
     *_, state = states
     return state

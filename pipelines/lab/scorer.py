@@ -6,7 +6,7 @@ Radford et al. 2021, "Learning Transferable Visual Models From Natural Language 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,9 @@ from ..models.offload import device_of
 from .context import Scene
 from .guidance import Scorer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 TOWER = MODEL_DIR.parent / "tower.safetensors"
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's pictures
 
@@ -26,7 +29,7 @@ MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 
 class Clip:
     """A CLIP checkpoint in transformers' form."""
 
-    def __init__(self, model: Any, tokenizer: Any):
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase):
         self._model, self._tokenizer = model.eval().requires_grad_(False), tokenizer
         self._side = model.config.vision_config.image_size
 

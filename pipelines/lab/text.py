@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,9 @@ from torch import Tensor
 from ..models.offload import device_of
 from ..prompts.chunks import COMMA, chunked
 from ..prompts.schedule import Piece
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Reading:
         return [token.piece for token in self.tokens if token.kind == "text"]
 
 
-def read(tokenizer: Any, prompt: str) -> Reading:
+def read(tokenizer: PreTrainedTokenizerBase, prompt: str) -> Reading:
     """Split a prompt as one pass of the text encoder gets it, at most model_max_length tokens with the two marks."""
     limit = tokenizer.model_max_length
     ids = tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids
@@ -71,7 +74,7 @@ class Vectors:
         return self.states.norm(dim=1)
 
 
-def vectors(tokenizer: Any, encoder: Any, prompt: str) -> Vectors:
+def vectors(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel, prompt: str) -> Vectors:
     """Run the text encoder on one prompt. Its last layer, as Stable Diffusion 1.x reads it."""
     reading = read(tokenizer, prompt)
     ids = torch.tensor([[token.id for token in reading.tokens]], device=device_of(encoder))
@@ -89,7 +92,7 @@ def similarities(prompts: Sequence[Vectors]) -> Tensor:
     return stacked @ stacked.T
 
 
-def chunks(tokenizer: Any, prompt: str) -> list[list[str]]:
+def chunks(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[list[str]]:
     """The pieces that each pass of the text encoder reads of a long prompt, cut as the app cuts it (plain words)."""
     def encode(text: str) -> list[int]:
         return tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids

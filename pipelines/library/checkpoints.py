@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from ..errors import ModelError
 from ..families import FAMILIES
@@ -147,7 +146,7 @@ def _asked(model: str, cards: list[ModelCard], offline: bool) -> ModelCard:
         raise
 
 
-def _known_hashes(cache_file: Path) -> dict[str, Any]:
+def _known_hashes(cache_file: Path) -> dict[str, str]:
     try:
         known = json.loads(cache_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # absent, or half written by another program: it is only a cache

@@ -13,11 +13,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from .read.card import PICKLES
 from .read.headers import read_header
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 3600
@@ -74,7 +77,7 @@ def _need_room(path: Path, wanted: int) -> None:
         raise _fault(path, f"{(wanted + RESERVE_BYTES) / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB free")
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> object:
     import pickle
     import zipfile
 
@@ -91,7 +94,7 @@ def _load(path: Path) -> Any:
     raise _fault(path, "it is damaged, or no file of weights")
 
 
-def _tensors(path: Path, loaded: Any) -> dict[str, Any]:
+def _tensors(path: Path, loaded: object) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint, of a LoRA, or of an embedding as AUTOMATIC1111 writes it."""
     import torch
 
@@ -108,10 +111,10 @@ def _tensors(path: Path, loaded: Any) -> dict[str, Any]:
     return found
 
 
-def _laid_out(tensors: dict[str, Any]) -> dict[str, Any]:
+def _laid_out(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors with their numbers in order, no two of them on the same bytes: a safetensors file has no names for
     that."""
-    found: dict[str, Any] = {}
+    found: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
     for name, value in tensors.items():
         place = value.untyped_storage().data_ptr()
@@ -120,7 +123,7 @@ def _laid_out(tensors: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _write(tensors: dict[str, Any], target: Path) -> None:
+def _write(tensors: dict[str, torch.Tensor], target: Path) -> None:
     """Write under another name first, so that the new file is complete or not there."""
     from safetensors.torch import save_file
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..settings import Settings
 
@@ -133,7 +132,7 @@ def _extra(file: Path) -> Iterator[Place]:
                     yield Place(folder.resolve(), folder.resolve())
 
 
-def _read_yaml(file: Path) -> dict[Any, Any]:
+def _read_yaml(file: Path) -> dict[object, object]:
     import yaml
 
     try:

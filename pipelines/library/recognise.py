@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def _read(item: Item) -> Finding:
     return Finding("")
 
 
-def _lora(header: Header, common: dict[str, Any]) -> Finding:
+def _lora(header: Header, common: Mapping[str, object]) -> Finding:
     try:
         facts = {"ranks": list(lora_keys.ranks(header)), "alpha": _alpha(header),
                  "alias": header.metadata.get("ss_output_name", "")[:200]}
@@ -133,7 +134,7 @@ def _lora(header: Header, common: dict[str, Any]) -> Finding:
     return Finding("lora", lora_keys.family_of(header), facts=facts, **common)
 
 
-def _embedding(header: Header, layout: Layout, common: dict[str, Any]) -> Finding:
+def _embedding(header: Header, layout: Layout, common: Mapping[str, object]) -> Finding:
     first = next(iter(layout.words.values()))
     widths = [header.shapes[first[side]][-1] for side in sorted(first)]
     counts = {word: vectors_in(header, next(iter(sides.values()))) for word, sides in layout.words.items()}
@@ -143,7 +144,7 @@ def _embedding(header: Header, layout: Layout, common: dict[str, Any]) -> Findin
                    facts={name: value for name, value in facts.items() if value}, **common)
 
 
-def _vae(path: Path, header: Header, layout: str, common: dict[str, Any]) -> Finding:
+def _vae(path: Path, header: Header, layout: str, common: Mapping[str, object]) -> Finding:
     """The shapes of 1.x and XL autoencoders are the same; only a config beside the file tells them apart."""
     config = read_json(path.parent / "config.json") if (path.parent / "config.json").is_file() else {}
     family = SCALING_FAMILIES.get(config.get("scaling_factor"), "") if layout != "tiny" else ""
@@ -165,7 +166,7 @@ def _alpha(header: Header) -> float:
     return float(value.flat[0]) if value is not None and value.size == 1 else 0.0
 
 
-def _kept(card: ModelCard) -> dict[str, Any]:
+def _kept(card: ModelCard) -> dict[str, object]:
     return {**{one.name: getattr(card, one.name) for one in dataclasses.fields(card)}, "path": str(card.path),
             "scheduler": dict(card.scheduler)}
 

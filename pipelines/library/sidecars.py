@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,30 +51,30 @@ def _automatic1111(table: Mapping[str, Any]) -> Said:
                 negative_words=_text(table.get("negative text")), preferred_weight=float(weight) if good else None)
 
 
-def _civitai(table: Mapping[str, Any]) -> Said:
+def _civitai(table: Mapping[str, object]) -> Said:
     model = table.get("model")
     title = _text(model.get("name"), 100) if isinstance(model, dict) else ""
     words = table.get("trainedWords")
     return Said(title, _plain(table.get("description")), _words(words if isinstance(words, list) else ()))
 
 
-def _table(path: Path) -> dict[str, Any] | None:
+def _table(path: Path) -> dict[str, object] | None:
     try:
         return read_json(path)
     except ModelError:
         return None
 
 
-def _text(value: Any, most: int = MAX_NOTE) -> str:
+def _text(value: object, most: int = MAX_NOTE) -> str:
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", " ", value).strip()[:most] if isinstance(value, str) else ""
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     """The words of a piece of HTML."""
     text = re.sub(r"<[^<>]*>", " ", value[:100_000]) if isinstance(value, str) else ""
     return re.sub(r"[ \t]+", " ", _text(html.unescape(text)))
 
 
-def _words(values: Any) -> tuple[str, ...]:
+def _words(values: Iterable[object]) -> tuple[str, ...]:
     found = (_text(value, MAX_WORD).strip(" ,") for value in list(values)[:MAX_WORDS])
     return tuple(dict.fromkeys(word for word in found if word))

@@ -14,7 +14,6 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from threading import RLock
 from types import ModuleType
-from typing import Any
 
 PACKAGE = "bitsandbytes"
 FETCHES = "kernels"  # imported by it for no other end than to fetch a program
@@ -37,7 +36,7 @@ class _Waiting(ModuleType):
         self.__spec__, self.__loader__, self.__file__ = spec, spec.loader, spec.origin
         self.__dict__.update(_lock=RLock(), _runs=False)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("__") and name != "__path__":
             raise AttributeError(name)
         own = self.__dict__

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from ..errors import StudioError
 
@@ -83,7 +83,7 @@ def app_of(data_dir: Path) -> Iterator[Callable[[str], None]]:
                 (data_dir / APP_FILE).unlink()
 
 
-def try_lock(file: IO[Any]) -> None:
+def try_lock(file: IO[str] | IO[bytes]) -> None:
     """Lock an open file for this process, or raise OSError at once."""
     try:
         import fcntl
@@ -96,7 +96,7 @@ def try_lock(file: IO[Any]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _wait(file: IO[Any]) -> None:
+def _wait(file: IO[str] | IO[bytes]) -> None:
     try:
         import fcntl
     except ImportError:
@@ -106,7 +106,7 @@ def _wait(file: IO[Any]) -> None:
             fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def _wait_on_windows(file: IO[Any]) -> None:
+def _wait_on_windows(file: IO[str] | IO[bytes]) -> None:
     import msvcrt
 
     while True:

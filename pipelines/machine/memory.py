@@ -90,7 +90,7 @@ def _let_go(error: BaseException) -> None:
 
 
 @contextmanager
-def tiled(vae: Any) -> Iterator[None]:
+def tiled(vae: AutoencoderKL) -> Iterator[None]:
     """Encode and decode in tiles."""
     before = vae.use_tiling
     vae.enable_tiling()

@@ -12,18 +12,17 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 PROC = Path("/proc")
 MARK = ":"  # between the parts of a process's name, and in no other word
 
 
-def describe(pid: int) -> dict[str, Any]:
+def describe(pid: int) -> dict[str, object]:
     """Say which process this is, for `is_running`: number, start, boot and machine."""
     return {"pid": pid, "started": started(pid), "boot": boot(), "host": socket.gethostname()}
 
 
-def is_running(said: Mapping[str, Any]) -> bool | None:
+def is_running(said: Mapping[str, object]) -> bool | None:
     """Whether the process that was described lives; None for one of another machine, which cannot be seen from here.
 
     A boot and a start say who it is, whatever the machine is called by now.
@@ -60,7 +59,7 @@ def boot() -> str:
         return ""
 
 
-def name_of(said: Mapping[str, Any]) -> str:
+def name_of(said: Mapping[str, object]) -> str:
     """One word for a process that was described."""
     return MARK.join(str(said.get(key, "")) for key in ("pid", "started", "boot"))
 

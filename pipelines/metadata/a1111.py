@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from ..requests import Request, extra_of
 from ..settings import VERSION
@@ -32,7 +31,7 @@ _ALWAYS = {*_ORDER[:6], "Size-1", "Size-2", "Model", "Denoising strength", "Mask
 _SIZE = re.compile(r"(\d{1,9})\s*x\s*(\d{1,9})", re.ASCII)
 
 
-def infotext(request: Request, *, extra: Mapping[str, Any] | None = None, version: str = OURS) -> str:
+def infotext(request: Request, *, extra: Mapping[str, object] | None = None, version: str = OURS) -> str:
     """Write the text AUTOMATIC1111 would write for one picture.
 
     request: a concrete one. extra: further pairs such as {"Model hash": "1234567890"}; they win over the request's
@@ -49,7 +48,7 @@ def infotext(request: Request, *, extra: Mapping[str, Any] | None = None, versio
     return "\n".join([*lines, ", ".join([*settings, f"Version: {version}"])])
 
 
-def _pairs_of(request: Request) -> dict[str, Any]:
+def _pairs_of(request: Request) -> dict[str, object]:
     pairs = {}
     for name, info in type(request).model_fields.items():
         key, value = extra_of(info)["infotext"], getattr(request, name)
@@ -64,14 +63,14 @@ def _pairs_of(request: Request) -> dict[str, Any]:
     return {**pairs, "Size": f"{width}x{height}" if width and height else None}
 
 
-def _quoted(value: Any) -> str:
+def _quoted(value: object) -> str:
     """Quote as AUTOMATIC1111 does, and also what its reader would strip or unquote."""
     text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
     plain = text and text.isprintable() and text == text.strip() and text[0] != '"' and not set(text) & set(",:")
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 
-def parse(text: Any, allowed: Mapping[str, Collection[str]] | None = None) -> Parsed:
+def parse(text: object, allowed: Mapping[str, Collection[str]] | None = None) -> Parsed:
     """Read a text of AUTOMATIC1111, Forge, SD.Next, Civitai or our own. Never raises; takes linear time.
 
     allowed: names that may be chosen, by field: {"model": [...], "sampler": [...]}; any other becomes a note.

@@ -150,7 +150,7 @@ def _tag(slot: Mapping[str, Any], mode: str, only_clip: bool) -> tuple[str, list
     return tag, [slot[key] for role in roles if (key := f"{role}_input") in slot] if tag else []
 
 
-def _listed(name: str, value: Any, only_clip: bool) -> list[str]:
+def _listed(name: str, value: object, only_clip: bool) -> list[str]:
     """The LoRAs in an input that holds an object, or a list of them, or their JSON."""
     if isinstance(value, str) and value.lstrip().startswith("[{") and "lora" in f"{name} {value[:2_000]}".lower():
         try:
@@ -172,5 +172,5 @@ def _listed(name: str, value: Any, only_clip: bool) -> list[str]:
     return [tag for tag in tags if tag]
 
 
-def _is_off(value: Any) -> bool:
+def _is_off(value: object) -> bool:
     return value is False or isinstance(value, str) and value.strip().lower() in ("off", "false", "no", "disabled")

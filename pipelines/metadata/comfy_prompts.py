@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Any
 
 from .fields import Draft
 from .graph import Graph, Node, names_for
@@ -67,7 +66,7 @@ def clip_skip(draft: Draft, graph: Graph, chain: Sequence[Node]) -> None:
             return
 
 
-def _encoded(graph: Graph, start: Any, role: str, encoders: list[Node], draft: Draft) -> list[str]:
+def _encoded(graph: Graph, start: object, role: str, encoders: list[Node], draft: Draft) -> list[str]:
     """The texts that a conditioning is made of, in the order of the inputs."""
     found: list[str] = []
     waiting, seen = [start], set()

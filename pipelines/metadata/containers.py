@@ -129,7 +129,7 @@ def utf8(text: str) -> str:
         return str(text)
 
 
-def _user_comment(raw: Any) -> str:
+def _user_comment(raw: object) -> str:
     """Decode an EXIF UserComment: eight bytes name the encoding; the byte order of UTF-16 has to be guessed."""
     if not isinstance(raw, bytes):
         return str(raw)

@@ -39,7 +39,7 @@ class Node:
     inputs: dict[str, Any]
 
 
-def link_of(value: Any) -> str | None:
+def link_of(value: object) -> str | None:
     """The node that a link points to; None for a value."""
     if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str | int) and isinstance(value[1], int):
         return str(value[0])
@@ -71,7 +71,7 @@ class Graph:
         """Note that these inputs of a node were used."""
         self.taken |= {(node.id, name) for name in names}
 
-    def follow(self, value: Any) -> Node | None:
+    def follow(self, value: object) -> Node | None:
         """The node at the other end of a link, behind switches and reroutes."""
         for _ in range(MAX_HOPS):
             node = self.nodes.get(link_of(value) or "")
@@ -92,10 +92,10 @@ class Graph:
             self._passed[node.id] = name
         return self._passed[node.id]
 
-    def _is_linked(self, value: Any) -> bool:
+    def _is_linked(self, value: object) -> bool:
         return (link_of(value) or "") in self.nodes
 
-    def _constant(self, value: Any) -> Any:
+    def _constant(self, value: object) -> object:
         """What a selector says, where a node keeps it; switches on the way are not looked through."""
         for _ in range(MAX_HOPS):
             node = self.nodes.get(link_of(value) or "")
@@ -165,7 +165,7 @@ class Graph:
         only = next(iter(node.inputs)) if len(node.inputs) == 1 else None
         return next((key for key in _VALUES if key in node.inputs), only)
 
-    def text(self, value: Any, role: str = "", holder: tuple[str, str] | None = None) -> str:
+    def text(self, value: object, role: str = "", holder: tuple[str, str] | None = None) -> str:
         """Put a text together from nodes that hold, join or show one. role: for nodes that know both prompts.
 
         holder: the node's id and the input's name of a value that is no link.

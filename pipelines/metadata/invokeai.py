@@ -83,7 +83,7 @@ def _style_prompts(draft: Draft, data: dict[str, Any]) -> None:
                                "text encoder alone.")
 
 
-def _base(model: Any) -> str:
+def _base(model: object) -> str:
     return text_of(model.get("base", model.get("base_model"))) if isinstance(model, dict) else ""
 
 
@@ -118,7 +118,7 @@ def _high_resolution_fix(draft: Draft, data: dict[str, Any], base: str) -> None:
         draft.pairs["Denoising strength"] = str(strength)
 
 
-def _name(model: Any) -> str:
+def _name(model: object) -> str:
     """Model names are under "name" since 4.0 and under "model_name" before."""
     return text_of(model.get("name")) or text_of(model.get("model_name")) if isinstance(model, dict) else text_of(model)
 

@@ -89,7 +89,7 @@ def _loras(draft: Draft, params: dict[str, Any]) -> None:
     draft.prompt = add_tags(draft.prompt, [tag for tag in tags if tag and tag not in draft.prompt])
 
 
-def _list(value: Any) -> list[Any]:
+def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else [part.strip() for part in text_of(value).split(",") if part.strip()]
 
 

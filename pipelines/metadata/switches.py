@@ -48,7 +48,7 @@ def _is_switch(kind: str) -> bool:
     return _KIND.search(kind[:200]) is not None
 
 
-def _named(value: Any, options: list[str], pair: tuple[str, str] | None) -> str | None:
+def _named(value: object, options: list[str], pair: tuple[str, str] | None) -> str | None:
     """The option that a selector's value means: by yes and no, by its own name, or by its place."""
     if isinstance(value, str) and value in options:
         return value

@@ -11,6 +11,7 @@ from typing import Any
 
 from .fields import Draft
 
+Json = dict[str, Any]  # an object as it was decoded: whatever a stranger wrote
 MAX_JSON = 8_000_000  # characters of JSON that are decoded for one picture
 
 
@@ -19,7 +20,7 @@ class Texts:
     """What a picture, or a pasted text, says. named: texts by chunk or tag. objects: those that are JSON objects."""
 
     named: dict[str, str]
-    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    objects: dict[str, Json] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -28,7 +29,7 @@ class Texts:
         name = next((name for name in ("parameters", "UserComment") if self.named.get(name)), "")
         return "" if name in self.objects else self.named.get(name, "")
 
-    def object_with(self, *keys: str) -> dict[str, Any] | None:
+    def object_with(self, *keys: str) -> Json | None:
         """The first object that has all these keys."""
         return next((one for one in self.objects.values() if all(key in one for key in keys)), None)
 
@@ -54,7 +55,7 @@ def looks_like_json(text: str) -> bool:
     return re.match(r'\s{0,64}\{\s{0,64}"', text) is not None
 
 
-def load(text: Any) -> dict[str, Any] | None:
+def load(text: object) -> Json | None:
     """Decode a JSON object; None for anything else. NaN and numbers of many digits stay texts."""
     if not isinstance(text, str) or len(text) > MAX_JSON:
         return None
@@ -65,7 +66,7 @@ def load(text: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def plain(value: Any) -> str:
+def plain(value: object) -> str:
     """Write a JSON value as infotext would."""
     if isinstance(value, str):
         return value
@@ -79,24 +80,24 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def text_of(value: Any) -> str:
+def text_of(value: object) -> str:
     """The value if it is text, and otherwise none."""
     return value if isinstance(value, str) else ""
 
 
-def items_of(value: Any) -> list[dict[str, Any]]:
+def items_of(value: object) -> list[Json]:
     """The objects in a list; a list of anything else has none."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def stem(path: Any) -> str:
+def stem(path: object) -> str:
     """The name of a model file without folders and ending."""
     name = text_of(path).replace("\\", "/").rpartition("/")[2]
     head, _, ending = name.rpartition(".")
     return head if head and ending.lower() in ("safetensors", "ckpt", "pt", "pth", "bin", "gguf", "sft") else name
 
 
-def take(draft: Draft, source: Mapping[str, Any], table: Mapping[str, str], handled: Iterable[str] = ()) -> None:
+def take(draft: Draft, source: Mapping[str, object], table: Mapping[str, str], handled: Iterable[str] = ()) -> None:
     """Fill the pairs of a draft by a table (their key -> AUTOMATIC1111's); everything else becomes unknown.
 
     handled: keys that the caller reads himself.
@@ -111,7 +112,7 @@ def take(draft: Draft, source: Mapping[str, Any], table: Mapping[str, str], hand
             draft.pairs[table[key]] = plain(value)
 
 
-def lora_tag(name: Any, text_weight: Any = 1, unet_weight: Any = None) -> str:
+def lora_tag(name: object, text_weight: object = 1, unet_weight: object = None) -> str:
     """`<lora:name:weight>`, with two weights where they differ; "" where name or weights are none."""
     name, weights = stem(name), [_number(text_weight)]
     if unet_weight not in (None, text_weight):
@@ -121,7 +122,7 @@ def lora_tag(name: Any, text_weight: Any = 1, unet_weight: Any = None) -> str:
     return f"<lora:{name}:{':'.join(plain(weight) for weight in weights)}>"
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     try:
         number = round(float(value), 4) if isinstance(value, str | int | float) else math.nan
     except (ValueError, OverflowError):

@@ -9,14 +9,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock, RLock
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..families import FAMILIES, Family
 from ..library.checkpoints import ModelCard
 from ..machine import memory
 from ..machine.device import Placement
 from . import sharing
+from .components import Components
 from .offload import in_place, offloaded
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +31,7 @@ class Loaded:
 
     card: ModelCard
     placement: Placement
-    components: dict[str, Any]
+    components: Components
     size_bytes: int
     parked: bool = False
     lock: Lock = field(default_factory=Lock)
@@ -42,7 +46,7 @@ class Loaded:
 class Lease:
     """A pipeline for one task, on components that others use as well: change nothing that you do not change back."""
 
-    pipe: Any
+    pipe: DiffusionPipeline
     family: Family
     placement: Placement
 
@@ -74,8 +78,8 @@ class PipelineCache:
     device between two leases; it goes first.
     """
 
-    def __init__(self, load: Callable[[ModelCard], tuple[dict[str, Any], Placement, int]], budget: Budget,
-                 move: Callable[[dict[str, Any], str], None] | None = None, beside: Beside | None = None):
+    def __init__(self, load: Callable[[ModelCard], tuple[Components, Placement, int]], budget: Budget,
+                 move: Callable[[Components, str], None] | None = None, beside: Beside | None = None):
         self._load, self._budget, self._move, self._beside = load, budget, move or place, beside
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._loading: dict[str, Lock] = {}
@@ -201,14 +205,15 @@ class PipelineCache:
         return sum(entry.size_bytes for entry in entries) - sharing.bytes_saved(entry.components for entry in entries)
 
 
-def place(components: dict[str, Any], device: str) -> None:
+def place(components: Components, device: str) -> None:
     """Move the modules among components."""
     for part in components.values():
         if hasattr(part, "parameters"):
             part.to(device)
 
 
-def build(family: str, task: str, components: dict[str, Any], scheduler: Mapping[str, Any] | None = None) -> Any:
+def build(family: str, task: str, components: Components,
+          scheduler: Mapping[str, object] | None = None) -> DiffusionPipeline:
     """Make a pipeline of the task's class around components, without copying or casting any of them.
 
     scheduler: what goes over its config. Never from_pipe: it casts the shared modules and shares the scheduler object.

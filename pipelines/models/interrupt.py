@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from threading import get_ident
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
 
 PART_DEADLINE_S = 900.0  # of one component; a slow disk needs minutes for the largest
 
@@ -27,7 +30,7 @@ def interruptible(go_on: Callable[[], None], shown: str, deadline_s: float = PAR
 
     thread, end = get_ident(), monotonic() + deadline_s
 
-    def look(module: Any, name: str, value: Any) -> None:
+    def look(module: torch.nn.Module, name: str, value: torch.nn.Module | torch.Tensor | None) -> None:
         if get_ident() != thread:  # hooks are those of the whole process
             return
         go_on()

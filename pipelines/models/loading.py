@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import ModelError, StudioError
 from ..families import FAMILIES, Family
@@ -24,12 +24,16 @@ from .offload import by_layers
 from .quantize import in_four_bits
 from .single_file import components_of_file, config_folder, dtype_of, unknown_tensors
 
+if TYPE_CHECKING:
+    import torch
+    from diffusers import SchedulerMixin
+
 CORES = ("unet", "transformer")
 
 
 def load(card: ModelCard, placement: Placement, *, offline: bool = True,
          tried: Callable[[str], None] = lambda kind: None,
-         go_on: Callable[[], None] = lambda: None) -> dict[str, Any]:
+         go_on: Callable[[], None] = lambda: None) -> Components:
     """Load what the family's text-to-image pipeline is built of, on `placement`, in eval mode and frozen.
 
     Returns {component name: object}; text encoders have the U-Net's dtype, the autoencoder its own. Only a hub model
@@ -78,7 +82,7 @@ def load(card: ModelCard, placement: Placement, *, offline: bool = True,
     return components
 
 
-def load_vae(entry: LibraryEntry, placement: Placement, own: Mapping[str, Any]) -> Any:
+def load_vae(entry: LibraryEntry, placement: Placement, own: Mapping[str, object]) -> torch.nn.Module:
     """Load an autoencoder that stands alone, to take the place of a checkpoint's.
 
     own: config of the checkpoint's autoencoder. What a file without a config does not say is taken from there; an
@@ -102,13 +106,14 @@ def load_vae(entry: LibraryEntry, placement: Placement, own: Mapping[str, Any]) 
     return settled(network, "vae", entry.path.name[:80], placement, getattr(torch, placement.vae_dtype))
 
 
-def bytes_of(components: dict[str, Any]) -> int:
+def bytes_of(components: Components) -> int:
     """Memory that the networks' weights take."""
     return sum(tensor.numel() * tensor.element_size() for part in components.values() if hasattr(part, "parameters")
                for tensor in (*part.parameters(), *part.buffers()))
 
 
-def _told(card: ModelCard, components: dict[str, Any], placement: Placement, tried: Callable[[str], None]) -> Any:
+def _told(card: ModelCard, components: Components, placement: Placement,
+          tried: Callable[[str], None]) -> SchedulerMixin:
     """The scheduler with what the card says of the noise; where the file is silent, with what trying it shows."""
     scheduler, found = components["scheduler"], {}
     if prediction.is_open(card):
@@ -120,7 +125,7 @@ def _told(card: ModelCard, components: dict[str, Any], placement: Placement, tri
     return type(scheduler).from_config(scheduler.config, **{**found, **card.scheduler})
 
 
-def _vae(path: Path, header: Header, layout: str, own: Mapping[str, Any]) -> Any:
+def _vae(path: Path, header: Header, layout: str, own: Mapping[str, object]) -> torch.nn.Module:
     import diffusers
     import torch
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
@@ -165,11 +170,11 @@ def _old_attention(name: str) -> str:
     return name
 
 
-def _shape(tensor: Any) -> str:
+def _shape(tensor: torch.Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a number"
 
 
-def _from_folder(folder: Path, part: str, dtype: Any) -> Any:
+def _from_folder(folder: Path, part: str, dtype: torch.dtype | None) -> Component:
     """Load one component of a diffusers folder from its own class; what is missing from its weights is an error."""
     library, name = read_json(folder / "model_index.json")[part]
     cls = _class_of(library, name)
@@ -195,14 +200,14 @@ def _from_folder(folder: Path, part: str, dtype: Any) -> Any:
     return network
 
 
-def _from_file(card: ModelCard, family: Family, placement: Placement) -> dict[str, Any]:
+def _from_file(card: ModelCard, family: Family, placement: Placement) -> Components:
     """Load an original single file with the configs that come along."""
     read_header(card.path)
     with config_folder(card, family) as folder:
         return components_of_file(card.path, folder, family, placement) | _left_out(folder, family)
 
 
-def _left_out(folder: Path, family: Family) -> dict[str, Any]:
+def _left_out(folder: Path, family: Family) -> Components:
     """The pipeline's parts that this folder is stored without, as None, and its settings that are no parts."""
     if family.stock is None:
         return {}
@@ -212,7 +217,7 @@ def _left_out(folder: Path, family: Family) -> dict[str, Any]:
             **{name: index[name] for name in family.stock.settings if name in index}}
 
 
-def _class_of(library: str, name: str) -> Any:
+def _class_of(library: str, name: str) -> type:
     """The class that a folder names; the card was made only of folders that name diffusers' or transformers' own."""
     import diffusers
     import transformers

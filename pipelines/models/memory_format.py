@@ -7,12 +7,15 @@ its final format and layout, where a loader's conversion and a second pass for t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from ..library.read.headers import Header
 from ..machine.device import Placement
 from .offload import in_eight_bits
+
+if TYPE_CHECKING:
+    import torch
 
 # The networks with convolutions. Nothing in them has to stay in float32, as some layers of transformers have to.
 CONVOLUTIONAL = ("unet", "vae")
@@ -20,7 +23,7 @@ FORMATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 INTEGERS = {"BOOL", "U8", "I8", "I16", "I32", "I64"}
 
 
-def as_stored(part: str, headers: Iterable[Header], dtype: Any, prefix: str = "") -> Any:
+def as_stored(part: str, headers: Iterable[Header], dtype: torch.dtype, prefix: str = "") -> torch.dtype:
     """The number format to load a network in: that of its files, or dtype where they mix formats or it stays as it is.
 
     prefix: of the network's tensors in a file that holds others too.
@@ -33,7 +36,8 @@ def as_stored(part: str, headers: Iterable[Header], dtype: Any, prefix: str = ""
     return getattr(torch, FORMATS[found.pop()])
 
 
-def settled(network: Any, part: str, shown: str, placement: Placement, dtype: Any, *, small: bool = False) -> Any:
+def settled(network: torch.nn.Module, part: str, shown: str, placement: Placement, dtype: torch.dtype, *,
+            small: bool = False) -> torch.nn.Module:
     """Freeze a network and bring it into its number format, layout and place. Raises ModelError when it is not whole.
 
     shown: the file's name, for the error. small: whether its weights are kept in 8 bits; they are made so before they
@@ -51,11 +55,11 @@ def settled(network: Any, part: str, shown: str, placement: Placement, dtype: An
     return network.to(placement.home)
 
 
-def _convert(network: Any, dtype: Any, *, turned: bool) -> None:
+def _convert(network: torch.nn.Module, dtype: torch.dtype, *, turned: bool) -> None:
     """Give every weight its format; where turned, store convolutions as (out, height, width, in)."""
     import torch
 
-    scratch: dict[Any, Any] = {}
+    scratch: dict[torch.dtype, torch.Tensor] = {}
     weights = [tensor for tensor in network.state_dict(keep_vars=True).values() if tensor.is_floating_point()]
     for tensor in sorted(weights, key=lambda tensor: -tensor.numel()):
         if not turned or tensor.dim() != 4:
@@ -66,12 +70,12 @@ def _convert(network: Any, dtype: Any, *, turned: bool) -> None:
             tensor.data = _turned_in_place(tensor.data, scratch)
 
 
-def _is_mapped(weight: Any) -> bool:
+def _is_mapped(weight: torch.Tensor) -> bool:
     """Whether a weight may lie in its file, which nobody writes into: it is a part of something larger then."""
     return not weight.is_contiguous() or weight.untyped_storage().nbytes() != weight.nbytes
 
 
-def _turned_in_place(weight: Any, scratch: dict[Any, Any]) -> Any:
+def _turned_in_place(weight: torch.Tensor, scratch: dict[torch.dtype, torch.Tensor]) -> torch.Tensor:
     """Turn a convolution in the memory that it has: a new tensor for each leaves gaps that are never given back.
 
     scratch: as many numbers as the largest weight, by their format; made for the first one.

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..machine.device import Placement
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+    from diffusers.hooks import ModelHook
 
 # Modules that bring their input into the format of their weights, which would be the 8 bits.
 READ_THEIR_WEIGHTS = ("encoder_hid_proj",)
 
 
-def device_of(network: Any) -> Any:
+def device_of(network: torch.nn.Module) -> torch.device:
     """Where a network computes, whether or not its weights are there at the moment."""
     hook = getattr(network, "_hf_hook", None)
     return getattr(hook, "execution_device", None) or network.device
 
 
 @contextmanager
-def offloaded(pipe: Any, placement: Placement, home: str = "cpu") -> Iterator[None]:
+def offloaded(pipe: DiffusionPipeline, placement: Placement, home: str = "cpu") -> Iterator[None]:
     """Let a pipeline's components come to the device one after the other, when "model" asks for it.
 
     home: where they are afterwards.
@@ -38,7 +43,7 @@ def offloaded(pipe: Any, placement: Placement, home: str = "cpu") -> Iterator[No
 
 
 @contextmanager
-def in_place(pipe: Any, placement: Placement, usual: Placement) -> Iterator[None]:
+def in_place(pipe: DiffusionPipeline, placement: Placement, usual: Placement) -> Iterator[None]:
     """Bring weights that wait, or that are kept in 8 bits, to where and as what they compute, for gradients need both.
 
     placement: as the pipeline is leased. usual: how its weights lie before and afterwards.
@@ -71,14 +76,14 @@ def in_place(pipe: Any, placement: Placement, usual: Placement) -> Iterator[None
                 by_layers(network, usual)
 
 
-def _casts(network: Any) -> list[tuple[Any, Any]]:
+def _casts(network: torch.nn.Module) -> list[tuple[torch.nn.Module, ModelHook]]:
     """The modules whose weights are kept in fewer bits, with the library's hook that does it."""
     registries = ((module, getattr(module, "_diffusers_hook", None)) for module in network.modules())
     found = ((module, registry.get_hook("layerwise_casting")) for module, registry in registries if registry)
     return [(module, hook) for module, hook in found if hook]
 
 
-def _not_by_layers(network: Any) -> None:
+def _not_by_layers(network: torch.nn.Module) -> None:
     """Undo `by_layers`."""
     from diffusers.hooks import HookRegistry
 
@@ -87,7 +92,7 @@ def _not_by_layers(network: Any) -> None:
         registry.remove_hook(name, recurse=True)
 
 
-def by_layers(network: Any, placement: Placement) -> None:
+def by_layers(network: torch.nn.Module, placement: Placement) -> None:
     """Let a network's layers come to the device one by one, the next while one computes. It stays that way."""
     import torch
     from diffusers.hooks import apply_group_offloading
@@ -97,7 +102,7 @@ def by_layers(network: Any, placement: Placement) -> None:
                            offload_type="leaf_level", use_stream=device.type == "cuda")
 
 
-def in_eight_bits(network: Any) -> None:
+def in_eight_bits(network: torch.nn.Module) -> None:
     """Keep the weights of a network's layers in float8, and compute in its own number format."""
     import torch
     from diffusers.hooks.layerwise_casting import DEFAULT_SKIP_MODULES_PATTERN

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from ..machine.device import Placement
+from .components import Components
 
 SIDE = 16  # of the latents; a thousand numbers are enough to compare
 LIKE_NOISE = 0.5
 
 
-def predicts(components: dict[str, Any], placement: Placement) -> str:
+def predicts(components: Components, placement: Placement) -> str:
     """Return "epsilon" or "v_prediction", or "" when the call gives nothing to go by.
 
     At the last timestep the input is nearly pure noise. A model of the noise gives it back (correlation near 1); one

@@ -6,7 +6,10 @@ Convolutions, norms and biases stay as they are. The package is optional: its wh
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGE = "bitsandbytes"
 
@@ -16,7 +19,7 @@ def is_installed() -> bool:
     return find_spec(PACKAGE) is not None
 
 
-def in_four_bits(network: Any, dtype: Any) -> None:
+def in_four_bits(network: torch.nn.Module, dtype: torch.dtype) -> None:
     """Prepare a network's linear layers: the next `.to(device)` packs them, one after the other.
 
     dtype: of the arithmetic. Until then, and for a moment at each layer, both forms are in memory.

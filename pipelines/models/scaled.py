@@ -8,11 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from ..families import Family
 from ..library.read.headers import Header
+from .components import Components
+
+if TYPE_CHECKING:
+    import torch
 
 SCALES = (".scale_weight", ".weight_scale")
 # What else such files hold: scales of the layers' inputs, for cards that multiply in 8 bits, and marks of the kind.
@@ -35,7 +39,7 @@ def is_mark(name: str) -> bool:
     return name.endswith((*SCALES, *MARKS)) or name.rpartition(".")[2] == MARK
 
 
-def whole_tensors(header: Header, dtype_of: Callable[[str], Any]) -> dict[str, Any]:
+def whole_tensors(header: Header, dtype_of: Callable[[str], torch.dtype]) -> dict[str, torch.Tensor]:
     """Read a file with its scales worked into the weights. dtype_of: name -> the number format to have it in.
 
     Raises ModelError naming the file and the tensor for a scale that is not one number, or one for each output.
@@ -55,7 +59,7 @@ def whole_tensors(header: Header, dtype_of: Callable[[str], Any]) -> dict[str, A
     return found
 
 
-def text_encoders(tensors: dict[str, Any], folder: Path, family: Family, dtype: Any) -> dict[str, Any]:
+def text_encoders(tensors: dict[str, torch.Tensor], folder: Path, family: Family, dtype: torch.dtype) -> Components:
     """Build the text encoders from a file's whole tensors. folder: with their configs."""
     import transformers
     from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
@@ -68,7 +72,7 @@ def text_encoders(tensors: dict[str, Any], folder: Path, family: Family, dtype: 
         local_files_only=True) for _, part in family.text_encoders}
 
 
-def _shaped(header: Header, name: str, scale: Any, weight: Any) -> Any:
+def _shaped(header: Header, name: str, scale: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     if scale.numel() == 1:
         return scale.float().reshape(())
     if scale.numel() == weight.shape[0] and math.prod(scale.shape[:1]) == weight.shape[0]:

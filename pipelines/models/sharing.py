@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from .components import Component, Components
+
+if TYPE_CHECKING:
+    import torch
 
 SHARED = ("vae", "text_encoder", "text_encoder_2")
 # What a config says of its making, and nothing of the network.
 OF_NO_EFFECT = ("transformers_version", "architectures", "dtype", "torch_dtype")
 
 
-def adopt(components: dict[str, Any], others: Iterable[Mapping[str, Any]]) -> int:
+def adopt(components: Components, others: Iterable[Components]) -> int:
     """Put parts of `others` in the place of those among `components` that equal them, weight for weight.
 
     Returns the bytes that this saves. Nothing is hashed: two networks that differ are told apart at their first tensor,
@@ -24,7 +29,7 @@ def adopt(components: dict[str, Any], others: Iterable[Mapping[str, Any]]) -> in
     return sum(saved.values())
 
 
-def is_twin(one: Any, other: Any) -> bool:
+def is_twin(one: Component, other: Component) -> bool:
     """Whether two networks are of one class, config, place and content."""
     import torch
 
@@ -36,7 +41,7 @@ def is_twin(one: Any, other: Any) -> bool:
         for name, tensor in mine.items())
 
 
-def bytes_saved(holders: Iterable[Mapping[str, Any]]) -> int:
+def bytes_saved(holders: Iterable[Components]) -> int:
     """Bytes that would be counted more than once when the sizes of holders of shared parts are added up."""
     seen: set[int] = set()
     saved = 0
@@ -48,11 +53,11 @@ def bytes_saved(holders: Iterable[Mapping[str, Any]]) -> int:
     return saved
 
 
-def _bytes(network: Any) -> int:
+def _bytes(network: torch.nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in (*network.parameters(), *network.buffers()))
 
 
-def _config(network: Any) -> dict[str, Any]:
+def _config(network: torch.nn.Module) -> dict[str, object]:
     config = network.config
     said = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     return {key: value for key, value in said.items() if not key.startswith("_") and key not in OF_NO_EFFECT}

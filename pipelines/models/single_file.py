@@ -6,10 +6,10 @@ import inspect
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from ..families import Family
@@ -20,13 +20,18 @@ from ..library.read.card import VAE_PREFIX, ModelCard, networks_of, parts_here, 
 from ..library.read.headers import Header, read_header
 from ..machine.device import Placement
 from . import scaled
+from .components import Components
 from .memory_format import as_stored
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import UNet2DConditionModel
 
 # Networks of an original single file: component -> its class, and where the file keeps its tensors.
 PARTS_OF_A_FILE = {"unet": ("UNet2DConditionModel", UNET_PREFIX), "vae": ("AutoencoderKL", VAE_PREFIX)}
 
 
-def components_of_file(path: Path, config_folder: Path, family: Family, placement: Placement) -> dict[str, Any]:
+def components_of_file(path: Path, config_folder: Path, family: Family, placement: Placement) -> Components:
     """Load the components of an original single file; config_folder is a diffusers folder without weights."""
     import diffusers
     import torch
@@ -59,7 +64,7 @@ def _part_of(name: str) -> str:
     return next((part for part, (_, prefix) in PARTS_OF_A_FILE.items() if name.startswith(prefix)), "")
 
 
-def _refuse_unknown(header: Header, unet: Any) -> None:
+def _refuse_unknown(header: Header, unet: UNet2DConditionModel) -> None:
     """Raise ModelError for tensors under the U-Net's prefix that none of its layers reads."""
     from ..adapters.layer_names import block_numbers, numbered
 
@@ -86,11 +91,11 @@ def config_folder(card: ModelCard, family: Family) -> Iterator[Path]:
         yield folder
 
 
-def _change(path: Path, changes: dict[str, Any]) -> None:
+def _change(path: Path, changes: Mapping[str, object]) -> None:
     path.write_text(json.dumps({**read_json(path), **changes}), encoding="utf-8")
 
 
-def dtype_of(part: str, placement: Placement, family: Family) -> Any:
+def dtype_of(part: str, placement: Placement, family: Family) -> torch.dtype | None:
     """torch dtype of a component, None for those that have no weights."""
     import torch
 

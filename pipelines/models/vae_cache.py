@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..library import LibraryEntry
 from .cache import Lease
 from .loading import bytes_of, load_vae
+
+if TYPE_CHECKING:
+    import torch
 
 KEPT = 2  # of at most some 340 MB each
 
@@ -17,14 +20,14 @@ class Vaes:
     """Loads autoencoders. Used by one thread alone."""
 
     def __init__(self) -> None:
-        self._loaded: OrderedDict[tuple, Any] = OrderedDict()
+        self._loaded: OrderedDict[tuple, torch.nn.Module] = OrderedDict()
 
     @property
     def size_bytes(self) -> int:
         """Memory that they take together."""
         return bytes_of({str(number): network for number, network in enumerate(self._loaded.values())})
 
-    def load(self, entry: LibraryEntry, lease: Lease, make_room: Callable[[int], None]) -> Any:
+    def load(self, entry: LibraryEntry, lease: Lease, make_room: Callable[[int], None]) -> torch.nn.Module:
         """The autoencoder on the lease's device, to be put into its pipeline. Raises ModelError naming file and reason.
 
         The leased pipeline is new for each job, so what is put into it is not seen by the next one. make_room: called

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,6 +17,10 @@ from ..families import Family
 from .chunks import CHUNK, COMMA, MAX_CHUNKS, Chunk, chunked
 from .encoders import encode_ids
 from .schedule import Emphasis, Plan, Scene, Sections, plan
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+    from transformers import PreTrainedTokenizerBase
 
 NO_MEAN = 0.005  # of the spread; a mean below it is chance (CLIP ViT-L/14 has about 0.1)
 
@@ -49,7 +53,7 @@ class Conditioning:
         return self.embeds.repeat_interleave(size, 0), pooled
 
 
-def embed(pipe: Any, family: Family, prompt: str, negative_prompt: str, *, clip_skip: int = 1,
+def embed(pipe: DiffusionPipeline, family: Family, prompt: str, negative_prompt: str, *, clip_skip: int = 1,
           guided: bool = True) -> Conditioning:
     """Embed a prompt that does not change with the steps and, when guided, its negative.
 
@@ -88,7 +92,7 @@ class Embedder:
     MAX_CHUNKS, whose end was not read.
     """
 
-    def __init__(self, pipe: Any, family: Family, *, clip_skip: int = 1, vectors: Vectors | None = None):
+    def __init__(self, pipe: DiffusionPipeline, family: Family, *, clip_skip: int = 1, vectors: Vectors | None = None):
         self._pipe, self._family, self._clip_skip = pipe, family, clip_skip
         self._vectors = vectors or {}
         self._states: dict[tuple[str, Chunk], tuple[torch.Tensor, torch.Tensor]] = {}
@@ -135,7 +139,7 @@ class Embedder:
         empty, _ = self.text(((),), emphasis)
         return torch.cat([embeds, empty.repeat(1, (tokens - embeds.shape[1]) // empty.shape[1], 1)], 1)
 
-    def _chunks(self, sections: Sections, tokenizer: Any, encoder_name: str) -> tuple[Chunk, ...]:
+    def _chunks(self, sections: Sections, tokenizer: PreTrainedTokenizerBase, encoder_name: str) -> tuple[Chunk, ...]:
         def encode(text: str) -> list[int]:
             return tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..errors import RequestError
 from ..families import Family
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def encode_ids(encoder: Any, ids: torch.Tensor, family: Family,
+
+def encode_ids(encoder: PreTrainedModel, ids: torch.Tensor, family: Family,
                clip_skip: int) -> tuple[torch.Tensor, torch.Tensor]:
     """States (b, tokens, width) of the layer that clip_skip names, and the encoder's first output.
 

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from ..errors import RequestError
 
+Made = TypeVar("Made", bound=BaseModel)
 SHOWN_INPUT = 40  # characters of a wrong value that an error repeats
 
 Kind = Literal["value", "prompt", "seed", "picture", "mask", "model", "vae", "sampler", "schedule", "upscaler",
@@ -95,7 +96,7 @@ def a1111_fields(cls: type[BaseModel]) -> dict[str, str]:
     return {a1111: name for name, info in cls.model_fields.items() if (a1111 := extra_of(info)["a1111"])}
 
 
-def make(cls: type[BaseModel], **values: Any) -> Any:
+def make(cls: type[Made], **values: Any) -> Made:
     """Build a request, or raise RequestError naming field, value and limit of the first fault."""
     try:
         return cls(**values)
@@ -103,7 +104,7 @@ def make(cls: type[BaseModel], **values: Any) -> Any:
         raise _readable(cls, error) from None
 
 
-def changed(request: Any, **values: Any) -> Any:
+def changed(request: Made, **values: Any) -> Made:
     """A copy with other values, checked (pydantic's own model_copy does not check)."""
     return make(type(request), **{**request.model_dump(), **values})
 

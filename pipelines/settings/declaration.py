@@ -119,11 +119,12 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _takes_what_people_write(cls, value: Any, info: ValidationInfo) -> Any:
+    def _takes_what_people_write(cls, value: object, info: ValidationInfo) -> object:
         # pydantic reads true as 1, and a port 1 is nobody's wish. One folder needs no list.
-        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+        name = str(info.field_name)
+        if isinstance(value, bool) and cls.model_fields[name].annotation is not bool:
             raise ValueError("true and false are not possible here")
-        return (value,) if info.field_name in SEPARATORS and isinstance(value, str) else value
+        return (value,) if name in SEPARATORS and isinstance(value, str) else value
 
     @field_validator("auth")
     @classmethod
@@ -150,23 +151,23 @@ class Settings(BaseModel):
 
     @field_validator("data_dir", "model_dir", "dataset_dir", mode="after")
     @classmethod
-    def _home_is_spelled_out(cls, value: Any) -> Any:
+    def _home_is_spelled_out(cls, value: object) -> object:
         if value is None:
             return None
         paths = [path.expanduser().absolute() for path in (value if isinstance(value, tuple) else (value,))]
         return tuple(paths) if isinstance(value, tuple) else paths[0]
 
 
-def to_table(settings: Settings) -> dict[str, Any]:
+def to_table(settings: Settings) -> dict[str, object]:
     """Write settings down for a process that is started, as JSON values. Secrets are left out: no such process asks
     for them, and the file can be read."""
     return settings.model_dump(mode="json", exclude=set(SECRETS))
 
 
-def from_table(table: dict[str, Any]) -> Settings:
+def from_table(table: dict[str, object]) -> Settings:
     """Read what `to_table` wrote. Keys of another version are passed over. Raises SettingsError for other values."""
     try:
-        return Settings(**{name: value for name, value in table.items() if name in Settings.model_fields})
+        return Settings.model_validate({name: value for name, value in table.items() if name in Settings.model_fields})
     except ValidationError as error:
         raise readable(error, {name: name for name in Settings.model_fields}) from None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..errors import RequestError
 from ..families import FAMILIES
 from ..library.read.card import ModelCard
@@ -66,7 +64,7 @@ def check(request: Request, card: ModelCard) -> None:
                                f"{family.label}. The nearest is {max(grain, round(side / grain) * grain)}.", name)
 
 
-def _said(value: Any) -> str:
+def _said(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value or "nothing")

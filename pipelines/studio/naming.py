@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..library.entry import LibraryEntry, file_stamp, named
 from ..library.library import hashes_of
@@ -58,17 +58,24 @@ def settle(parsed: Parsed, shelf: Shelf) -> Parsed:
     return replace(parsed, fields=fields, notes=(*parsed.notes, *notes))
 
 
-def alike(entries: Iterable[Any], name: str, name_of: Callable[[Any], str] = lambda entry: entry.name) -> Any | None:
-    """The entry of that name, or else of that name without folder and ending; small and capital letters are one."""
+def alike(entries: Iterable[Known], name: str) -> Known | None:
+    """The entry of that name, or else of that name without folder and ending; small and capital letters are one.
+
+    entries: of the library, or bare names.
+    """
     known = tuple(entries)
     for wanted in (name.casefold(), stem(name.strip()).casefold()):
-        if found := next((one for one in known if wanted and name_of(one).casefold() == wanted), None):
+        if found := next((one for one in known if wanted and _name_of(one).casefold() == wanted), None):
             return found
     return None
 
 
+def _name_of(entry: str | LibraryEntry) -> str:
+    return entry if isinstance(entry, str) else entry.name
+
+
 def _checkpoint(wanted: str, digits: str, shelf: Shelf, notes: list[str]) -> str | None:
-    if name := alike(shelf.names, wanted, str):
+    if name := alike(shelf.names, wanted):
         return name
     entry = _by_hash([one for one in shelf.checkpoints() if one.name in shelf.names], digits, "Model", shelf, notes)
     if entry and wanted:

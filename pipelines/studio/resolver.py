@@ -109,7 +109,7 @@ class Resolver:
                                f"px. It must be from 1 to {most:g}.", "scale")
         return scale
 
-    def _source(self, request: Any) -> StoredImage:
+    def _source(self, request: Img2Img | Inpaint | Upscale) -> StoredImage:
         if not request.image:
             raise RequestError("Picture: none was given. Drop, paste or upload one first.", "image")
         return self.images.get(request.image)

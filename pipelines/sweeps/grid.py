@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic.fields import FieldInfo
 
@@ -45,7 +45,7 @@ class Axis:
     """
 
     field: str
-    values: tuple[Any, ...]
+    values: tuple[object, ...]
 
     @property
     def title(self) -> str:
@@ -65,7 +65,7 @@ class Axis:
         info = _declared(self.field)
         return extra_of(info)["axis_cost"] or 0 if info else COST.get(self.field, 0)
 
-    def label(self, value: Any, say: Callable[[str], str] = str) -> str:
+    def label(self, value: object, say: Callable[[str], str] = str) -> str:
         """One value as it stands beside its row or above its column. say: puts words into another language."""
         if self.field == PROMPT:
             return str(value) or say(EMPTY)
@@ -232,7 +232,7 @@ def _range(part: str) -> list[float]:
     return [round(low + i * width * (1 if high >= low else -1), 6) for i in range(number)]
 
 
-def _with(request: Request, axis: Axis, value: Any) -> Request:
+def _with(request: Request, axis: Axis, value: object) -> Request:
     if axis.field == SIZE:
         sides = re.fullmatch(r"(\d{1,5})\s*[x×]\s*(\d{1,5})", str(value))
         if not sides:

@@ -38,7 +38,7 @@ class Series:
         return (((number, 0, 0), request) for number, request in enumerate(self.requests))
 
 
-def prompts_in(text: str, cls: type[Request]) -> list[dict[str, Any]]:
+def prompts_in(text: str, cls: type[Request]) -> list[dict[str, object]]:
     """Read a file of prompts: one a line, or, where blank lines part them, one a block.
 
     A block may have a part `Negative prompt:`, and a line of settings, as a picture's own text has: it begins with
@@ -53,7 +53,7 @@ def unused_in(text: str, cls: type[Request]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line for _, unused in blocks_in(text, cls) for line in unused))
 
 
-def blocks_in(text: str, cls: type[Request]) -> list[tuple[dict[str, Any], list[str]]]:
+def blocks_in(text: str, cls: type[Request]) -> list[tuple[dict[str, object], list[str]]]:
     """The prompts of a file as `prompts_in` reads them, each with sentences about what is not used."""
     if len(text) > MAX_TEXT:
         raise RequestError(f"Prompts: the text has {len(text):,} characters; the limit is {MAX_TEXT:,}.", "prompts")
@@ -64,7 +64,7 @@ def blocks_in(text: str, cls: type[Request]) -> list[tuple[dict[str, Any], list[
     return [_read(block.strip(), cls) for block in re.split(r"\n\s*\n", text) if block.strip()]
 
 
-def _read(block: str, cls: type[Request]) -> tuple[dict[str, Any], list[str]]:
+def _read(block: str, cls: type[Request]) -> tuple[dict[str, object], list[str]]:
     if not _SETTINGS.search(block):
         negative = _NEGATIVE.search(block)
         texts = {"prompt": block[:negative.start()] if negative else block,

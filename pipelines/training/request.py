@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from ..errors import RequestError
 from ..requests import MAX_PROMPT, MAX_SEED, fields_of, make, param
@@ -162,7 +162,7 @@ class TrainLora(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _takes_what_files_hold(cls, value: Any, info: Any) -> Any:
+    def _takes_what_files_hold(cls, value: object, info: ValidationInfo) -> object:
         if isinstance(value, list):
             return tuple(value)
         if info.field_name == "min_snr_gamma" and value is False:
@@ -192,7 +192,7 @@ def from_toml(path: Path) -> TrainLora:
     return from_table(table, path.absolute().parent)
 
 
-def from_table(table: dict[str, Any], folder: Path) -> TrainLora:
+def from_table(table: dict[str, object], folder: Path) -> TrainLora:
     """Check a table of values; relative paths are relative to `folder`."""
     for key in table:
         if key not in TrainLora.model_fields:

@@ -16,7 +16,7 @@ from pipelines.library.preview import preview
 from tests.pipelines.library.files import embedding, lora, vae
 from ui.forms.controls import with_entry
 from ui.tabs.models import starters
-from ui.tabs.models.fetch import Fetch, possible, told
+from ui.tabs.models.fetch import possible, told
 from ui.tabs.models.words import COLUMNS, Pictures, facts, row, size
 
 
@@ -96,5 +96,5 @@ def test_sizes_are_told_as_people_say_them(count, words):
 def test_models_to_begin_with_are_not_offered_where_nothing_may_be_fetched():
     with gr.Blocks():
         made = starters.build()
-        starters.wire(None, None, made, Fetch())
+        starters.wire(None, None, made, may_fetch=False)
     assert made.body.visible is False

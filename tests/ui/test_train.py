@@ -17,7 +17,7 @@ from pipelines.training.request import TrainLora, from_table
 from pipelines.training.run.folder import RunFolder, owned
 from tests.pipelines.training.conftest import write_pictures
 from ui import shell
-from ui.tabs.train import knobs, pictures, watch, weights
+from ui.tabs.train import captions, knobs, pictures, watch, weights
 
 SMALL = SimpleNamespace(native_size=128, unet_parameters=20_000_000)
 HASHES = [f"{number:064x}" for number in range(24)]
@@ -77,7 +77,7 @@ def test_whatever_a_run_can_be_told_is_in_the_form():
 
 def test_pictures_that_are_left_out_have_no_tags():
     rows = [["a.png", "ok", "64 × 64 px", "4", "a cat, ink"], ["b.png", "left out: too small", "", "4", "a dog, ink"]]
-    assert pictures._tags(rows) == [["a cat", 1], ["ink", 1]]
+    assert captions.count_tags(rows) == [["a cat", 1], ["ink", 1]]
 
 
 def test_captions_are_typed_over_replaced_in_all_and_taken_back(tmp_path, sd_folder):
@@ -92,10 +92,12 @@ def test_captions_are_typed_over_replaced_in_all_and_taken_back(tmp_path, sd_fol
             data, form = pictures.build(studio, page), knobs.build(studio, page)
             pictures.wire(studio, page, data, form)
 
+        parts = {**vars(data), **vars(data.captions)}
+        names = {component._id: name for name, component in parts.items() if name != "captions"}
+
         def act(name, event, *values):
             """Do what the handler of a component's event does; returns its outputs by their names."""
-            found = next(one for one in blocks.fns.values() if (data[name]._id, event) in one.targets)
-            names = {component._id: name for name, component in data.items()}
+            found = next(one for one in blocks.fns.values() if (parts[name]._id, event) in one.targets)
             return {names[output._id]: value for output, value in zip(found.outputs, found.fn(*values), strict=True)}
 
         def written():
@@ -108,11 +110,11 @@ def test_captions_are_typed_over_replaced_in_all_and_taken_back(tmp_path, sd_fol
         first = shown["rows"]
         typed = act("table", "input", [first[0], [*first[1][:-1], "a dog"]], first, "mine", model)
         assert written() == ["a cat, red, picture 0", "a dog"]
-        assert int(typed["rows"][1][pictures.TOKENS]) < int(first[1][pictures.TOKENS])
+        assert int(typed["rows"][1][captions.TOKENS]) < int(first[1][captions.TOKENS])
         swapped = act("swap", "click", typed["rows"], "mine", model, "red", "dark blue")
         assert written() == ["a cat, dark blue, picture 0", "a dog"] and ["dark blue", 1] in swapped["tags"]
-        assert [row[pictures.CAPTION] for row in swapped["table"]] == written()
-        assert int(swapped["table"][0][pictures.TOKENS]) > int(first[0][pictures.TOKENS])
+        assert [row[captions.CAPTION] for row in swapped["table"]] == written()
+        assert int(swapped["table"][0][captions.TOKENS]) > int(first[0][captions.TOKENS])
         assert act("undo", "click", swapped["rows"], swapped["undone"], "mine", model)["table"] == typed["rows"]
         assert written() == ["a cat, red, picture 0", "a dog"]
         both = [[*first[0][:-1], "a cat, red\na red cat"], first[1]]  # two captions of one picture
@@ -139,16 +141,16 @@ def test_a_page_that_comes_back_shows_the_run_that_works_or_else_the_newest(tmp_
         page = SimpleNamespace(remembered={}, returning=[])
         with gr.Blocks():
             page.model = gr.Dropdown([card.name for card in studio.collection.cards()])
-            data, form = pictures.build(studio, page), knobs.build(studio, page)
+            form = knobs.build(studio, page)
             run, made = watch.build(studio), weights.build()
-            watch.wire(studio, page, data, form, run, made)
+            watch.wire(studio, page, run, made, form.message)
         back = page.returning[-1][0]
-        assert run["run"].value == "old"
+        assert run.run.value == "old"
         begun("new", 2)  # after the page was built, as by somebody else
-        assert back()[run["run"]].value == "new"
+        assert back()[run.run].value == "new"
         with owned(old):
             shown = back()
-            assert shown[run["run"]].value == "old" and shown[run["status"]].startswith("Starting")
+            assert shown[run.run].value == "old" and shown[run.status].startswith("Starting")
     finally:
         studio.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,16 +25,19 @@ WORDS = {"x": "Columns (X)", "y": "Rows (Y)", "z": "Sheets (Z)"}
 class Axes:
     """boxes: "x field", "x values" and so on -> the component."""
 
-    boxes: dict[str, gr.components.Component] = field(default_factory=dict)
+    boxes: dict[str, gr.Dropdown | gr.Textbox] = field(default_factory=dict)
 
-    def matrix(self, request: Request, values: dict[str, Any]) -> Matrix | None:
+    def matrix(self, request: Request, values: Mapping[str, Any]) -> Matrix | None:
         """The grid that is asked for, or None when no axis is chosen. Raises RequestError."""
         found = [axis(values[f"{name} field"], values[f"{name} values"] or "", type(request)) for name in NAMES]
         chosen = [one for one in found if one]
-        return Matrix(request, *chosen) if chosen else None
+        if not chosen:
+            return None
+        others = [*chosen[1:], None, None]
+        return Matrix(request, chosen[0], others[0], others[1])
 
 
-def axes(form: Form, studio: Any) -> Axes:
+def axes(form: Form, studio: Studio) -> Axes:
     """Build the accordion with three axes and a line that says what they amount to."""
     made = Axes()
     with gr.Accordion("Grid: compare settings (X/Y/Z)", open=False, elem_classes="more", elem_id=f"{form.task}-grid"):
@@ -53,9 +57,9 @@ def axes(form: Form, studio: Any) -> Axes:
 
     def tell(visitor: str, *values: Any) -> str:
         found = dict(zip([*costly, *made.boxes], values, strict=True))
-        base = {name: found.pop(name) for name in costly}
+        typed = {name: found.pop(name) for name in costly}
         try:
-            base = form.request(**{name: value for name, value in base.items() if value not in (None, "")})
+            base = form.request(**{name: value for name, value in typed.items() if value not in (None, "")})
             matrix = made.matrix(base, found)
             if matrix is None:
                 return ""

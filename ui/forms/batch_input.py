@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,23 +12,26 @@ import gradio as gr
 from pipelines.errors import RequestError
 from pipelines.images.files import SUFFIXES
 from pipelines.requests import Request
+from pipelines.studio.studio import Studio
 from pipelines.sweeps.series import MAX_PICTURES, MAX_TEXT, prompts_in, unused_in
 
 from ..tab import Form
 from ..wiring import QUEUED, QUIET, guarded
+
+Box = gr.Textbox | gr.File
 
 
 @dataclass(frozen=True)
 class Many:
     """boxes: "prompts" (text) and, where a form starts from a picture, "pictures" (uploaded files)."""
 
-    boxes: dict[str, gr.components.Component] = field(default_factory=dict)
+    boxes: dict[str, Box] = field(default_factory=dict)
 
-    def prompts(self, values: dict[str, Any], cls: type[Request]) -> list[dict[str, Any]]:
+    def prompts(self, values: Mapping[str, Any], cls: type[Request]) -> list[dict[str, object]]:
         """The prompts that are asked for. Raises RequestError for too much text."""
         return prompts_in(values["prompts"] or "", cls)
 
-    def pictures(self, studio: Any, values: dict[str, Any]) -> list[str]:
+    def pictures(self, studio: Studio, values: Mapping[str, Any]) -> list[str]:
         """Store the uploaded pictures and return their ids. Raises RequestError naming one that cannot be used."""
         files = values.get("pictures") or []
         if len(files) > MAX_PICTURES:
@@ -54,7 +58,7 @@ def many(form: Form, with_pictures: bool = False) -> Many:
         form.keep("many-prompts", prompts)
         upload = gr.UploadButton("Read prompts from a file", size="sm", file_types=[".txt"], type="filepath",
                                  elem_id=f"{task}-many-file")
-        boxes: dict[str, gr.components.Component] = {"prompts": prompts}
+        boxes: dict[str, Box] = {"prompts": prompts}
         if with_pictures:
             boxes["pictures"] = gr.File(label="Pictures (64 MB together at most)", file_count="multiple",
                                         file_types=list(SUFFIXES), type="filepath", height=140,

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import gcd
-from typing import Any
 
 import gradio as gr
 
+from pipelines.library.entry import LibraryEntry
+from pipelines.library.read.card import ModelCard
 from pipelines.prompts.comments import behind, without_comments
 from pipelines.requests import HIRES_UPSCALERS, extra_of
 
 from ..language import said
 from ..results import progress
+from ..results.panel import Lines
 from ..tab import Form
 from ..wiring import QUIET
 from . import prompt_box
+from .fields import Control
 
 
-def ask(form: Form, studio: Any) -> tuple:
+def ask(form: Form, studio: Studio) -> Lines:
     """The upper left of a tab: what to draw, the buttons that start and stop it, and the lines where a run reports.
 
     Returns these lines, as `results.panel` takes them.
@@ -30,11 +33,12 @@ def ask(form: Form, studio: Any) -> tuple:
         return progress.status_lines(form.task)
 
 
-def prompts(form: Form, studio: Any) -> None:
+def prompts(form: Form, studio: Studio) -> None:
     """Prompt and negative prompt, each with what its text comes to."""
     for name, lines in (("prompt", 3), ("negative_prompt", 1)):
         with gr.Column(elem_classes="prompt", min_width=0):
             box = form.add(name, lines=lines, max_lines=12, placeholder=PLACEHOLDERS[name])
+            assert isinstance(box, gr.Textbox)  # a field of free text is one
             prompt_box.watch(form, studio, name, box)
 
 
@@ -49,7 +53,7 @@ def actions(form: Form) -> None:
                               elem_id=f"{form.task}-skip")
 
 
-def size(form: Form, studio: Any) -> None:
+def size(form: Form, studio: Studio) -> None:
     """Width and height with presets of the model's own area, a swap button and the aspect in words."""
     with gr.Column(elem_classes="size", min_width=0):
         with gr.Row():
@@ -82,19 +86,19 @@ def preset_size(native: int, ratio: float) -> tuple[int, int]:
     return round(native * ratio**0.5 / step) * step, round(native / ratio**0.5 / step) * step
 
 
-def find_card(studio: Any, name: str | None) -> Any:
+def find_card(studio: Studio, name: str | None) -> ModelCard:
     """The card of a model, or the default model's when it is gone."""
     return next((card for card in studio.collection.cards() if card.name == name), studio.collection.default_card())
 
 
-def _preset(studio: Any, ratio: float) -> Callable:
+def _preset(studio: Studio, ratio: float) -> Callable:
     def choose(model: str) -> tuple[int, int]:
         return preset_size(find_card(studio, model).native_size, ratio)
 
     return choose
 
 
-def seed(form: Form) -> gr.Number:
+def seed(form: Form) -> Control:
     """The seed, with buttons to draw a new one or take the last one, and a lock that keeps it."""
     with gr.Column(elem_classes="seed", min_width=120, scale=3):
         number = form.add("seed")
@@ -107,7 +111,7 @@ def seed(form: Form) -> gr.Number:
     return number
 
 
-def essentials(form: Form, studio: Any) -> None:
+def essentials(form: Form, studio: Studio) -> None:
     """The controls that stay in sight: size, steps, guidance, seed and how many."""
     size(form, studio)
     with gr.Row():
@@ -119,13 +123,13 @@ def essentials(form: Form, studio: Any) -> None:
 
 
 @contextmanager
-def more(form: Form):
+def more(form: Form) -> Iterator[gr.Accordion]:
     """The controls that most runs do not need. Whether it is open is remembered by the page's script."""
     with gr.Accordion("More", open=False, elem_classes="more", elem_id=f"{form.task}-more") as accordion:
         yield accordion
 
 
-def loras(form: Form, studio: Any) -> None:
+def loras(form: Form, studio: Studio) -> None:
     """A picker that writes the tag of a LoRA, and its trigger words, into the prompt, and one for the autoencoder."""
     _vae(form, studio)
     picker = gr.Dropdown(_lora_choices(studio), value="", label="Add a LoRA", filterable=True,
@@ -133,7 +137,7 @@ def loras(form: Form, studio: Any) -> None:
                          info="Writes <lora:name:1> into the prompt; the number is its strength. Files in the data "
                               "folder's loras and below the model folders are listed.")
 
-    def add(name: str, prompt: str) -> tuple[Any, str]:
+    def add(name: str, prompt: str) -> tuple[gr.Dropdown, str]:
         entry = next((entry for entry in studio.collection.loras() if entry.name == name), None)
         return gr.Dropdown(value=""), prompt if entry is None else with_entry(prompt, entry)
 
@@ -141,7 +145,7 @@ def loras(form: Form, studio: Any) -> None:
     picker.focus(lambda: gr.Dropdown(choices=_lora_choices(studio)), None, picker, **QUIET)
 
 
-def with_entry(prompt: str, entry: Any) -> str:
+def with_entry(prompt: str, entry: LibraryEntry) -> str:
     """A prompt with what makes a LoRA or an embedding work: its trigger words, and its tag or its bare name."""
     names = [entry.name] if entry.kind == "embedding" else []
     read = without_comments(prompt)
@@ -153,15 +157,15 @@ def with_entry(prompt: str, entry: Any) -> str:
     return behind(text, f"<lora:{entry.name}:{weight:g}>", " ")
 
 
-def _lora_choices(studio: Any) -> list[tuple[str, str]]:
-    def shown(entry: Any) -> str:
+def _lora_choices(studio: Studio) -> list[tuple[str, str]]:
+    def shown(entry: LibraryEntry) -> str:
         rank = said(f"rank {max(entry.facts['ranks'], default='?')}")
         return f"{entry.name} ({entry.family_label or said('any')}, {rank})"
 
     return [("-", ""), *((shown(entry), entry.name) for entry in studio.collection.loras() if not entry.fault)]
 
 
-def _vae(form: Form, studio: Any) -> None:
+def _vae(form: Form, studio: Studio) -> None:
     info = form.request.model_fields["vae"]
     picker = gr.Dropdown(_vae_choices(studio), value="", label=info.title, info=info.description, filterable=True,
                          allow_custom_value=True, elem_id=f"{form.task}-vae")  # the library may know more by then
@@ -169,7 +173,7 @@ def _vae(form: Form, studio: Any) -> None:
     picker.focus(lambda: gr.Dropdown(choices=_vae_choices(studio)), None, picker, **QUIET)
 
 
-def _vae_choices(studio: Any) -> list[tuple[str, str]]:
+def _vae_choices(studio: Studio) -> list[tuple[str, str]]:
     return [(said("The model's own"), ""), *((entry.name, entry.name) for entry in studio.collection.vaes())]
 
 
@@ -184,13 +188,14 @@ def sampling(form: Form) -> None:
     form.add("prompt_lines")
 
 
-def second_pass(form: Form, studio: Any) -> None:
+def second_pass(form: Form, studio: Studio) -> None:
     """Hires fix: the picture is drawn again at a larger size."""
     names = [name for name in form.request.model_fields if name.startswith("hires_")]
     with gr.Accordion("Larger, in a second pass (hires fix)", open=False, elem_classes="more",
                       elem_id=f"{form.task}-hires"):
         _pairs(form, names)
     upscaler = form.fields["hires_upscaler"]
+    assert isinstance(upscaler, gr.Dropdown)  # a field with choices is one
     upscaler.choices += [(name, name) for name in studio.upscalers.names()[1:]]
     upscaler.focus(lambda: gr.Dropdown(choices=[*HIRES_UPSCALERS, *studio.upscalers.names()[1:]]), None, upscaler,
                    **QUIET)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
@@ -13,7 +14,9 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from pipelines.errors import RequestError
+from pipelines.library.read.card import ModelCard
 from pipelines.requests import make
+from pipelines.studio.studio import Studio
 
 from ..language import said
 from ..tab import Form
@@ -23,6 +26,15 @@ from .controls import find_card
 COUNT = 4
 SIDE_PX = 144  # shown at half of it: sharp on fine screens
 FOLDER = "examples"  # beside the model; python -m docs.examples fills it
+Example = Mapping[str, Any]  # values of a request, by name
+
+
+class CardLook(TypedDict):
+    """How a button looks: keyword arguments of Gradio's."""
+
+    value: str
+    icon: str | None
+    visible: bool
 
 
 @dataclass(frozen=True)
@@ -33,13 +45,13 @@ class Cards:
     buttons: list[gr.Button]
 
 
-def name(example: dict[str, Any]) -> str:
+def name(example: Example) -> str:
     """File name of an example's picture. It tells prompt and seed, so the picture of another example is never shown."""
     words = re.sub(r"[^a-z0-9]+", "-", f"{example['prompt'][:60]} {example.get('seed')}".lower())
     return f"{words.strip('-')}.webp"
 
 
-def picture(folder: Path | None, example: dict[str, Any]) -> str | None:
+def picture(folder: Path | None, example: Example) -> str | None:
     """Path of an example's picture where the page may read it; None when the model brings none."""
     if folder is None:
         return None
@@ -51,7 +63,7 @@ def picture(folder: Path | None, example: dict[str, Any]) -> str | None:
         return None
 
 
-def cards(studio: Any, form: Form) -> Cards:
+def cards(studio: Studio, form: Form) -> Cards:
     """Build the cards for the picked model, inside the current column."""
     looks = _looks(find_card(studio, form.page.model.value), form)
     words = gr.Markdown(_words(looks), elem_classes="hint")
@@ -60,7 +72,7 @@ def cards(studio: Any, form: Form) -> Cards:
                              for i, look in enumerate(looks, start=1)])
 
 
-def wire(studio: Any, form: Form, cards: Cards) -> None:
+def wire(studio: Studio, form: Form, cards: Cards) -> None:
     """Follow the model picker. A card fills the form, then presses Generate as a person would."""
 
     def follow(model: str) -> list:
@@ -77,9 +89,9 @@ def wire(studio: Any, form: Form, cards: Cards) -> None:
             None, js="() => atelier.generate()")
 
 
-def of(card: Any, form: Form) -> list[dict[str, Any]]:
+def of(card: ModelCard, form: Form) -> list[Example]:
     """A model's first examples, as values of the form. Those that would be refused are left out."""
-    found = []
+    found: list[Example] = []
     for example in card.examples:
         values = {name: value for name, value in example.items() if name in form.fields}
         try:
@@ -91,14 +103,14 @@ def of(card: Any, form: Form) -> list[dict[str, Any]]:
     return found[:COUNT]
 
 
-def _looks(card: Any, form: Form) -> list[dict[str, Any]]:
+def _looks(card: ModelCard, form: Form) -> list[CardLook]:
     """How each of the buttons looks."""
-    shown = [{"value": example["prompt"], "icon": picture(card.path, example), "visible": True}
+    shown = [CardLook(value=example["prompt"], icon=picture(card.path, example), visible=True)
              for example in of(card, form)]
-    return shown + [{"value": "", "icon": None, "visible": False}] * (COUNT - len(shown))
+    return shown + [CardLook(value="", icon=None, visible=False)] * (COUNT - len(shown))
 
 
-def _words(looks: list[dict[str, Any]]) -> str:
+def _words(looks: list[CardLook]) -> str:
     if not looks[0]["visible"]:
         return "Write a prompt and press **Generate**."
     return "Write a prompt and press **Generate**, or try one of these:"

@@ -14,6 +14,8 @@ SLIDER_POSITIONS = 4096  # a range with more is typed, not dragged
 # The fields that a model has its own values for, as `studio.defaults` names them.
 MODEL_FIELDS = fields_of(Request, by_model=True)
 
+Control = gr.Dropdown | gr.Checkbox | gr.Slider | gr.Number | gr.Textbox  # what a request's field may become
+
 
 def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
     """Smallest and largest allowed value. A bound that is itself excluded moves inward by one step."""
@@ -33,24 +35,25 @@ def choices_of(info: FieldInfo) -> list[str] | None:
             "upscaler": [LANCZOS]}.get(extra_of(info)["kind"])
 
 
-def make_control(info: FieldInfo, name: str, elem_id: str, value: Any, **overrides: Any) -> gr.components.Component:
+def make_control(info: FieldInfo, name: str, elem_id: str, value: object, **overrides: Any) -> Control:
     """Choose the component by the field's type. overrides: keyword arguments of the component."""
     (low, high), step = bounds(info), extra_of(info)["step"]
     common = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id, **overrides}
     choices = common.pop("choices", None) or choices_of(info)
     if info.annotation == tuple[str, ...]:
-        return gr.Dropdown(choices, multiselect=True, **{**common, "value": list(value or ())})
+        chosen = list(value) if isinstance(value, tuple | list) else []
+        return gr.Dropdown(choices, multiselect=True, **{**common, "value": chosen})
     if choices and info.default is None and value is None:  # nothing chosen means "like the others"
         return gr.Dropdown([("Same as above", ""), *choices], filterable=False, **{**common, "value": ""})
     if choices:
         return gr.Dropdown(choices, filterable=False, **common)
     if info.annotation is bool:
         return gr.Checkbox(**common)
-    if high is not None and value is not None and step and (high - low) / step <= SLIDER_POSITIONS:
+    if low is not None and high is not None and value is not None and step and (high - low) / step <= SLIDER_POSITIONS:
         return gr.Slider(low, high, step=step, buttons=[], **common)
     if high is not None:
         number = gr.Number(minimum=low, maximum=high, step=step or 1, precision=0 if step == 1 else None, **common)
         # The request refuses what is out of bounds, in words that name the field, and beside the button.
-        number.raise_if_out_of_bounds = lambda *_: None
+        number.raise_if_out_of_bounds = lambda *_: None  # type: ignore[method-assign]  # of this one
         return number
     return gr.Textbox(**common)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import gradio as gr
 
 from pipelines.errors import StudioError
 from pipelines.requests import extra_of
 from pipelines.studio.limits import unused, why_not
+from pipelines.studio.studio import Studio
 
 from ..tab import Form, Page
 from ..wiring import QUIET
@@ -18,7 +18,7 @@ from .controls import find_card
 ASKED = ("width", "height", "batch_size", "guidance_scale")  # what the memory depends on
 
 
-def wire(studio: Any, page: Page) -> None:
+def wire(studio: Studio, page: Page) -> None:
     """Follow the model picker on every form, and say the memory that the form's settings need."""
     forms = [form for form in page.forms.values() if form.task != "upscale"]  # it may enlarge without the model
     boxes = [box for form in forms for box in (form.generate, *form.fields.values())]
@@ -41,14 +41,14 @@ def wire(studio: Any, page: Page) -> None:
             page.returning.append((_say(studio), asked, [form.need]))
 
 
-def _limits(studio: Any, forms: list[Form], name: str | None) -> str:
+def _limits(studio: Studio, forms: list[Form], name: str | None) -> str:
     """A text that differs between two models of which one takes what the other does not."""
     card = find_card(studio, name)
     lines = [f"{why_not(card, form.task)} {' '.join(unused(card, form.request, form.task))}" for form in forms]
     return "\n".join([*lines, f"{card.sampler} {card.schedule}" if any(line.strip() for line in lines) else ""])
 
 
-def _updates(form: Form, card: Any, own: dict[str, Any]) -> list:
+def _updates(form: Form, card: ModelCard, own: Mapping[str, object]) -> list:
     """For the Generate button and each control: whether it can be used, and its only value where it cannot."""
     reason = why_not(card, form.task)
     left_out = unused(card, form.request, form.task)
@@ -66,9 +66,10 @@ def _updates(form: Form, card: Any, own: dict[str, Any]) -> list:
     return updates
 
 
-def _say(studio: Any) -> Callable[..., Any]:
-    def say(model: str, width: Any, height: Any, batch_size: Any, guidance: Any) -> Any:
-        if not all((width, height, batch_size)):  # a number is being typed
+def _say(studio: Studio) -> Callable[..., str | dict]:
+    def say(model: str, width: float | None, height: float | None, batch_size: float | None,
+            guidance: float | None) -> str | dict:
+        if not (width and height and batch_size):  # a number is being typed
             return gr.skip()
         try:
             return studio.memory.need(find_card(studio, model).name, int(width), int(height), int(batch_size),

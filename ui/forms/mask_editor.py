@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 from PIL import Image
 
@@ -20,7 +18,7 @@ class MaskEditor(gr.ImageEditor):
 
     is_template = True  # the page keeps using the stock widget
 
-    def accept_blobs(self, data: Any) -> None:
+    def accept_blobs(self, data: object) -> None:
         """Refuse: drawings arrive as files. Not marked as a server function, so the route does not exist."""
         raise NotImplementedError
 
@@ -58,9 +56,10 @@ def painted_mask(files: list[str] | None, size: tuple[int, int]) -> Image.Image:
     The brush is see-through, so its alpha is scaled up to full; edges of strokes stay graded. Raises RequestError for
     files that the page itself would never send.
     """
-    if len(files or []) > MAX_LAYERS:
-        raise RequestError(f"Mask: {len(files)} layers are too many; the limit is {MAX_LAYERS}.", "mask")
-    mask = from_editor([_layer(path) for path in files or []], size)
+    layers = files or []
+    if len(layers) > MAX_LAYERS:
+        raise RequestError(f"Mask: {len(layers)} layers are too many; the limit is {MAX_LAYERS}.", "mask")
+    mask = from_editor([_layer(path) for path in layers], size)
     return mask.point([min(255, round(level / PAINT_ALPHA)) for level in range(256)])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import gradio as gr
 
@@ -43,7 +42,7 @@ DONE = {"save": "Saved as {}.", "default": "{} is taken whenever this model is c
         "delete": "Deleted: {}."}
 
 
-def wire(page: Page, rule: Callable[[str, Any], dict]) -> None:
+def wire(page: Page, rule: Callable[[str, Remembered], dict]) -> None:
     """Connect all presets. rule: says what a saved value must be to be taken back."""
     for choose in (page.model.input, *(button.click for button, _, _ in page.choosers)):
         choose(None, None, None, js="() => atelier.switching()", **QUIET)

@@ -11,6 +11,7 @@ import gradio as gr
 from pipelines.demo.words import Strange
 from pipelines.prompts.tokens import Tokens
 from pipelines.requests import MAX_PROMPT
+from pipelines.studio.studio import Studio
 
 from ..language import said
 from ..tab import Form
@@ -21,10 +22,10 @@ SHOWN_FAULTS = 3
 SHOWN_WORDS = 6
 
 
-def watch(form: Form, studio: Any, name: str, box: gr.Textbox) -> None:
+def watch(form: Form, studio: Studio, name: str, box: gr.Textbox) -> None:
     """Build the lines around a box, inside the current column, and keep them true while somebody types."""
-    label, place = form.request.model_fields[name].title, f"{form.task}-{name}"
-    line = {"show_label": False, "container": False, "interactive": False, "max_lines": 2}
+    label, place = form.request.model_fields[name].title or name, f"{form.task}-{name}"
+    line: dict[str, Any] = {"show_label": False, "container": False, "interactive": False, "max_lines": 2}
     count = gr.Textbox("", label=f"{label}: tokens", elem_classes="line right tokens", elem_id=f"{place}-tokens",
                        **{**line, "max_lines": 1})
     cut = gr.Textbox("", label=f"{label}: the part that does not fit", visible=False, elem_classes="line cut",
@@ -32,7 +33,8 @@ def watch(form: Form, studio: Any, name: str, box: gr.Textbox) -> None:
     faults = gr.Textbox("", label=f"{label}: what is wrong with it", visible=False, elem_classes="line faults",
                         elem_id=f"{place}-faults", **line)
     marks = gr.Textbox("", label=f"{label}: marks", visible="hidden", elem_id=f"{place}-marks")
-    look, shown = _looker(studio), [count, cut, faults, marks]
+    look = _looker(studio)
+    shown: list[gr.blocks.Block] = [count, cut, faults, marks]
     if name == "prompt":  # a negative one names what is not to be drawn
         look, shown = _both(look, _stranger(studio)), [*shown, *_untaught(place, label)]
     gr.on([box.change, form.page.model.change], look, [box, form.page.model], shown, trigger_mode="always_last",
@@ -54,8 +56,8 @@ def _both(first: Callable, second: Callable) -> Callable:
     return lambda *values: (*first(*values), *second(*values))
 
 
-def _stranger(studio: Any) -> Callable:
-    def look(text: str, model: str) -> tuple[Any, str]:
+def _stranger(studio: Studio) -> Callable:
+    def look(text: str, model: str) -> tuple[gr.Row, str]:
         found = studio.prompts.strange((text or "")[:MAX_PROMPT], model)
         return gr.Row(visible=bool(found.untaught)), untaught_line(found)
 
@@ -73,8 +75,8 @@ def untaught_line(found: Strange) -> str:
     return f"Not taught: {words}. This model knows things such as {', '.join(found.some)}."
 
 
-def _looker(studio: Any) -> Callable:
-    def look(text: str, model: str) -> tuple[str, Any, Any, str]:
+def _looker(studio: Studio) -> Callable:
+    def look(text: str, model: str) -> tuple[str, gr.Textbox, gr.Textbox, str]:
         if not text:
             return "", gr.Textbox("", visible=False), gr.Textbox("", visible=False), ""
         read = text[:MAX_PROMPT]

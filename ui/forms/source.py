@@ -22,10 +22,12 @@ from pipelines.families import FAMILIES
 from pipelines.images.files import SUFFIXES
 from pipelines.images.geometry import fitting_size
 from pipelines.images.store import proxy
+from pipelines.studio.studio import Studio
 
 from ..tab import Form, Page, Receiver
 from ..wiring import QUEUED, QUIET, apart, guarded
 from .controls import find_card
+from .fields import Control
 
 
 @dataclass
@@ -37,12 +39,12 @@ class Source:
     of_alpha: what is said of a picture with transparent parts.
     """
 
-    view: gr.components.Component
+    view: gr.Image | gr.ImageEditor
     image_id: gr.Textbox
     note: gr.Textbox
     upload: gr.UploadButton
-    others: dict[gr.components.Component, Any] = field(default_factory=dict)
-    size: tuple[gr.Slider, gr.Slider] | None = None
+    others: dict[gr.components.Component, object] = field(default_factory=dict)
+    size: tuple[Control, Control] | None = None
     of_alpha: str = ""
 
     @property
@@ -50,7 +52,7 @@ class Source:
         """What taking another picture may change."""
         return [self.view, self.image_id, self.note, *self.others, *(self.size or ())]
 
-    def take(self, studio: Any, file: str, model: str | None = None) -> dict:
+    def take(self, studio: Studio, file: str, model: str | None = None) -> dict:
         """Store a picture file and show it. Raises StudioError for one that cannot be used."""
         stored = studio.images.add(Path(file))
         of_alpha = [self.of_alpha] if self.of_alpha and stored.has_alpha else []
@@ -67,7 +69,7 @@ class Source:
         """Forget the picture."""
         return {self.view: None, self.image_id: "", self.note: "", **self.others}
 
-    def wire(self, studio: Any, model: gr.Dropdown) -> None:
+    def wire(self, studio: Studio, model: gr.Dropdown) -> None:
         """Take what the page's script hands to the upload button; forget it when the component is cleared."""
 
         self.upload.upload(guarded(partial(self.take, studio)), [self.upload, model], self.outputs,
@@ -75,7 +77,7 @@ class Source:
         self.view.clear(lambda: ["", "", *self.others.values()], None, [self.image_id, self.note, *self.others],
                         **QUIET)
 
-    def again(self, studio: Any) -> Callable[[str], dict]:
+    def again(self, studio: Studio) -> Callable[[str], dict]:
         """Make the handler that shows the remembered picture after a reload, if it is still stored."""
 
         def show(image_id: str) -> dict:
@@ -89,7 +91,7 @@ class Source:
         return show
 
 
-def join(studio: Any, page: Page, form: Form, given: Source,
+def join(studio: Studio, page: Page, form: Form, given: Source,
          again: Callable[..., dict] | None = None, *others: gr.components.Component) -> None:
     """Make a picture the one that a form starts from: sent to the server, remembered, and taken from other tabs.
 
@@ -108,7 +110,7 @@ def needed(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def small_copy(studio: Any, image_id: str) -> str:
+def small_copy(studio: Studio, image_id: str) -> str:
     """Path of an opaque copy of at most 1024 px, where the page may read it."""
     return save_pil_to_cache(proxy(studio.images.open(image_id)), get_upload_folder(), format="png")
 

@@ -10,6 +10,7 @@ import gradio as gr
 
 from pipelines.errors import StudioError
 from pipelines.prompts.styles import MARK, Style, read
+from pipelines.studio.studio import Studio
 
 from ..preferences import opener, panel
 from ..tab import Form, Page
@@ -18,17 +19,18 @@ from ..wiring import QUEUED, QUIET, problem
 EDITOR = "styles-editor"
 
 
-def picker(form: Form, studio: Any) -> None:
+def picker(form: Form, studio: Studio) -> None:
     """Build the list of styles, with a button to the editor where it may be used."""
     with gr.Row(elem_classes="level"):
         names = form.add("styles", choices=_names(studio), allow_custom_value=True, scale=4, min_width=120)
         if not studio.settings.is_public:
             opener(gr.Button("Edit styles", size="sm", scale=1, min_width=80, elem_id=f"{form.task}-edit-styles"),
                    EDITOR)
+    assert isinstance(names, gr.Dropdown)  # a field with several choices is one
     names.focus(lambda: gr.Dropdown(choices=_names(studio)), None, names, **QUIET)
 
 
-def editor(studio: Any, page: Page) -> None:
+def editor(studio: Studio, page: Page) -> None:
     """Build the editor, once for all forms. Others than the owner get none, and the studio refuses them as well."""
     if studio.settings.is_public:
         return
@@ -93,7 +95,7 @@ def _told(handler: Callable, outputs: list) -> Callable:
     return call
 
 
-def _names(studio: Any) -> list[str]:
+def _names(studio: Studio) -> list[str]:
     try:
         return [style.name for style in studio.styles.all()]
     except StudioError:  # said where a style is used; a list has no place for it

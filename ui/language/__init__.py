@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 MAX_MESSAGE = 2_000  # characters; longer ones are no sentence of ours
@@ -39,7 +39,7 @@ def said(text: Any, language: str | None = None) -> Any:
 
 def speaker(language: str) -> Callable[[str], str]:
     """`said` in one language, for what goes on when the event that asked is over."""
-    return partial(said, language=language)
+    return lambda text: said(text, language)
 
 
 def named(values: Iterable[str]) -> list[tuple[str, str]]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import gradio as gr
 from gradio.components.api_component import Api
-from gradio.context import get_blocks_context
 from gradio.processing_utils import save_bytes_to_cache, save_file_to_cache
 from gradio.utils import get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta
+from pydantic.fields import FieldInfo
 
 from pipelines import metadata
 from pipelines.errors import RequestError
@@ -28,22 +28,23 @@ from ..wiring import problem
 FILES = ("picture", "mask")  # kinds of field that callers send as a file, and a request holds as an id
 
 
-def publish(studio: Any) -> None:
-    """Add the endpoints to the current Blocks."""
+def publish(studio: Studio, page: gr.Blocks) -> None:
+    """Add the endpoints to the Blocks that is being built."""
     asked: dict[Job, str] = {}  # jobs that a caller waits for -> the caller's session, which nobody else knows
     for task, cls in TASKS.items():
         gr.api(_endpoint(studio, task, cls, asked), api_name=task, api_description=inspect.getdoc(cls),
                concurrency_limit=None)
     gr.api(_stop(asked), api_name="stop_mine", concurrency_limit=None)
-    for block in get_blocks_context().blocks.values():
+    for block in page.blocks.values():
         if isinstance(block, Api):
             block.visible = False  # else a page makes something of each parameter, which nobody sees
 
 
-def _endpoint(studio: Any, task: str, cls: type[Request], asked: dict[Job, str]) -> Callable:
+def _endpoint(studio: Studio, task: str, cls: type[Request], asked: dict[Job, str]) -> Callable:
     def call(*args: Any, **kwargs: Any) -> list[dict]:
         values = signature.bind(*args, **kwargs).arguments
-        caller, job = values.pop("caller"), None
+        caller = values.pop("caller")
+        job: Job | None = None
         try:
             values, changes = _stored(studio, values)
             job = studio.submit(make(cls, **values), visitors.caller())
@@ -52,7 +53,8 @@ def _endpoint(studio: Any, task: str, cls: type[Request], asked: dict[Job, str])
         except Exception as error:
             raise gr.Error(problem(error), print_exception=False) from None
         finally:
-            asked.pop(job, None)
+            if job is not None:
+                asked.pop(job, None)
         notices = [*changes, *(event.text for event in job.events if isinstance(event, Notice))]
         embed = studio.settings.embed_metadata
         return [{"image": _served(record, embed), "infotext": record.infotext, "seed": record.seed, "notices": notices}
@@ -62,7 +64,7 @@ def _endpoint(studio: Any, task: str, cls: type[Request], asked: dict[Job, str])
     signature = inspect.Signature([told_by_gradio, *(_parameter(*each) for each in cls.model_fields.items()
                                                       if extra_of(each[1])["kind"] != "resolved")],
                                   return_annotation=list[dict])
-    call.__signature__ = signature
+    call.__signature__ = signature  # type: ignore[attr-defined]  # what Gradio reads parameters from
     call.__name__ = task
     call.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     return call
@@ -83,7 +85,7 @@ def _stop(asked: dict[Job, str]) -> Callable:
     return stop_mine
 
 
-def _parameter(name: str, info: Any) -> inspect.Parameter:
+def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
     """One parameter as callers see it. None stays the default where it means "as the model likes"."""
     is_file = extra_of(info)["kind"] in FILES
     default = None if is_file else info.default
@@ -91,33 +93,34 @@ def _parameter(name: str, info: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
 
 
-def _stored(studio: Any, values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _stored(studio: Studio, values: dict[str, object]) -> tuple[dict[str, object], list[str]]:
     """Replace the sent files by ids; what was changed in them comes along. A mask is read as white = repaint."""
     changes: list[str] = []
     files = {name: _uploaded(values.pop(name), name) for name in FILES if name in values}
-    if files.get("image"):
-        stored = studio.images.add(Path(files["image"]))
+    picture, mask_file = files.get("image"), files.get("mask")
+    if picture:
+        stored = studio.images.add(Path(picture))
         values["image"], changes = stored.id, [*stored.notices]
-    if files.get("mask"):
+    if mask_file:
         if "image" not in values:
             raise RequestError("Picture: a mask needs the picture it belongs to.", "image")
-        stored = studio.images.add(Path(files["mask"]), "mask")
+        stored = studio.images.add(Path(mask_file), "mask")
         changes += stored.notices
         mask = studio.images.open(stored.id, "mask")
         values["mask"] = studio.images.add(from_upload(mask, mask.size, soft=True), "mask").id  # scaled by the run
     return values, changes
 
 
-def _uploaded(value: Any, field: str) -> str | None:
+def _uploaded(value: object, field: str) -> str | None:
     """The path of an uploaded file. Gradio has checked that it lies in the upload folder, for real files only."""
     if value is None:
         return None
-    if not is_file_obj_with_meta(value):
+    if not isinstance(value, dict) or not is_file_obj_with_meta(value):
         raise RequestError(f"{field.capitalize()}: send a file (handle_file in gradio_client).", field)
     return value["path"]
 
 
-def _served(record: Record, embed: bool) -> dict[str, Any]:
+def _served(record: Record, embed: bool) -> dict[str, object]:
     """The PNG where a caller may fetch it; one that the disk has no room for lies in the answer itself, as `url`.
 
     embed: whether a picture that could not be saved gets its text, as a saved one has.
@@ -136,4 +139,5 @@ def _served(record: Record, embed: bool) -> dict[str, Any]:
 def _data(record: Record, embed: bool) -> bytes:
     if record.path is not None:
         return record.path.read_bytes()
+    assert record.image is not None  # kept where no file could be written
     return metadata.png_bytes(record.image, record.infotext if embed else None)

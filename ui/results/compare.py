@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
@@ -11,9 +11,13 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from pipelines.errors import StudioError
+from pipelines.studio.studio import Studio
 
 from ..language import said
 from ..wiring import QUEUED, QUIET, guarded
+
+if TYPE_CHECKING:
+    from .panel import Panel, Shown
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,11 @@ def buttons(task: str, over: gr.ImageSlider) -> Comparison:
                       gr.Button("Pin", size="sm", min_width=60, elem_id=f"{task}-pin"), gr.State(None), gr.State(False))
 
 
-def wire(studio: Any, panel: Any, image_id: gr.Textbox | None = None) -> None:
+def wire(studio: Studio, panel: Panel, image_id: gr.Textbox | None = None) -> None:
     """Let Pin keep the selected result for comparing, and Compare lay it, or the source picture, over another."""
-    made: Comparison = panel.comparison
+    made = panel.comparison
 
-    def toggle(is_open: bool, shown: list, selected: int, pinned: Any, source_id: str = "") -> dict:
+    def toggle(is_open: bool, shown: list[Shown], selected: int, pinned: Shown | None, source_id: str = "") -> dict:
         if is_open or not shown:
             return made.closed()
         result = shown[selected]
@@ -74,7 +78,7 @@ def wire(studio: Any, panel: Any, image_id: gr.Textbox | None = None) -> None:
             raise StudioError("There is only one picture yet. Make another one to compare it with.")
         return made.opened(others[0].path, result.path)
 
-    def pin(shown: list, selected: int, pinned: Any) -> tuple[Any, Any]:
+    def pin(shown: list[Shown], selected: int, pinned: Shown | None) -> tuple[Shown | None, gr.Button]:
         chosen = shown[selected] if shown else None
         if chosen is None or pinned and pinned.key == chosen.key:
             return None, gr.Button(said("Pin"))

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -142,6 +141,6 @@ def notices(log: Sequence[Event]) -> str:
     return "\n".join(told[-3:])
 
 
-def signature(state: RunState, log: Sequence[Event]) -> list[Any]:
+def signature(state: RunState, log: Sequence[Event]) -> list[object]:
     """Changes when there is something new to show."""
     return [state.how, state.before, state.step, len(log)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache, save_pil_to_cache
@@ -15,6 +14,7 @@ from PIL import Image
 from pipelines.errors import StudioError
 from pipelines.events import Record
 from pipelines.requests import TASKS
+from pipelines.studio.studio import Studio
 
 from ..language import said
 from ..visitors import owner_of, page_of
@@ -28,6 +28,7 @@ STRIP_LENGTH = 60  # this run's pictures, all of them, then earlier ones of toda
 SEND_LABELS = {"txt2img": "Text to image", "img2img": "Image to image", "inpaint": "Inpaint",
                "upscale": "Upscale",
                "image_info": "Image info"}
+Lines = tuple[gr.Textbox, gr.HTML, gr.Textbox]  # where a run reports: status, bar, notices
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def joined(made: list[Shown], earlier: list[Shown]) -> list[Shown]:
     return (made + [each for each in earlier if each.key not in keys])[:max(STRIP_LENGTH, len(made))]
 
 
-def today(studio: Any, visitor: str, task: str) -> list[Shown]:
+def today(studio: Studio, visitor: str, task: str) -> list[Shown]:
     """This visitor's pictures of today, newest first; files that are gone are left out."""
     owner = owner_of(visitor)
     if not owner:  # nobody in particular owns nothing; the studio would list everybody's
@@ -116,16 +117,15 @@ class Panel:
     shown: gr.State
     selected: gr.State
     delete: gr.Button
+    comparison: Comparison
     send: dict[str, gr.Button] = field(default_factory=dict)
     again: dict[str, gr.Button] = field(default_factory=dict)
-    comparison: Comparison | None = None
 
     @property
-    def outputs(self) -> list[gr.components.Component]:
+    def outputs(self) -> list[gr.blocks.Block]:
         """What a run may change."""
-        found = [self.status, self.bar, self.notices, self.picture, self.empty, self.strip, self.download,
-                 self.delete, self.infotext, self.shown, self.selected]
-        return [*found, *(self.comparison.outputs if self.comparison else [])]
+        return [self.status, self.bar, self.notices, self.picture, self.empty, self.strip, self.download, self.delete,
+                self.infotext, self.shown, self.selected, *self.comparison.outputs]
 
     def show(self, shown: list[Shown], selected: int) -> dict:
         """Fill the strip and make one of its pictures the large one."""
@@ -148,10 +148,10 @@ class Panel:
 
     def uncovered(self) -> dict:
         """Take the slider that compares two pictures away."""
-        return self.comparison.closed() if self.comparison else {}
+        return self.comparison.closed()
 
 
-def panel(task: str, lines: tuple, fill_empty: Callable[[], Any]) -> Panel:
+def panel(task: str, lines: Lines, fill_empty: Callable[[], object]) -> Panel:
     """Build the right side of a tab. fill_empty: builds what an empty result area shows."""
     with gr.Column(elem_classes="stage", min_width=0):
         picture = gr.Image(label="Picture", show_label=False, interactive=False, format="jpeg", type="filepath",
@@ -175,7 +175,7 @@ def panel(task: str, lines: tuple, fill_empty: Callable[[], Any]) -> Panel:
     infotext = gr.Textbox("", label="Settings of this picture", lines=3, max_lines=3, interactive=False,
                           buttons=["copy"], elem_classes="infotext", elem_id=f"{task}-infotext")
     made = Panel(task, *lines, picture, empty, strip, download, infotext, gr.State([]), gr.State(0), delete,
-                 send, again_with, comparison)
+                 comparison, send, again_with)
 
     def choose(shown: list[Shown], pinned: Shown | None, is_open: bool, event: gr.SelectData) -> dict:
         update = made.select(shown, event.index)
@@ -187,7 +187,7 @@ def panel(task: str, lines: tuple, fill_empty: Callable[[], Any]) -> Panel:
     return made
 
 
-def hint(text: str) -> Callable[[], Any]:
+def hint(text: str) -> Callable[[], gr.Markdown]:
     """What an empty result area says."""
     return lambda: gr.Markdown(text, elem_classes="hint")
 
@@ -196,7 +196,7 @@ def hint(text: str) -> Callable[[], Any]:
 ASK = "(visitor, ...rest) => [confirm(atelier.word('Delete this picture and its file?')) ? visitor : '', ...rest]"
 
 
-def deletable(studio: Any, panel: Panel, visitor: gr.Textbox) -> None:
+def deletable(studio: Studio, panel: Panel, visitor: gr.Textbox) -> None:
     """Let the Delete button remove the selected picture, if it is the visitor's own, from page and disk."""
 
     def delete(who: str, shown: list[Shown], selected: int) -> dict:

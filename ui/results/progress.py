@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
 
 import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
@@ -13,10 +12,12 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from pipelines import events
-from pipelines.requests import Inpaint
+from pipelines.queue.job import Job
+from pipelines.requests import Inpaint, Request
+from pipelines.studio.studio import Studio
 
 from ..wiring import problem, toast
-from .panel import Panel, Shown, joined
+from .panel import Lines, Panel, Shown, joined
 
 PREVIEW_GAP_S = 0.25  # every preview is a file in the cache and a download of the page
 PREVIEW_SIDE_PX = 512
@@ -24,7 +25,7 @@ PACE_S = 0.15  # fast steps come by the hundred in a second; a page that gets ea
 IDLE_S = 1.0  # how often a relay looks whether its page is still there
 
 
-def status_lines(task: str) -> tuple[gr.Textbox, gr.HTML, gr.Textbox]:
+def status_lines(task: str) -> Lines:
     """The place under the buttons where a run reports. Its room is kept, so nothing moves when a run starts."""
     with gr.Column(elem_classes="report", min_width=0):
         progress_bar = gr.HTML(bar("idle"), elem_classes="bar-holder", padding=False)
@@ -46,7 +47,7 @@ def refuse(panel: Panel, message: str) -> dict:
     return {panel.status: message, panel.bar: bar("failed")}
 
 
-def relay(panel: Panel, job: Any, earlier: list[Shown], raise_failure: bool = True) -> Iterator[dict]:
+def relay(panel: Panel, job: Job, earlier: list[Shown], raise_failure: bool = True) -> Iterator[dict]:
     """Yield component updates until the job has ended, at a pace that a slow browser can follow.
 
     earlier: what the strip held before. Raises gr.Error at the end of a failed job, unless told not to.
@@ -107,7 +108,7 @@ def _settled(panel: Panel, made: list[Shown], earlier: list[Shown], best: int) -
     return panel.show(joined(made, earlier), best % len(made)) if made else panel.show(earlier, 0)
 
 
-def enlarged(preview: Image.Image, request: Any) -> Image.Image:
+def enlarged(preview: Image.Image, request: Request) -> Image.Image:
     """Bring a small preview near the size of the picture, so that nothing jumps when the picture arrives."""
     width, height = preview.size
     if not isinstance(request, Inpaint) and request.width and request.height:
@@ -117,7 +118,7 @@ def enlarged(preview: Image.Image, request: Any) -> Image.Image:
     return preview if preview.size == size else preview.resize(size, Image.Resampling.BILINEAR)
 
 
-def bar(state: str, event: events.StepDone | None = None, request: Any = None) -> str:
+def bar(state: str, event: events.StepDone | None = None, request: Request | None = None) -> str:
     """The progress bar. Only numbers and our own words go in; the page's script reads the data attributes."""
     share = left = 0.0
     if event is not None:
@@ -165,7 +166,7 @@ def stalled_line(seconds: float) -> str:
             f"worker.")
 
 
-def queue_line(studio: Any) -> str:
+def queue_line(studio: Studio) -> str:
     """Such as "CPU, 2 threads, float32 · 1 in the queue"."""
     status = studio.status()
     waiting = f"{status.queue_length} in the queue" if status.queue_length else "queue empty"

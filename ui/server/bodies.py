@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException
@@ -102,7 +101,7 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def parsed(body: bytes) -> Any:
+def parsed(body: bytes) -> object:
     """Read a JSON body; None for what is none: the route itself refuses it."""
     try:
         return json.loads(body)
@@ -112,7 +111,7 @@ def parsed(body: bytes) -> Any:
         return None
 
 
-def led_back(data: Any, addresses: Addresses, visitor: str) -> bool:
+def led_back(data: object, addresses: Addresses, visitor: str) -> bool:
     """Put places of files in the place of the visitor's addresses; return whether there was one.
 
     Raise Refused for a link, which Gradio would fetch for the visitor, and for a file that is not theirs.
@@ -133,7 +132,7 @@ def led_back(data: Any, addresses: Addresses, visitor: str) -> bool:
     return changed
 
 
-def _dicts(data: Any) -> Iterator[dict]:
+def _dicts(data: object) -> Iterator[dict]:
     waiting = [data]
     while waiting:
         value = waiting.pop()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block, BlockFunction
 from gradio.components.api_component import Api
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,27 +26,27 @@ MAX_HASH = 200  # characters of the name that a page gives its session
 SHOWN_NAME = 60
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def is_plain(value: Any) -> bool:
+def is_plain(value: object) -> bool:
     return isinstance(value, str | int | float | bool)
 
 
-def is_list_of_plain(value: Any) -> bool:
+def is_list_of_plain(value: object) -> bool:
     return isinstance(value, list) and all(map(is_plain, value))
 
 
-def is_file(value: Any) -> bool:
+def is_file(value: object) -> bool:
     return isinstance(value, dict) and isinstance(value.get("path"), str)
 
 
-def is_files(value: Any) -> bool:
+def is_files(value: object) -> bool:
     return is_file(value) or isinstance(value, list) and all(map(is_file, value))
 
 
-def is_edited(value: Any) -> bool:
+def is_edited(value: object) -> bool:
     """Whether it is what an image editor sends."""
     if not isinstance(value, dict):
         return False
@@ -57,7 +57,7 @@ def is_edited(value: Any) -> bool:
                                                                    *layers))
 
 
-def is_table(value: Any) -> bool:
+def is_table(value: object) -> bool:
     """Whether it is what a table sends: rows of cells, and the names of the columns."""
     if not isinstance(value, dict):
         return False
@@ -65,7 +65,7 @@ def is_table(value: Any) -> bool:
     return (isinstance(headers, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows))
 
 
-Kind = tuple[tuple[type, ...], Callable[[Any], bool], str]
+Kind = tuple[tuple[type, ...], Callable[[object], bool], str]
 KINDS: tuple[Kind, ...] = (  # the first that fits counts; None stands for no value
     ((gr.Slider, gr.Number), is_number, "a number"),
     ((gr.Checkbox,), lambda value: isinstance(value, bool | int), "true or false"),
@@ -84,7 +84,7 @@ class Calls:
 
     demo: gr.Blocks
 
-    def check(self, path: str, given: Any) -> bool:
+    def check(self, path: str, given: object) -> bool:
         """Raise Refused for a call that names no event, or whose values are of other kinds than its inputs.
 
         A text that is missing becomes an empty one, which is what every handler knows; returns whether one did.
@@ -120,7 +120,7 @@ class Calls:
                 data[number], is_filled = "", True
         return is_filled
 
-    def _check_rest(self, given: dict[str, Any]) -> None:
+    def _check_rest(self, given: Mapping[str, object]) -> None:
         """What surrounds the values."""
         session, index = given.get("session_hash"), given.get("fn_index")
         if session is not None and not (isinstance(session, str) and 0 < len(session) <= MAX_HASH):
@@ -130,18 +130,19 @@ class Calls:
         if given.get("batched"):
             raise Refused(422, "batched: there are no events that take many values at once.")
 
-    def _event(self, name: str | None, given: dict[str, Any]) -> Any:
-        if given.get("fn_index") is not None:
-            return self.demo.fns.get(given["fn_index"])
+    def _event(self, name: str | None, given: Mapping[str, object]) -> BlockFunction | None:
+        index = given.get("fn_index")
+        if isinstance(index, int):
+            return self.demo.fns.get(index)
         return next((event for event in self.demo.fns.values() if name is not None and event.api_name == name), None)
 
 
-def _takes_selection(event: Any) -> bool:
+def _takes_selection(event: BlockFunction) -> bool:
     parameters = inspect.signature(event.fn).parameters.values() if event.fn else ()
     return any("SelectData" in str(each.annotation) for each in parameters)
 
 
-def _fault(part: Any, value: Any, is_due: bool) -> str:
+def _fault(part: Block, value: object, is_due: bool) -> str:
     """What a component's value should have been; "" when it is. is_due: the event is that a file was uploaded."""
     if isinstance(part, gr.State):  # kept here, whatever is sent
         return ""
@@ -150,15 +151,16 @@ def _fault(part: Any, value: Any, is_due: bool) -> str:
     if value is None:
         return "a number" if isinstance(part, NEVER_EMPTY) else "an uploaded file" if is_due else ""
     if isinstance(part, gr.Dropdown):
-        fits, words = (is_list_of_plain, "a list of texts") if part.multiselect else (is_plain, "one text")
-        return "" if fits(value) else words
+        if part.multiselect:
+            return "" if is_list_of_plain(value) else "a list of texts"
+        return "" if is_plain(value) else "one text"
     for classes, fits, words in KINDS:
         if isinstance(part, classes):
             return "" if fits(value) else words
     return ""
 
 
-def _name(event: Any, part: Any, number: int) -> str:
+def _name(event: BlockFunction, part: Block, number: int) -> str:
     """What to call a value: its field, or the place that it has."""
     if part.elem_id:
         return part.elem_id[:SHOWN_NAME]

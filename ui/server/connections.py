@@ -7,12 +7,19 @@ that has waited longest for its visitor gives way: those who send whole requests
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .sparse import Sparse
+
+if TYPE_CHECKING:
+    import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol
+else:  # which of uvicorn's classes serves, is known when the server has started
+    from asyncio import Protocol as HttpProtocol
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +62,11 @@ class Open:
 
     limits: Limits
     peers: Counter[str] = field(default_factory=Counter)
-    idle: dict[Any, None] = field(default_factory=dict)
-    sending: dict[Any, None] = field(default_factory=dict)
+    idle: dict[Limited, None] = field(default_factory=dict)
+    sending: dict[Limited, None] = field(default_factory=dict)
     lines: Sparse = field(default_factory=lambda: Sparse(log.warning, "closed connections"))
 
-    def make_room(self, newest: Any) -> None:
+    def make_room(self, newest: Limited) -> None:
         """Close a connection if there are too many now: one that waits, else the newest."""
         peer = newest.peer
         if self.peers[peer] > self.limits.per_peer:
@@ -67,96 +74,105 @@ class Open:
         elif self.peers.total() > self.limits.total:
             self._close(newest, [*self.idle, *self.sending], "all addresses")
 
-    def _close(self, newest: Any, waiting: list[Any], whose: str) -> None:
+    def _close(self, newest: Limited, waiting: list[Limited], whose: str) -> None:
         victim = next((each for each in waiting if each is not newest), newest)
         self.lines(f"Too many connections of {whose}: the one that waited longest was closed.")
         victim.give_up()
 
 
-def limited(base: type, opened: Open) -> type:
-    """Return uvicorn's protocol class with limits. A connection's state is read off uvicorn's request cycle."""
+class Limited(HttpProtocol):
+    """One connection with limits. What it waits for is read off uvicorn's request cycle.
 
-    class Limited(base):
-        """One connection."""
+    late: closes it when no head has arrived in time. stuck: closes it when nobody reads what is sent.
+    """
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self.peer = self.client[0] if self.client else ""
-            self.late = self.stuck = None
-            self.has_begun = False
-            opened.peers[self.peer] += 1
-            self._note()
-            opened.make_room(self)
+    opened: Open
+    peer: str
+    late: asyncio.TimerHandle | None
+    stuck: asyncio.TimerHandle | None
+    has_begun: bool
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            opened.peers[self.peer] -= 1
-            if not opened.peers[self.peer]:
-                del opened.peers[self.peer]
-            opened.idle.pop(self, None)
-            opened.sending.pop(self, None)
-            for timer in (self.late, self.stuck):
-                if timer is not None:
-                    timer.cancel()
-            super().connection_lost(exc)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        self.peer = self.client[0] if self.client else ""
+        self.late = self.stuck = None
+        self.has_begun = False
+        self.opened.peers[self.peer] += 1
+        self._note()
+        self.opened.make_room(self)
 
-        def data_received(self, data: bytes) -> None:
-            self.has_begun = True
-            super().data_received(data)
-            self._note()
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.opened.peers[self.peer] -= 1
+        if not self.opened.peers[self.peer]:
+            del self.opened.peers[self.peer]
+        self.opened.idle.pop(self, None)
+        self.opened.sending.pop(self, None)
+        for timer in (self.late, self.stuck):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
 
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            self._note()
+    def data_received(self, data: bytes) -> None:
+        self.has_begun = True
+        super().data_received(data)
+        self._note()
 
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            if self.stuck is None:
-                self.stuck = self.loop.call_later(opened.limits.write_s, self.give_up)
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._note()
 
-        def resume_writing(self) -> None:
-            if self.stuck is not None:
-                self.stuck.cancel()
-                self.stuck = None
-            super().resume_writing()
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.stuck is None:
+            self.stuck = self.loop.call_later(self.opened.limits.write_s, self.give_up)
 
-        def give_up(self) -> None:
-            """Close the connection at once."""
-            opened.idle.pop(self, None)
-            opened.sending.pop(self, None)
-            self.transport.abort()
+    def resume_writing(self) -> None:
+        if self.stuck is not None:
+            self.stuck.cancel()
+            self.stuck = None
+        super().resume_writing()
 
-        def _note(self) -> None:
-            """Sort the connection by what it waits for, and set the clock for a head that is under way."""
-            cycle = self.cycle
-            # uvicorn calls an answer complete when the last of it is in the buffer, of which a visitor may still read.
-            waits = (cycle is None or cycle.response_complete) and not self.transport.get_write_buffer_size()
-            sends = not waits and cycle is not None and cycle.more_body
-            for is_so, kept in ((waits, opened.idle), (sends, opened.sending)):
-                if is_so:
-                    kept.setdefault(self)
-                else:
-                    kept.pop(self, None)
-            if not waits and self.late is not None:
-                self.late.cancel()
-                self.late = None
-                self.has_begun = False
-            elif waits and self.late is None and not self.transport.is_closing():
-                self.late = self.loop.call_later(opened.limits.head_s, self._too_late)
+    def give_up(self) -> None:
+        """Close the connection at once."""
+        self.opened.idle.pop(self, None)
+        self.opened.sending.pop(self, None)
+        self.transport.abort()
 
-        def _too_late(self) -> None:
+    def _note(self) -> None:
+        """Sort the connection by what it waits for, and set the clock for a head that is under way."""
+        cycle = self.cycle
+        # uvicorn calls an answer complete when the last of it is in the buffer, of which a visitor may still read.
+        waits = (cycle is None or cycle.response_complete) and not self.transport.get_write_buffer_size()
+        sends = not waits and cycle is not None and cycle.more_body
+        for is_so, kept in ((waits, self.opened.idle), (sends, self.opened.sending)):
+            if is_so:
+                kept.setdefault(self)
+            else:
+                kept.pop(self, None)
+        if not waits and self.late is not None:
+            self.late.cancel()
             self.late = None
-            if not self.transport.is_closing():
-                if self.has_begun:
-                    self.transport.write(LATE)
-                self.transport.close()
+            self.has_begun = False
+        elif waits and self.late is None and not self.transport.is_closing():
+            self.late = self.loop.call_later(self.opened.limits.head_s, self._too_late)
 
-        def _should_upgrade(self) -> bool:
-            return False  # no page of ours opens a websocket: it is answered as the request that it also is
+    def _too_late(self) -> None:
+        self.late = None
+        if not self.transport.is_closing():
+            if self.has_begun:
+                self.transport.write(LATE)
+            self.transport.close()
 
-    return Limited
+    def _should_upgrade(self) -> bool:
+        return False  # no page of ours opens a websocket: it is answered as the request that it also is
 
 
-def limit(server: Any, limits: Limits | None = None) -> Open:
+def limited(base: type, opened: Open) -> type:
+    """Return uvicorn's protocol class with limits."""
+    return type("Limited", (Limited, base), {"opened": opened})
+
+
+def limit(server: uvicorn.Server, limits: Limits | None = None) -> Open:
     """Give a started uvicorn server limits, which count from the next connection on."""
     opened = Open(limits or Limits.of_this_process())
     server.config.http_protocol_class = limited(server.config.http_protocol_class, opened)

@@ -63,10 +63,10 @@ FORGEABLE = (b"x-forwarded-for", b"x-real-ip", b"x-gradio-server", b"forwarded",
 class Guard:
     """ASGI middleware that refuses what does not belong to a page of ours, and says who asks.
 
-    hosts: the names we answer to. files_dir: the only folder that may be read over `file=`.
-    throttle: None when no password is asked for. upload_bytes: most that one upload may bring. spare_bytes: what
-    uploads leave free on the disk: they stay for a day, and there may be any number of them. is_public: whether others
-    than the owner can reach the page. calls: what each event takes; None takes whatever comes.
+    hosts: the names we answer to. files_dir: the only folder that may be read over `file=`. throttle: None when no
+    password is asked for. upload_bytes: most that one upload may bring. spare_bytes: what uploads leave free on the
+    disk, where any number may stay for a day. is_public: whether others than the owner can reach the page. calls: what
+    each event takes; None takes whatever comes.
     """
 
     app: ASGIApp
@@ -155,24 +155,24 @@ class Guard:
             place = self.addresses.place(scope["path"].removeprefix(FILE), visitor.id)
             if place is None or not self._is_ours(str(place)):
                 raise Refused(403, "This file is not served.")
-            path = f"{FILE}{place}"
-            scope = {**scope, "path": path, "raw_path": quote(path).encode()}
+            scope = {**scope, "path": f"{FILE}{place}", "raw_path": quote(f"{FILE}{place}").encode()}
         await self.app({**scope, "headers": [*kept, *visitor.headers]}, receive, answering)
 
     async def _log_in(self, scope: Scope, receive: Receive, answering: Answering, visitor: Visitor) -> None:
         """Let a guess wait for its turn, and remember how it ended."""
-        if self.throttle is None:
+        if (throttle := self.throttle) is None:
             return await self._hand_on(scope, receive, answering, visitor)
         device = self.visitors.read(HTTPConnection(scope).cookies)
         peer = scope["client"][0] if scope.get("client") else ""
         whose = counted_as(device, peer, through_link=self.hosts.is_shared(Headers(scope=scope).get("host", "")))
-        await self.throttle.turn(whose)
+        await throttle.turn(whose)
 
         def ended(status: int) -> None:
-            if status != 200:
-                return self.throttle.wrong(whose)
-            self.throttle.right(whose, device.has_logged_in)
-            answering.cookie = self.visitors.cookie(self.visitors.welcome(device, has_logged_in=True))
+            if status == 200:
+                throttle.right(whose, device.has_logged_in)
+                answering.cookie = self.visitors.cookie(self.visitors.welcome(device, has_logged_in=True))
+            else:
+                throttle.wrong(whose)
 
         answering.tell = ended
         await self._hand_on(scope, receive, answering, visitor)
@@ -205,7 +205,7 @@ class Guard:
                 del self.open[visitor.id]
 
     def _opens_for_owner(self, scope: Scope) -> bool:
-        given = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("owner")
+        given = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("owner", "")
         return bool(given) and scope["path"] == "/" and self.throttle is not None and self.visitors.is_link(given)
 
     async def _let_owner_in(self, scope: Scope, receive: Receive, answering: Answering, visitor: Visitor) -> None:

@@ -6,13 +6,18 @@ import errno
 import logging
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+from starlette.middleware import Middleware
 
 from pipelines.errors import StudioError
 from pipelines.settings import Settings
 
+from ..language.first import First
 from ..visitors import Visitors
 from . import connections
 from .addresses import Addresses, Hiding
@@ -36,7 +41,7 @@ class Running:
     """A started server. url: for this machine. login: who may log in, or None when nobody is asked. owner_url: lets its
     owner in without a password, and tells them from guests; "" where there are none."""
 
-    demo: Any = field(repr=False)
+    demo: gr.Blocks = field(repr=False)
     url: str
     hosts: Hosts
     login: Credentials | None = None
@@ -52,7 +57,8 @@ class Running:
         self.demo.close(verbose=False)
 
 
-def launch(demo: Any, settings: Settings, *, port: int | None = None, throttle: Throttle | None = None) -> Running:
+def launch(demo: gr.Blocks, settings: Settings, *, port: int | None = None,
+           throttle: Throttle | None = None) -> Running:
     """Serve a Blocks and return at once. A public link that cannot be had becomes a notice, not an error.
 
     port: instead of the setting's; 0 takes any that is free. throttle: makes wrong passwords wait. Raise StudioError
@@ -63,11 +69,12 @@ def launch(demo: Any, settings: Settings, *, port: int | None = None, throttle: 
     visitors = Visitors.of(settings.data_dir)
     wanted = settings.port if port is None else port
     port = free_port(settings.host, wanted)
-    guard = {"hosts": hosts, "throttle": throttle if login else None,
-             "upload_bytes": MAX_UPLOAD_BYTES if settings.is_public else OWN_UPLOAD_BYTES,
-             "spare_bytes": SPARE_BYTES if settings.is_public else 0,
-             "visitors": visitors, "is_public": settings.is_public, "calls": Calls(demo)}
-    _serve(demo, settings, port, guard, checker(login) if login else None)
+    guard = Middleware(Guard, files_dir=_cache_dir(), hosts=hosts, throttle=throttle if login else None,
+                       upload_bytes=MAX_UPLOAD_BYTES if settings.is_public else OWN_UPLOAD_BYTES,
+                       spare_bytes=SPARE_BYTES if settings.is_public else 0,
+                       visitors=visitors, is_public=settings.is_public, calls=Calls(demo))
+    hiding = Middleware(Hiding, addresses=Addresses(_cache_dir(), visitors))
+    _serve(demo, settings, port, [guard, Middleware(First), hiding], checker(login) if login else None)
     connections.limit(demo.server)
     shown = "127.0.0.1" if settings.host in ANY_ADDRESS else settings.host
     running = Running(demo, f"http://{_bracketed(shown)}:{port}/", hosts, login,
@@ -114,9 +121,8 @@ def _listen(host: str, port: int) -> int:
         return probe.getsockname()[1]
 
 
-def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], check: Any) -> None:
-    from gradio.utils import get_upload_folder
-    from starlette.middleware import Middleware
+def _cache_dir() -> Path:
+    return Path(get_upload_folder()).resolve()
 
     from ..language import page as page_language
     from ..language.first import First
@@ -125,7 +131,7 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
     from .frontend_patch import Quick
     from .reverse_proxy import BehindProxy
 
-    data_dir, cache_dir = settings.data_dir.resolve(), Path(get_upload_folder()).resolve()
+    data_dir, cache_dir = settings.data_dir.resolve(), _cache_dir()
     secret = [data_dir / name for name in ("share", "config.toml", "cookies.key")]
     private = [*secret, *(path.resolve() for path in settings.model_dir)]
     proxied = [Middleware(BehindProxy, public_url=settings.public_url)] if settings.public_url else []
@@ -140,9 +146,7 @@ def _serve(demo: Any, settings: Settings, port: int, guard: dict[str, Any], chec
         server_name=_bracketed(settings.host), server_port=port, root_path=settings.public_url or "", share=False,
         inbrowser=False, inline=False, debug=False, quiet=True, prevent_thread_lock=True, max_threads=2 * QUEUE_SIZE,
         auth=check, auth_message=None,
-        app_kwargs={"middleware": [*proxied, Middleware(Guard, files_dir=cache_dir, **guard), Middleware(First),
-                                   Middleware(Hiding, addresses=Addresses(cache_dir, guard["visitors"])),
-                                   Middleware(Statuses), Middleware(Quick)],
+        app_kwargs={"middleware": [*proxied, *guards, Middleware(Statuses), Middleware(Quick)],
                     "openapi_url": None},
         allowed_paths=[str(data_dir)],  # what a handler may hand out; visitors read from the cache only (see Guard)
         blocked_paths=[str(path) for path in private if not cache_dir.is_relative_to(path)],

@@ -7,7 +7,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import gradio as gr
 
@@ -23,6 +22,8 @@ log = logging.getLogger(__name__)
 ENDED = "The public link was ended. Only this machine and its network reach the page now."
 EXPIRED = "The public link was ended, because its time is over. Start the app again to open another."
 DIED = "The public link is down: the share program ended. Start the app again to open another."
+
+Look = tuple[gr.Row, str, gr.Button]  # of the banner's parts
 
 
 class PublicLink:
@@ -63,7 +64,7 @@ class PublicLink:
             return f"Others can reach this page until {self._until}: {self.url} Pictures carry their prompt and seed."
         return self.over
 
-    def _watch(self, link: Link, process: Any, seconds: float) -> None:
+    def _watch(self, link: Link, process: subprocess.Popen, seconds: float) -> None:
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -73,18 +74,18 @@ class PublicLink:
             log.warning("%s", DIED)
 
 
-def banner(link: PublicLink) -> tuple[list[Any], Callable[[], tuple[Any, Any, Any]]]:
+def banner(link: PublicLink) -> tuple[list[gr.blocks.Block], Callable[[], Look]]:
     """Build the banner, out of sight until there is a link; returns its parts, and what says how they look now."""
     with gr.Row(visible=False, elem_classes="level banner", elem_id="public-banner") as row:
         line = gr.Textbox("", label="Public link", show_label=False, container=False, interactive=False, max_lines=3,
                           elem_classes="line strong", elem_id="public-line", scale=4)
         end = gr.Button("End the public link", size="sm", min_width=120, elem_id="public-end", visible=False)
 
-    def shown() -> tuple[Any, Any, Any]:
+    def shown() -> Look:
         text = link.line()
         return gr.Row(visible=bool(text)), text, gr.Button(visible=bool(link.url) and asking().is_owner)
 
-    def ended() -> tuple[Any, Any, Any]:
+    def ended() -> Look:
         if not asking().is_owner:
             raise StudioError("Only the owner of the page can end its public link.")
         link.end()

@@ -8,6 +8,7 @@ nothing is rendered anew (see frontend_patch.py), which alone would read the des
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 from gradio import Blocks
 from gradio.state_holder import SessionState, StateHolder
@@ -17,8 +18,13 @@ class Session(SessionState):
     """What is kept of one visitor: values of gr.State, and components that events have changed."""
 
     def __init__(self, blocks: Blocks):
-        super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks={}))  # none of them to describe
-        self.blocks_config.config_for_block = lambda *component: {}
+        undescribed: Any = SimpleNamespace(default_config=blocks.default_config, blocks={})
+        super().__init__(undescribed)
+        self.blocks_config.config_for_block = _describe_nothing  # type: ignore[method-assign,assignment]  # in a copy
+
+
+def _describe_nothing(*component: object) -> dict:
+    return {}
 
 
 class Sessions(StateHolder):

@@ -18,13 +18,17 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pipelines.errors import StudioError
 from pipelines.settings import Settings
 
 from .hosts import Hosts
+
+if TYPE_CHECKING:  # else imported when a link is asked for
+    import gradio as gr
+    from gradio.tunneling import Tunnel
 
 DEFAULT_USER = "atelier"
 GENERATED_BYTES = 12  # 96 bits, 16 characters
@@ -63,7 +67,7 @@ class Link:
     """An open share link. url: what to give to others. tunnel: Gradio's, whose `proc` is frpc."""
 
     url: str
-    tunnel: Any
+    tunnel: Tunnel
     hosts: Hosts
 
     @property
@@ -92,7 +96,7 @@ def checker(login: Credentials) -> Callable[[str, str], bool]:
     return login.match
 
 
-def open_tunnel(demo: Any, hosts: Hosts, data_dir: Path, *, server: str | None = None,
+def open_tunnel(demo: gr.Blocks, hosts: Hosts, data_dir: Path, *, server: str | None = None,
                 sha256: str | None = None, timeout_s: float = TUNNEL_TIMEOUT_S) -> Link:
     """Open the public link of a launched Blocks within timeout_s, or raise StudioError saying why there is none.
 
@@ -107,6 +111,7 @@ def open_tunnel(demo: Any, hosts: Hosts, data_dir: Path, *, server: str | None =
         raise StudioError("No public link: the share service did not answer in time. The page works on this machine.")
     if attempt.error is not None:
         raise attempt.error
+    assert attempt.tunnel is not None  # else there is an error
     link = Link(attempt.url, attempt.tunnel, hosts)
     hosts.share(link.host)
     demo.share = False  # in share mode the page's scripts come from a foreign server instead of through the tunnel
@@ -122,12 +127,12 @@ def close_tunnel(link: Link) -> None:
 class _Attempt:
     """One try to open the link, in a thread that may be left behind."""
 
-    def __init__(self, demo: Any, data_dir: Path, server: str | None, sha256: str | None):
+    def __init__(self, demo: gr.Blocks, data_dir: Path, server: str | None, sha256: str | None):
         self._demo, self._data_dir, self._server, self._sha256 = demo, data_dir, server, sha256
         self._lock = threading.Lock()
         self._given_up = False
         self.done = threading.Event()
-        self.tunnel: Any = None
+        self.tunnel: Tunnel | None = None
         self.url = ""
         self.error: StudioError | None = None
 
@@ -182,7 +187,7 @@ class _Attempt:
         certificate.write_text(answer["root_ca"])
         return answer["host"], int(answer["port"]), str(certificate)
 
-    def _make_tunnel(self, host: str, port: int, certificate: str | None) -> Any:
+    def _make_tunnel(self, host: str, port: int, certificate: str | None) -> Tunnel:
         from gradio import tunneling
 
         attempt = self
@@ -195,6 +200,7 @@ class _Attempt:
                     if attempt._given_up:
                         _end(self)
                         return ""
+                assert self.proc is not None and self.proc.stdout is not None  # it was started just now
                 for line in iter(self.proc.stdout.readline, b""):
                     if found := re.search(rb"start proxy success: (\S+)", line):
                         return found[1].decode()
@@ -208,7 +214,7 @@ class _Attempt:
         return BoundedTunnel(host, port, demo.server_name, demo.server_port, demo.share_token, certificate)
 
 
-def _end(tunnel: Any) -> None:
+def _end(tunnel: Tunnel) -> None:
     process, tunnel.proc = tunnel.proc, None  # Gradio's own kill at exit has nothing left to do
     if process is None:
         return

@@ -64,7 +64,7 @@ class ShortTraceback:
 
         self._lines(in_short(sys.exc_info()[1]))
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(traceback, name)
 
 
@@ -85,4 +85,4 @@ def shorten_tracebacks() -> None:
 
     short = ShortTraceback()
     for module in (queueing, route_utils, routes, utils):
-        module.traceback = short
+        module.traceback = short  # type: ignore[attr-defined]  # what the module imports under this name

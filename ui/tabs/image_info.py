@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
 from pipelines import metadata
-from pipelines.requests import TASKS, Txt2Img
+from pipelines.requests import TASKS, Request, Txt2Img
+from pipelines.studio.studio import Studio
 
 from ..forms import source
 from ..language import said
@@ -19,12 +20,13 @@ from ..tab import Page, Receiver, Tab
 from ..wiring import QUEUED, QUIET, guarded
 
 NOTHING = metadata.Parsed({}, {}, ())
-TITLES = {name: info.title for cls in (Txt2Img, *TASKS.values()) for name, info in cls.model_fields.items()}
+CLASSES: tuple[type[Request], ...] = (Txt2Img, *TASKS.values())
+TITLES = {name: info.title or name for cls in CLASSES for name, info in cls.model_fields.items()}
 HEADERS = ("Setting", "Value")
 MAX_SHOWN_TEXT = 20_000  # characters of one text; a hostile file may hold megabytes
 
 
-def build(studio: Any, page: Page) -> None:
+def build(studio: Studio, page: Page) -> None:
     """Build the tab inside the current Blocks."""
     with gr.Row(elem_classes="workspace info"):
         with gr.Column(elem_classes="given", min_width=0):
@@ -76,7 +78,7 @@ def build(studio: Any, page: Page) -> None:
         page.senders.append((button, name, [path, infotext], lambda file, text: (file, text)))
 
 
-def rows(fields: dict[str, Any]) -> list[list[str]]:
+def rows(fields: Mapping[str, object]) -> list[list[str]]:
     """List settings by the names and in the order of the page; blank ones are left out."""
     other = "strength" if "hires_scale" in fields else "hires_strength"  # one key of the text stands for either
     known = {title: fields[name] for name, title in TITLES.items()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 
 from pipelines.requests import Img2Img
+from pipelines.studio.studio import Studio
 
 from ..forms import axes, batch_input, controls, presets, source, styles
 from ..results import compare
@@ -15,7 +14,7 @@ from ..run import TabRun
 from ..tab import Page, Tab
 
 
-def build(studio: Any, page: Page) -> None:
+def build(studio: Studio, page: Page) -> None:
     """Build the tab inside the current Blocks."""
     form = controls.Form("img2img", Img2Img, page, studio.resolver.defaults(page.model.value))
     with gr.Row(elem_classes="workspace"):

@@ -17,6 +17,7 @@ from pipelines.errors import RequestError, StudioError
 from pipelines.images.files import SUFFIXES
 from pipelines.images.mask import from_upload, size_notice
 from pipelines.requests import Inpaint
+from pipelines.studio.studio import Studio
 
 from ..forms import controls, presets, source, styles
 from ..forms.mask_editor import LAYERS_ONLY, layer_files, mask_editor, painted_mask, tinted
@@ -29,7 +30,7 @@ from ..wiring import QUEUED, apart, guarded
 OF_ALPHA = "Parts of it are transparent: \"Transparency is the mask\" draws them again."
 
 
-def build(studio: Any, page: Page) -> None:
+def build(studio: Studio, page: Page) -> None:
     """Build the tab inside the current Blocks."""
     form = controls.Form("inpaint", Inpaint, page, studio.resolver.defaults(page.model.value))
     with gr.Row(elem_classes="workspace"):
@@ -79,7 +80,7 @@ def _source(form: controls.Form) -> tuple[source.Source, Mask]:
                          of_alpha=OF_ALPHA), mask
 
 
-def _knobs(form: controls.Form, studio: Any) -> None:
+def _knobs(form: controls.Form, studio: Studio) -> None:
     form.add("strength")
     with gr.Row():
         form.add("inpaint_area", min_width=120)
@@ -110,7 +111,7 @@ def _knobs(form: controls.Form, studio: Any) -> None:
     presets.presets(form)
 
 
-def _whole_mask(studio: Any, painted: list | None, kept: str, size: tuple[int, int]) -> Image.Image | None:
+def _whole_mask(studio: Studio, painted: list | None, kept: str, size: tuple[int, int]) -> Image.Image | None:
     """Join what is painted with the kept mask. L, or None when nothing is masked."""
     mask = painted_mask(painted, size)
     if kept:
@@ -118,7 +119,7 @@ def _whole_mask(studio: Any, painted: list | None, kept: str, size: tuple[int, i
     return mask if mask.getbbox() else None
 
 
-def _prepare(studio: Any) -> Callable[[dict], dict]:
+def _prepare(studio: Studio) -> Callable[[dict], dict]:
     def prepare(values: dict[str, Any]) -> dict[str, Any]:
         painted, kept = values.pop("painted"), values.pop("kept")
         picture = studio.images.open(source.needed(values)["image"])
@@ -129,7 +130,7 @@ def _prepare(studio: Any) -> Callable[[dict], dict]:
     return prepare
 
 
-def _wire_mask(studio: Any, given: source.Source, mask: Mask, panel: results.Panel, upload: gr.UploadButton,
+def _wire_mask(studio: Studio, given: source.Source, mask: Mask, panel: results.Panel, upload: gr.UploadButton,
                clear: gr.Button, onward: gr.Button) -> None:
     boxes = [given.view, mask.kept, mask.last]
 
@@ -167,7 +168,7 @@ def _hand_over(given: source.Source, mask: Mask, button: gr.Button) -> gr.events
     return button.click(None, given.view, mask.painted, js=LAYERS_ONLY, show_progress="hidden")
 
 
-def _shown(studio: Any, image_id: str, kept: str) -> str:
+def _shown(studio: Studio, image_id: str, kept: str) -> str:
     """Path of what the editor shows: the small copy, with the kept mask tinted."""
     path = source.small_copy(studio, image_id)
     if not kept:
@@ -177,7 +178,7 @@ def _shown(studio: Any, image_id: str, kept: str) -> str:
     return save_pil_to_cache(shown, get_upload_folder(), format="png")
 
 
-def _again(studio: Any, given: source.Source, mask: Mask) -> Callable[[str, str], dict]:
+def _again(studio: Studio, given: source.Source, mask: Mask) -> Callable[[str, str], dict]:
     """Show the remembered picture after a reload, with the mask of the last run."""
 
     def show(image_id: str, last: str) -> dict:

@@ -8,6 +8,7 @@ import gradio as gr
 
 from pipelines.errors import StudioError
 from pipelines.requests import Upscale
+from pipelines.studio.studio import Studio
 
 from ..forms import axes, batch_input, controls, presets, source, styles
 from ..results import compare
@@ -17,7 +18,7 @@ from ..tab import Page, Tab
 from ..wiring import QUIET
 
 
-def build(studio: Any, page: Page) -> None:
+def build(studio: Studio, page: Page) -> None:
     """Build the tab inside the current Blocks."""
     form = controls.Form("upscale", Upscale, page, studio.resolver.defaults(page.model.value))
     with gr.Row(elem_classes="workspace"):
@@ -45,7 +46,7 @@ def build(studio: Any, page: Page) -> None:
     page.forms[form.task], page.panels[form.task] = form, panel
 
 
-def _knobs(form: controls.Form, studio: Any) -> gr.Textbox:
+def _knobs(form: controls.Form, studio: Studio) -> gr.Textbox:
     """The controls that stay in sight; returns the line that says how large the result will be."""
     form.add("scale")
     size = gr.Textbox("", label="Size of the result", show_label=False, container=False, interactive=False,
@@ -60,6 +61,7 @@ def _knobs(form: controls.Form, studio: Any) -> gr.Textbox:
         form.add("batch_count", min_width=100, scale=2)
     with gr.Accordion("Tiles and size", open=False, elem_classes="more", elem_id="upscale-tiles"):
         upscaler = form.add("upscaler", choices=list(studio.upscalers.names()))
+        assert isinstance(upscaler, gr.Dropdown)  # a field with choices is one
         upscaler.focus(lambda: gr.Dropdown(choices=list(studio.upscalers.names())), None, upscaler, **QUIET)
         with gr.Row():
             form.add("tile", min_width=120, placeholder="the model's own")
@@ -70,7 +72,7 @@ def _knobs(form: controls.Form, studio: Any) -> gr.Textbox:
     return size
 
 
-def _tell_size(studio: Any, form: controls.Form, line: gr.Textbox) -> None:
+def _tell_size(studio: Studio, form: controls.Form, line: gr.Textbox) -> None:
     """Say under the scale how large the result will be."""
     names = ("image", "scale", "width", "height")
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from queue import SimpleQueue
 from threading import Event as Flag
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -33,6 +33,9 @@ from ..decode import finite_or_raise
 from ..fitted_previews import Glimpses
 from ..init_latents import Source
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline, SchedulerMixin
+
 # (pipe, family, what the tags ask for) -> a context that has it attached and gives sentences for the person
 Adapters = Callable[[Any, Family, Sequence[lora_tags.Use]], AbstractContextManager[tuple[str, ...]]]
 
@@ -42,8 +45,8 @@ class Maker:
 
     tight = True  # there is nothing to move out of the way: offloading was decided when the model was placed
 
-    def __init__(self, request: Request, pipe: Any, family: Family, source: Source, control: Control, pace: Pace,
-                 adapters: Adapters):
+    def __init__(self, request: Request, pipe: DiffusionPipeline, family: Family, source: Source, control: Control,
+                 pace: Pace, adapters: Adapters):
         self._request, self._pipe, self._family, self._source = request, pipe, family, source
         self._control, self.pace, self._adapters = control, pace, adapters
         self._glimpses = Glimpses(pipe, family.stock)
@@ -144,7 +147,7 @@ class _Skipped(Exception):
 
 
 @contextmanager
-def watched(scheduler: Any, tell: Callable[..., None]) -> Iterator[None]:
+def watched(scheduler: SchedulerMixin, tell: Callable[..., None]) -> Iterator[None]:
     """Call tell(index from 1, count, scheduler, what the step took, the latents it gave) after each of a scheduler's
     steps; what it raises ends the run.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,6 +12,9 @@ from ...families import Family
 from ...prompts.embed import Conditioning, Conditionings
 from ...requests import Request
 from ..windows import LATENT_PX
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline, SchedulerMixin
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class UNetPredictor:
 
     needs_grad = False
 
-    def __init__(self, pipe: Any, family: Family, scheduler: Any, conditionings: Conditionings | Conditioning,
-                 guidance: Guidance, extra: torch.Tensor | None = None):
+    def __init__(self, pipe: DiffusionPipeline, family: Family, scheduler: SchedulerMixin,
+                 conditionings: Conditionings | Conditioning, guidance: Guidance, extra: torch.Tensor | None = None):
         self._pipe, self._family, self._scheduler = pipe, family, scheduler
         self._conditionings, self._extra = conditionings, extra
         self._distilled = pipe.unet.config.time_cond_proj_dim is not None
@@ -93,7 +96,7 @@ def without_unconditional(conditioning: Conditioning) -> Conditioning:
     return Conditioning(conditioning.embeds[1:], pooled)
 
 
-def unet_arguments(pipe: Any, family: Family, conditioning: Conditioning, latents: torch.Tensor,
+def unet_arguments(pipe: DiffusionPipeline, family: Family, conditioning: Conditioning, latents: torch.Tensor,
                    guidance_scale: float = 1.0) -> dict[str, Any]:
     """The keyword arguments of the model calls that share a conditioning. latents: (b, c, h, w)."""
     size, device = latents.shape[0], latents.device

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -13,6 +13,9 @@ from .. import autoencoder
 from ..autoencoder import Reconstruction
 from ..context import Made, Scene
 from ..page_requests import NO_OTHER, Autoencoder
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 
 def answer(request: Autoencoder, scene: Scene) -> Iterator[Event | Made]:
@@ -34,7 +37,7 @@ def answer(request: Autoencoder, scene: Scene) -> Iterator[Event | Made]:
     yield from _sums(request, scene, vae, found)
 
 
-def _other(name: str, scene: Scene) -> Any:
+def _other(name: str, scene: Scene) -> AutoencoderKL:
     from ...models import loading
 
     return loading.load_vae(scene.shelf.vae(name), scene.placement, dict(scene.pipe.vae.config))
@@ -51,7 +54,7 @@ def _table(measured: list[tuple[str, Reconstruction]]) -> Tabled:
                   tuple((name, *cells) for name, *cells in zip(names, *columns, strict=True)))
 
 
-def _sums(request: Autoencoder, scene: Scene, vae: Any, first: Reconstruction) -> Iterator[Made]:
+def _sums(request: Autoencoder, scene: Scene, vae: AutoencoderKL, first: Reconstruction) -> Iterator[Made]:
     """The straight way from the first picture to the second, in latents and in pixels, and first + second - third."""
     if not request.second:
         return

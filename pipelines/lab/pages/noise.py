@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image, ImageDraw
@@ -17,6 +17,9 @@ from ...generation import decode, samplers
 from .. import autoencoder
 from ..context import Made, Scene
 from ..page_requests import Noise
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 POINTS = 100  # of a curve
 LOWEST_BETA = 1e-5
@@ -61,12 +64,12 @@ def _one_step_back(schedule: Schedule, x0: Tensor, eps: Tensor) -> Iterator[Made
     yield Made(f"Mean of q(x at {s} | x at {t}, x0), variance {variance:.3f}", decode.to_image(mean.clamp(-1, 1)))
 
 
-def _own_schedule(scheduler: Any) -> Schedule:
+def _own_schedule(scheduler: SchedulerMixin) -> Schedule:
     abar = scheduler.alphas_cumprod.double().cpu()
     return Schedule("this model's", abar.sqrt(), (1 - abar).sqrt())
 
 
-def _placed(scheduler: Any, steps: int) -> dict[str, list[tuple[float, float]]]:
+def _placed(scheduler: SchedulerMixin, steps: int) -> dict[str, list[tuple[float, float]]]:
     """Spacing -> (t / T, SNR in dB) of every step, on the model's own noise levels."""
     placed: dict[str, list[tuple[float, float]]] = {}
     for spacing in samplers.schedules_for(STEPPED):

@@ -21,7 +21,7 @@ TRANSFORMER = re.compile(re.escape(UNET_PREFIX)
 PACKED = re.compile(r"\.(quant_state\b.*|absmax|nested_absmax|quant_map|weight_scale_2|qweight|qzeros)$")
 
 
-def changes(shown: str, keys: Iterable[str], config: Mapping[str, Any], label: str) -> dict[str, Any]:
+def changes(shown: str, keys: Iterable[str], config: Mapping[str, Any], label: str) -> dict[str, object]:
     """What a file's U-Net has otherwise than the config of its family, as entries of that config.
 
     shown: the file's name. label: of the family. Raises ModelError where no config describes it. A file without whole

@@ -97,7 +97,7 @@ def read_file(path: Path, name: str) -> ModelCard:
                  unet_parameters=parameters["unet"], fingerprint=_fingerprint([path]))
 
 
-def _declared(header: Header) -> dict[str, Any]:
+def _declared(header: Header) -> dict[str, object]:
     """What a file itself says of its noise: modelspec's word, or the empty tensors that trainers leave."""
     marked = "v" if header.shapes.keys() & {"v_pred", EDM_MARK} else ""
     kind = {"v": "v_prediction", "epsilon": "epsilon"}.get(header.metadata.get("modelspec.prediction_type") or marked)
@@ -204,7 +204,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _card(family: Family, facts: Facts, *, name: str, likes: Mapping[str, Any] | None = None,
+def _card(family: Family, facts: Facts, *, name: str, likes: Mapping[str, object] | None = None,
           **known: Any) -> ModelCard:
     preferred = {"title": name, "steps": family.steps, "guidance_scale": family.guidance_scale,
                  "sampler": family.sampler, "schedule": family.schedule, **family.prefers(facts), **(likes or {})}
@@ -213,7 +213,7 @@ def _card(family: Family, facts: Facts, *, name: str, likes: Mapping[str, Any] |
     return ModelCard(name=name, family=family.name, inpainting=inpainting, tasks=tasks, **preferred, **known)
 
 
-def _check_class(folder: Path, component: str, named: Any) -> None:
+def _check_class(folder: Path, component: str, named: object) -> None:
     """Only classes of diffusers and transformers are ever imported; a folder may name any Python file."""
     library, cls = named if isinstance(named, list) and len(named) == 2 else (None, None)
     if library not in LIBRARIES or not isinstance(cls, str) or not cls.isidentifier():
@@ -222,7 +222,7 @@ def _check_class(folder: Path, component: str, named: Any) -> None:
                          f"{' and '.join(LIBRARIES)} are loaded.")
 
 
-def _native_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> int | None:
+def _native_size(unet: Mapping[str, object], vae: Mapping[str, object]) -> int | None:
     """Pixels of a side: the U-Net's latent size times the autoencoder's reduction."""
     size = unet.get("sample_size")
     channels = vae.get("block_out_channels") or vae.get("encoder_block_out_channels")
@@ -233,7 +233,7 @@ def _native_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> int | None:
     return native if 64 <= native <= 2048 else None
 
 
-def _likes(folder: Path) -> dict[str, Any]:
+def _likes(folder: Path) -> dict[str, object]:
     """What atelier.json beside the model says about it; entries of a wrong kind or size are left out."""
     if not (folder / "atelier.json").is_file():
         return {}

@@ -39,7 +39,7 @@ def check_counts(shown: str, config: Mapping[str, Any], headers: Iterable[Header
         raise _too_many(shown, "layers_per_block", in_unet, tensors, "tensors")
 
 
-def check_scheduler(shown: str, config: Mapping[str, Any]) -> None:
+def check_scheduler(shown: str, config: Mapping[str, object]) -> None:
     """Raise ModelError for more timesteps than any model has: a table of them is made."""
     value = config.get("num_train_timesteps", 1000)
     if type(value) is not int or not 0 < value <= MAX_TIMESTEPS:
@@ -47,7 +47,7 @@ def check_scheduler(shown: str, config: Mapping[str, Any]) -> None:
                          f"{MAX_TIMESTEPS:,}.")
 
 
-def _numbers(config: Any, name: str = "") -> Iterator[tuple[str, int]]:
+def _numbers(config: object, name: str = "") -> Iterator[tuple[str, int]]:
     """Every whole number with the name that it stands under; those in lists under the list's."""
     if type(config) is int:
         yield name, config
@@ -59,7 +59,7 @@ def _numbers(config: Any, name: str = "") -> Iterator[tuple[str, int]]:
             yield from _numbers(value, name)
 
 
-def _lists(config: Any, name: str = "") -> Iterator[tuple[str, list[Any]]]:
+def _lists(config: object, name: str = "") -> Iterator[tuple[str, list[object]]]:
     if isinstance(config, Mapping):
         for key, value in config.items():
             yield from _lists(value, str(key))
@@ -69,7 +69,7 @@ def _lists(config: Any, name: str = "") -> Iterator[tuple[str, list[Any]]]:
             yield from _lists(value, name)
 
 
-def _largest(value: Any) -> int:
+def _largest(value: object) -> int:
     return max((number for _, number in _numbers(value)), default=1)
 
 

@@ -10,9 +10,12 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ...errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
 
 # The largest headers of real files hold a few thousand names and a picture: below 5 MB.
 MAX_HEADER_BYTES = 16_000_000
@@ -78,7 +81,7 @@ def raw_header(path: Path) -> bytes:
         return _raw_header(path, file, file.seek(0, 2))
 
 
-def small_tensor(header: Header, name: str) -> Any:
+def small_tensor(header: Header, name: str) -> torch.Tensor:
     """Read one small floating-point tensor as a float32 array; its dtype is F16, BF16 or F32."""
     import numpy as np
 
@@ -111,7 +114,7 @@ def _raw_header(path: Path, file: BinaryIO, file_bytes: int) -> bytes:
     return file.read(length)
 
 
-def _table(path: Path, raw: bytes) -> dict[str, Any]:
+def _table(path: Path, raw: bytes) -> dict[str, object]:
     """Parse a header, every table of which must name its entries once."""
     if any(raw.count(mark) > MAX_MARKS for mark in MARKS):
         raise _fault(path, f"its header lists more than {MAX_MARKS:,} things")
@@ -126,7 +129,7 @@ def _table(path: Path, raw: bytes) -> dict[str, Any]:
     return entries
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     table = dict(pairs)
     if len(table) < len(pairs):
         seen: set[str] = set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ...errors import ModelError
 from ...families import FAMILIES
@@ -81,7 +80,7 @@ def _fetched(repo_id: str, files: Iterable[str]) -> str:
         raise _unreachable(repo_id, error) from error
 
 
-def _unreachable(repo_id: str, error: Any) -> ModelError:
+def _unreachable(repo_id: str, error: Exception) -> ModelError:
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):

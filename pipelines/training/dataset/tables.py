@@ -119,7 +119,7 @@ def _parse(file: File, text: str) -> Table | None:
     return Table(file, tuple(lines), tuple(damaged)) if named else None
 
 
-def _json_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
+def _json_rows(text: str) -> Iterator[tuple[int, dict[str, object] | None]]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -130,7 +130,7 @@ def _json_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
         yield number, {key.casefold(): value for key, value in row.items()} if isinstance(row, dict) else None
 
 
-def _csv_rows(text: str, suffix: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
+def _csv_rows(text: str, suffix: str) -> Iterator[tuple[int, dict[str, object] | None]]:
     """Rows by the names of the first one; a table without such names is one of picture and caption.
 
     A quote that is not closed, or goes on behind its end, would take the lines behind it into a caption: such a row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,8 +15,13 @@ from ...library.read.prediction import Predictions, with_prediction
 from ...machine import device
 from ...machine.device import Placement
 from ...models import loading
+from ...models.components import Components
 from ...settings import Settings
 from ..request import TrainLora
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -28,22 +33,22 @@ class Base:
 
     card: ModelCard
     family: Family
-    components: dict[str, Any]
+    components: Components
     placement: Placement
     autocast: torch.dtype
     alphas_cumprod: torch.Tensor
     prediction_type: str
 
     @property
-    def unet(self) -> Any:
+    def unet(self) -> UNet2DConditionModel:
         return self.components["unet"]
 
     @property
-    def vae(self) -> Any:
+    def vae(self) -> AutoencoderKL:
         return self.components["vae"]
 
     @property
-    def encoders(self) -> dict[str, Any]:
+    def encoders(self) -> dict[str, PreTrainedModel]:
         return {name: self.components[name] for _, name in self.family.text_encoders}
 
     @property

@@ -116,7 +116,7 @@ class Latents:
             entry["mask"] = torch.from_numpy(np.asarray(small, np.float32) / 255)[None]
         return entry
 
-    def _decoded(self, picture: Picture) -> Any:
+    def _decoded(self, picture: Picture) -> tuple[Image.Image, Image.Image | None]:
         if self._open[0] is not picture:
             self._open = picture, open_picture(picture)
         return self._open[1]

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ...models.components import Components
 
 
 class LowRankLayer(nn.Module):
@@ -94,14 +95,14 @@ class Adapter(nn.Module):
             layer.detach()
 
 
-def target_paths(network: Any, patterns: Iterable[str]) -> list[str]:
+def target_paths(network: torch.nn.Module, patterns: Iterable[str]) -> list[str]:
     """Names of the Linear and Conv2d modules whose names end as a pattern says."""
     wanted = re.compile(f"({'|'.join(patterns)})$")
     return [name for name, module in network.named_modules()
             if wanted.search(name) and isinstance(module, nn.Linear | nn.Conv2d)]
 
 
-def attach(components: Mapping[str, Any], targets: Mapping[str, Iterable[str]], *, rank: int, scale: float,
+def attach(components: Components, targets: Mapping[str, Iterable[str]], *, rank: int, scale: float,
            dropout: float, dora: bool, seed: int) -> Adapter:
     """Add layers to frozen components. targets: component -> patterns.
 

@@ -29,7 +29,7 @@ def make(config: TrainLora, groups: list[dict[str, Any]]) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, weight_decay=decay, fused=kinds <= {"cpu", "cuda"})
 
 
-def _imported(name: str) -> Any:
+def _imported(name: str) -> type[torch.optim.Optimizer]:
     import importlib
 
     module, cls = EXTRA[name]

@@ -7,15 +7,15 @@ in training and in use.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from ...families import Family
+from ...models.components import Components
 from ...prompts.encoders import encode_ids
 
 
-def encode(components: dict[str, Any], family: Family, texts: Sequence[str],
+def encode(components: Components, family: Family, texts: Sequence[str],
            clip_skip: int) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Embed captions: (b, tokens, width), and the pooled embedding (b, width) of families that have one."""
     states, pooled = [], None

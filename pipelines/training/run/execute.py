@@ -262,7 +262,7 @@ def _asked(folder: RunFolder) -> Iterator[Any]:
     commands, came = Commands(folder), []
     before = {}
 
-    def on_signal(number: int, frame: Any) -> None:
+    def on_signal(number: int, frame: object) -> None:
         came.append("stop")
         signal.signal(number, before[number])
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -25,6 +25,9 @@ from ..numbers.base_model import Base
 from ..numbers.batches import Example
 from ..numbers.trainable import Trainee
 from ..request import TrainLora
+
+if TYPE_CHECKING:
+    pass
 
 MAX_TAGS = 300  # of which the file tells how often they came
 
@@ -90,7 +93,7 @@ class Export:
         return name
 
     @property
-    def _pipe(self) -> Any:
+    def _pipe(self) -> SimpleNamespace:
         return SimpleNamespace(**self.base.components)
 
     @property

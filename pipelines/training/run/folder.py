@@ -98,7 +98,7 @@ class RunFolder:
     def log_bytes(self) -> int:
         return _size(self.log_file)
 
-    def status_of(self, pid: int) -> dict[str, Any]:
+    def status_of(self, pid: int) -> dict[str, object]:
         """What is noted of a process that begins to work in it now."""
         return {**processes.describe(pid), "log_bytes": self.log_bytes}
 
@@ -171,7 +171,7 @@ def owned(folder: RunFolder) -> Iterator[None]:
         lock.close()
 
 
-def _beat(folder: RunFolder, status: dict[str, Any], ended: Flag) -> None:
+def _beat(folder: RunFolder, status: dict[str, object], ended: Flag) -> None:
     while not ended.wait(HEARTBEAT_S):
         with suppress(OSError):
             if folder.status() == status:
@@ -187,7 +187,7 @@ def _size(file: Path) -> int:
         return 0
 
 
-def _table(file: Path) -> dict[str, Any] | None:
+def _table(file: Path) -> dict[str, object] | None:
     try:
         table = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
@@ -259,7 +259,7 @@ class Commands:
         return words
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write a table through a file beside it, so that a reader sees the whole of it or the one before."""
     half = path.with_name(f".{path.name}.new")
     with half.open("w", encoding="utf-8") as file:

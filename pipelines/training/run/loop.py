@@ -62,7 +62,7 @@ class Loop:
             self._restore(found[1])
         return self.progress.step
 
-    def _tree(self) -> dict[str, Any]:
+    def _tree(self) -> dict[str, object]:
         return {"weights": self.trainee.weights(), "average": self.average.weights,
                 "optimizer": self.optimizer.state_dict(), "progress": asdict(self.progress)}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ... import metadata
 from ...errors import StudioError
@@ -17,6 +17,10 @@ from ..numbers.base_model import Base
 from ..request import TrainLora
 from .folder import RunFolder
 from .sample_prompts import SamplePrompt
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+    from PIL import Image
 
 
 class Samples:
@@ -59,7 +63,7 @@ class Samples:
                      clip_skip=config.clip_skip)
         return make(Txt2Img, **{**usual, **prompt.values, "prompt": prompt.prompt})
 
-    def _one(self, pipe: Any, step: int, number: int, line: str, request: Txt2Img) -> Iterator[Event]:
+    def _one(self, pipe: DiffusionPipeline, step: int, number: int, line: str, request: Txt2Img) -> Iterator[Event]:
         for event in generate.run(request, pipe, self._base.family, _no_image):
             if isinstance(event, ImageReady):
                 file = f"samples/{step:07d}-{number}.png"
@@ -67,5 +71,5 @@ class Samples:
                 yield SampleSaved(step, file, line, request.seed)
 
 
-def _no_image(image_id: str) -> Any:
+def _no_image(image_id: str) -> Image.Image:
     raise StudioError("A sample starts from noise.")

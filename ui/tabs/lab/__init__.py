@@ -6,9 +6,9 @@ pipelines/lab/page_requests.py, and name the file in LOOKS.
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
+
+from pipelines.studio.studio import Studio
 
 from ...tab import Page, Tab
 from ...wiring import QUIET
@@ -18,7 +18,7 @@ from .pages import autoencoder, film, finetune, guide, lora, memory, noise, samp
 LOOKS = tuple(page.LOOK for page in (film, noise, autoencoder, words, train, sample, finetune, guide, lora, memory))
 
 
-def build(studio: Any, page: Page) -> None:
+def build(studio: Studio, page: Page) -> None:
     """Build the tab inside the current Blocks."""
     with gr.Tabs(elem_id="lab-pages") as pages:
         for look in LOOKS:

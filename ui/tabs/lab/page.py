@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 
 from pipelines.lab.page_requests import PAGES, TASK
+from pipelines.studio.studio import Studio
 from pipelines.studio.works import AskLab
 from pipelines.training.example import DRAWINGS
 
 from ...forms import source
-from ...forms.fields import make_control
+from ...forms.fields import Control, make_control
 from ...language import named
 from ...results import progress
 from ...tab import Page
@@ -28,7 +29,7 @@ PICTURES = {"image": "Picture (a drawing of a fox, if you give none)", "second":
 SECRET = ("token",)  # never remembered by the browser
 
 
-def build(look: Look, studio: Any, page: Page) -> None:
+def build(look: Look, studio: Studio, page: Page) -> None:
     """Build a page inside the current Blocks."""
     parts = Parts(TASK + look.name)
     with gr.Row(elem_classes="workspace lab"):
@@ -82,22 +83,24 @@ def _given(parts: Parts, look: Look, page: Page) -> None:
                     place(name)
 
 
-def _rows(parts: Parts, look: Look, studio: Any, page: Page, names: Any) -> None:
+def _rows(parts: Parts, look: Look, studio: Studio, page: Page, names: Sequence[str]) -> None:
     for left in range(0, len(names), 2):
         with gr.Row():
             for name in names[left:left + 2]:
                 _add(parts, look, studio, page, name)
 
 
-def _add(parts: Parts, look: Look, studio: Any, page: Page, name: str) -> None:
+def _add(parts: Parts, look: Look, studio: Studio, page: Page, name: str) -> None:
     info = PAGES[look.name].model_fields[name]
+    control: Control | gr.ColorPicker
     value, elem_id = look.values.get(name, info.default), f"{parts.task}-{name}"
-    about = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id, "min_width": 100}
+    about: dict[str, Any] = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id,
+                             "min_width": 100}
     if name in look.choices:
         listed = getattr(studio.lab_shelf, look.choices[name])
-        control = gr.Dropdown(list(listed()), filterable=False, **about)
+        control = picker = gr.Dropdown(list(listed()), filterable=False, **about)
         # Read again when it is opened, so that what was just made can be chosen.
-        control.focus(lambda: gr.Dropdown(choices=named(listed())), None, control, **QUIET)
+        picker.focus(lambda: gr.Dropdown(choices=named(listed())), None, picker, **QUIET)
     elif name == "colour":
         control = gr.ColorPicker(**about)
     elif name in SECRET:
@@ -110,7 +113,7 @@ def _add(parts: Parts, look: Look, studio: Any, page: Page, name: str) -> None:
         page.remembered[f"{parts.task}.{name}"] = control
 
 
-def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, stop: gr.Button) -> None:
+def _wire(look: Look, parts: Parts, studio: Studio, page: Page, run: gr.Button, stop: gr.Button) -> None:
     names = list(parts.fields)
 
     def start(visitor: str, model: str, *values: Any) -> Iterator[dict]:
@@ -134,14 +137,14 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
                **results.cleared(parts), **shown}
         yield from results.relay(parts, job)
 
-    def attach(visitor: str) -> Iterator[Any]:
+    def attach(visitor: str) -> Iterator[dict]:
         job = studio.current(page_of(visitor), parts.task)
         if job is None:
             yield gr.skip()
             return
         yield from results.relay(parts, job, raise_failure=False)
 
-    def end(visitor: str) -> Any:
+    def end(visitor: str) -> str | dict:
         return told(studio.current(page_of(visitor), parts.task), lambda job: job.stop())
 
     run.click(None, parts.status, parts.status, js=f"(said) => atelier.starting('{run.elem_id}', said)", **QUIET)
@@ -155,7 +158,7 @@ def _wire(look: Look, parts: Parts, studio: Any, page: Page, run: gr.Button, sto
         page.returning.append((one.again(studio), [one.image_id], one.outputs))
 
 
-def _wire_open(opens: Opens, parts: Parts, studio: Any, page: Page) -> None:
+def _wire_open(opens: Opens, parts: Parts, studio: Studio, page: Page) -> None:
     """Take the page's settings, and its picture, to the real tab."""
     mine = [name for name, there in opens.fields.items() if f"{opens.tab}.{there}" in page.remembered]
     theirs = [page.remembered[f"{opens.tab}.{opens.fields[name]}"] for name in mine]

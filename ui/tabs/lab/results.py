@@ -14,8 +14,10 @@ from gradio.processing_utils import save_file_to_cache, save_pil_to_cache
 from gradio.utils import get_upload_folder
 
 from pipelines import events
+from pipelines.queue.job import Job
 
 from ...forms import source
+from ...forms.fields import Control
 from ...language import said
 from ...results import curves, progress
 from ...wiring import problem, toast
@@ -29,19 +31,22 @@ HINT = "The result appears here. The settings are good ones to begin with: press
 
 @dataclass
 class Parts:
-    """A page's fields, and what a run changes: the report lines, the pictures, curves and tables."""
+    """A page's fields, and what a run changes: the report lines, the pictures, curves and tables.
+
+    open: the way to a real tab, on pages that have one.
+    """
 
     task: str
-    fields: dict[str, gr.components.Component] = field(default_factory=dict)
+    fields: dict[str, Control | gr.ColorPicker] = field(default_factory=dict)
     given: dict[str, source.Source] = field(default_factory=dict)
-    tables: dict[str, gr.components.Component] = field(default_factory=dict)
+    tables: dict[str, gr.LinePlot | gr.Dataframe] = field(default_factory=dict)
     legends: dict[str, gr.HTML] = field(default_factory=dict)
-    status: gr.Textbox | None = None
-    bar: gr.HTML | None = None
-    notices: gr.Textbox | None = None
-    hint: gr.Markdown | None = None
-    pictures: gr.Gallery | None = None
-    open: gr.Button | None = None
+    status: gr.Textbox = field(init=False)
+    bar: gr.HTML = field(init=False)
+    notices: gr.Textbox = field(init=False)
+    hint: gr.Markdown = field(init=False)
+    pictures: gr.Gallery = field(init=False)
+    open: gr.Button = field(init=False)
 
     @property
     def outputs(self) -> list[gr.components.Component]:
@@ -85,7 +90,7 @@ def cleared(parts: Parts) -> dict:
     return {one: type(one)(visible=False) for one in (*parts.tables.values(), *parts.legends.values())}
 
 
-def relay(parts: Parts, job: Any, raise_failure: bool = True) -> Iterator[Any]:
+def relay(parts: Parts, job: Job, raise_failure: bool = True) -> Iterator[dict]:
     """Yield component updates until the job has ended. Raises gr.Error at the end of one that failed."""
     cache = get_upload_folder()
     pictures: list[tuple[str, str]] = []
@@ -130,7 +135,7 @@ def relay(parts: Parts, job: Any, raise_failure: bool = True) -> Iterator[Any]:
 
 def _shown(parts: Parts, pictures: list[tuple[str, str]], chosen: int = 0) -> dict:
     """chosen: the picture that is large, where they are shown one at a time."""
-    index = {"selected_index": chosen} if parts.pictures.preview else {}
+    index: dict[str, Any] = {"selected_index": chosen} if parts.pictures.preview else {}
     return {parts.pictures: gr.Gallery(list(pictures), visible=bool(pictures), **index),
             **(_no_hint(parts) if pictures else {})}
 
@@ -146,7 +151,7 @@ def _table(parts: Parts, title: str, columns: tuple[str, ...], rows: tuple[tuple
         curve = [(x, value, said(str(name))) for x, value, name in rows]
         frame = pd.DataFrame(curve, columns=COLUMNS).astype({"x": float, "value": float, "curve": str})
         colours = curves.colours(frame)
-        plot = gr.LinePlot(frame, visible=True, color_map=colours, x_title=said(component.x_title))
+        plot = gr.LinePlot(frame, visible=True, color_map=colours, x_title=said(component.x_title or ""))
         return {component: plot, parts.legends[title]: gr.HTML(_legend(colours), visible=True)}
     data = [[said(str(cell)) if column in WORDED else str(cell) for column, cell in zip(columns, row, strict=True)]
             for row in rows]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
+
+from pipelines.studio.studio import Studio
 
 from ...tab import Page, Tab
 from . import details, fetch, shelf, starters
 
 
-def build(studio: Any, page: Page) -> None:
+def build(studio: Studio, page: Page) -> None:
     """Build the tab inside the current Blocks."""
     with gr.Row(elem_classes="workspace models"):
         with gr.Column(elem_classes="ask", min_width=0):
@@ -23,7 +23,7 @@ def build(studio: Any, page: Page) -> None:
     details.wire(studio, page, shown, listed)
     shelf.wire(studio, page, listed)
     fetch.wire(studio, page, downloads, listed, made[0])
-    starters.wire(studio, page, made[0], downloads)
+    starters.wire(studio, page, made[0], may_fetch=downloads is not None)
 
 
 TAB = Tab(name="models", label="Models", order=60, build=build)

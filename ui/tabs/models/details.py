@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 
 from pipelines.errors import RequestError
 from pipelines.families import FAMILIES
+from pipelines.library.entry import LibraryEntry
 from pipelines.library.read.card import PICKLES
 from pipelines.library.read.prediction import can_be_told
+from pipelines.studio.studio import Studio
 
 from ...forms.controls import find_card, with_entry
 from ...language import said
@@ -48,7 +49,7 @@ class Details:
     chosen: gr.State
 
     @property
-    def outputs(self) -> list[gr.components.Component]:
+    def outputs(self) -> list[gr.blocks.Block]:
         return [self.hint, self.body, self.picture, self.title, self.fault, self.facts, self.triggers, self.notes,
                 self.choose, self.use, self.negative, self.convert, self.message, self.predicts, self.chosen]
 
@@ -86,14 +87,14 @@ def build() -> Details:
                    predicts, gr.State(""))
 
 
-def wire(studio: Any, page: Page, shown: Details, shelf: Shelf) -> None:
+def wire(studio: Studio, page: Page, shown: Details, shelf: Shelf) -> None:
     """Show what is clicked on, and let its buttons do what they say."""
     library, pictures = studio.collection.library, Pictures()
     forms = page.forms
     prompt, negative = (forms["txt2img"].fields[name] for name in ("prompt", "negative_prompt"))
     vaes = [form.fields["vae"] for form in forms.values() if "vae" in form.fields]
 
-    def found(id: str) -> Any:
+    def found(id: str) -> LibraryEntry:
         entry = library.by_id(id)
         if entry is None:
             raise RequestError("This file is no longer here. Look again.", "id")
@@ -120,7 +121,7 @@ def wire(studio: Any, page: Page, shown: Details, shelf: Shelf) -> None:
                 shown.negative: gr.Button(visible=usable and entry.kind == "embedding"),
                 shown.convert: gr.Button(visible=bool(offer))}
 
-    def misfit(entry: Any, model: str) -> str:
+    def misfit(entry: LibraryEntry, model: str) -> str:
         """A warning when something is for another family than that of the chosen model."""
         chosen = FAMILIES[find_card(studio, model).family]
         if entry.kind not in OF_ONE_FAMILY or entry.family in ("", chosen.name):

@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 
 from pipelines.downloads import Checking, Downloaded, DownloadFailed, Downloading, Paused, Stopped
+from pipelines.downloads.events import DownloadEvent
 from pipelines.errors import StudioError
 from pipelines.library import KINDS
+from pipelines.studio.studio import Studio
 
 from ...language import said
 from ...results.progress import duration
 from ...tab import Page
 from ...wiring import QUEUED, QUIET, problem
 from .shelf import Shelf
+from .starters import Starters
 from .words import size
 
 TICK_S = 1
 WHAT = {"pause": "Pause", "resume": "Go on", "stop": "Give up"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Fetch:
-    """The controls of the downloads; nothing but the reason where there are none."""
+    """The controls of the downloads."""
 
-    source: gr.Textbox | None = None
-    start: gr.Button | None = None
-    list: gr.Radio | None = None
-    tools: gr.Row | None = None
-    buttons: dict[str, gr.Button] | None = None
-    message: gr.Textbox | None = None
-    timer: gr.Timer | None = None
+    source: gr.Textbox
+    start: gr.Button
+    list: gr.Radio
+    tools: gr.Row
+    buttons: dict[str, gr.Button]
+    message: gr.Textbox
+    timer: gr.Timer
 
 
-def build(studio: Any) -> Fetch:
-    """Build the form inside the current column."""
+def build(studio: Studio) -> Fetch | None:
+    """Build the form inside the current column; nothing but the reason, where nobody may fetch."""
     gr.Markdown("### Download", elem_classes="step")
     try:
         studio.collection.downloads.refuse()
     except StudioError as reason:
         gr.Markdown(str(reason).removeprefix("Download: ").capitalize(), elem_classes="hint")
-        return Fetch()
+        return None
     source = gr.Textbox("", label="What", max_lines=1, elem_id="models-source",
                         placeholder="someone/model, civitai:123 or https://...",
                         info="A name of the Hugging Face hub, civitai: and a number, or an address. The file is "
@@ -57,12 +60,12 @@ def build(studio: Any) -> Fetch:
     return Fetch(source, start, listed, tools, buttons, message, gr.Timer(TICK_S, active=False))
 
 
-def wire(studio: Any, page: Page, fetch: Fetch, shelf: Shelf, starters: Any) -> None:
+def wire(studio: Studio, page: Page, fetch: Fetch | None, shelf: Shelf, starters: Starters) -> None:
     """Start, show, pause, resume and stop downloads. The server refuses all of it where others reach the page.
 
     starters: another list to choose from (starters.py).
     """
-    if fetch.start is None:
+    if fetch is None:
         return
     shown = [fetch.list, fetch.tools, *fetch.buttons.values()]
     timers = [fetch.timer, shelf.timer]
@@ -73,7 +76,8 @@ def wire(studio: Any, page: Page, fetch: Fetch, shelf: Shelf, starters: Any) -> 
         known = {one.id: one for one in listed}
         if chosen or id not in known:
             chosen = chosen or next((one.id for one in listed if possible(one.state)), None)
-        wanted = possible(known[chosen or id].state) if (chosen or id) in known else ()
+        looked_at = chosen or id
+        wanted = possible(known[looked_at].state) if looked_at in known else ()
         choices = [(said(told(one.state)), one.id) for one in listed]
         keeps = id in known and not chosen  # a click of this moment is not to be undone
         return (gr.Radio(choices) if keeps else gr.Radio(choices, value=chosen), gr.Row(visible=bool(wanted)),
@@ -92,7 +96,7 @@ def wire(studio: Any, page: Page, fetch: Fetch, shelf: Shelf, starters: Any) -> 
             return (problem(error), gr.skip(), *(gr.skip(),) * len([*shown, *timers]))
         return (f"{download.title} is on its way.", "", *stand(id, download.id), gr.Timer(active=True), gr.skip())
 
-    def change(what: str) -> Any:
+    def change(what: str) -> Callable[[str | None], tuple]:
         def ask(id: str | None) -> tuple:
             try:
                 if not id:
@@ -116,7 +120,7 @@ def wire(studio: Any, page: Page, fetch: Fetch, shelf: Shelf, starters: Any) -> 
         button.click(change(what), fetch.list, [fetch.message, *shown, *timers], **QUIET)
 
 
-def possible(state: Any) -> tuple[str, ...]:
+def possible(state: DownloadEvent) -> tuple[str, ...]:
     """What can be asked of a download that stands like this: keys of WHAT."""
     match state:
         case Downloading():
@@ -126,7 +130,7 @@ def possible(state: Any) -> tuple[str, ...]:
     return ()
 
 
-def told(state: Any) -> str:
+def told(state: DownloadEvent) -> str:
     """How a download stands, in one line."""
     match state:
         case Downloading(title, done, total, speed, left):

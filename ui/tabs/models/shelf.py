@@ -8,7 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.library import KINDS
+from pipelines.library import KINDS, Library
+from pipelines.studio.studio import Studio
 
 from ...language import said
 from ...tab import Page
@@ -51,7 +52,7 @@ class Shelf:
 
 def build(below: Callable[[], None] = lambda: None) -> Shelf:
     """Build the list inside the current column. below: builds what stands under it."""
-    line = {"show_label": False, "container": False, "interactive": False, "max_lines": 1}
+    line: dict[str, Any] = {"show_label": False, "container": False, "interactive": False, "max_lines": 1}
     with gr.Row(elem_classes="shelf-tools"):
         words = gr.Textbox("", label="Search", max_lines=1, scale=3, min_width=140, elem_id="models-search",
                            placeholder="Name, family, trigger word, hash ...",
@@ -85,17 +86,17 @@ def build(below: Callable[[], None] = lambda: None) -> Shelf:
                  status, memory, gr.Timer(TICK_S, active=False), gr.State(0), gr.State([]), gr.State(()))
 
 
-def wire(studio: Any, page: Page, shelf: Shelf) -> None:
+def wire(studio: Studio, page: Page, shelf: Shelf) -> None:
     """Show the list when the tab is opened, and again whenever there is news."""
     library, pictures = studio.collection.library, Pictures()
     asked = [shelf.words, shelf.kind, shelf.family, shelf.order, shelf.view, shelf.number]
     outputs = [shelf.tiles, shelf.table, shelf.nothing, shelf.range, shelf.status, shelf.memory, shelf.family,
                shelf.number, shelf.ids, shelf.seen, shelf.before, shelf.after, shelf.timer]
 
-    def show(seen: Any, words: str, kind: str, family: str, order: str, view: str, number: int) -> dict:
-        entries = library.entries(words or "", kind if kind in KINDS else "", family or "")
-        entries = [entry for entry in entries if kind != REFUSED or entry.fault]
-        entries.sort(key=ORDERS.get(order, ORDERS["Name"]))
+    def show(seen: tuple | None, words: str, kind: str, family: str, order: str, view: str, number: int) -> dict:
+        found = library.entries(words or "", kind if kind in KINDS else "", family or "")
+        entries = sorted((entry for entry in found if kind != REFUSED or entry.fault),
+                         key=ORDERS.get(order, ORDERS["Name"]))
         last = max(0, (len(entries) - 1) // ON_A_PAGE)
         number = min(max(0, number), last)
         here = entries[number * ON_A_PAGE:(number + 1) * ON_A_PAGE]
@@ -122,11 +123,12 @@ def wire(studio: Any, page: Page, shelf: Shelf) -> None:
                 shelf.before: gr.Button(interactive=number > 0), shelf.after: gr.Button(interactive=number < last),
                 shelf.family: gr.Dropdown([(said("Any"), ""), *families])}
 
-    def anew(*values: Any) -> dict:
-        return show(None, *values[:-1], 0)
+    def anew(words: str, kind: str, family: str, order: str, view: str, number: int) -> dict:
+        return show(None, words, kind, family, order, view, 0)
 
-    def turned(step: int) -> Any:
-        return lambda *values: show(None, *values[:-1], values[-1] + step)
+    def turned(step: int) -> Callable[..., dict]:
+        return lambda words, kind, family, order, view, number: show(None, words, kind, family, order, view,
+                                                                     number + step)
 
     def look_again(*values: Any) -> dict:
         library.refresh()
@@ -142,7 +144,7 @@ def wire(studio: Any, page: Page, shelf: Shelf) -> None:
     shelf.timer.tick(show, [shelf.seen, *asked], outputs, **QUIET)
 
 
-def _status(library: Any) -> str:
+def _status(library: Library) -> str:
     progress = library.progress
     if progress.scanning:
         share = f": {progress.done:,} of {progress.total:,} files" if progress.total else " ..."
@@ -152,7 +154,7 @@ def _status(library: Any) -> str:
     return f"{count:,} {'file' if count == 1 else 'files'}{hashing}"
 
 
-def _memory(studio: Any) -> str:
+def _memory(studio: Studio) -> str:
     where = {False: "ready on the device", True: "waits in main memory"}
     lines = [f"{each.name}: {size(each.size_bytes)}, {where[each.parked]}" for each in studio.status().loaded]
     return "\n".join(lines) or "nothing yet"

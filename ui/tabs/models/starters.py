@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 
 from pipelines.downloads.starters import Starter
 from pipelines.downloads.starters import starters as listed
 from pipelines.library.checkpoints import EMBEDDED
+from pipelines.studio.studio import Studio
 
 from ...language import said
 from ...tab import Page
 from ...wiring import QUIET
-from .fetch import Fetch
 
 
 @dataclass
@@ -35,18 +34,18 @@ def build() -> Starters:
     return Starters(body, choice, start)
 
 
-def wire(studio: Any, page: Page, starters: Starters, fetch: Fetch) -> None:
+def wire(studio: Studio, page: Page, starters: Starters, may_fetch: bool) -> None:
     """Fill the list when the tab is opened; it says what this machine has the memory for."""
-    if fetch.start is None:  # nobody may fetch here, and the page says why
+    if not may_fetch:  # nobody may fetch here, and the page says why
         starters.body.visible = False
         return
 
-    def show(chosen: str | None) -> tuple[Any, Any]:
+    def show(chosen: str | None) -> tuple[gr.Accordion, gr.Radio]:
         has_own = any(card.path != EMBEDDED for card in studio.collection.cards())
         choices = [(line(one), one.source) for one in listed()]
         return gr.Accordion(open=not has_own), gr.Radio(choices, value=chosen or listed()[0].source)
 
-    def tell_needs() -> Any:
+    def tell_needs() -> gr.Radio:
         return gr.Radio([(line(one, need), one.source) for one, need in studio.memory.starters()])
 
     # The memory is told afterwards: in a program that has just begun, it waits for torch.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image, ImageDraw, ImageFont
 
 from pipelines.library import KINDS
+from pipelines.library.entry import LibraryEntry
 from pipelines.library.preview import preview
+from pipelines.library.read.card import ModelCard
 from pipelines.library.read.prediction import sentence
 
 from ...language import current, said
@@ -28,13 +30,13 @@ class Pictures:
     def __init__(self) -> None:
         self._paths: OrderedDict[tuple, str] = OrderedDict()
 
-    def path(self, entry: Any) -> str:
+    def path(self, entry: LibraryEntry) -> str:
         """The picture beside the file, or else a plain tile that says what the file is."""
-        key = (str(entry.preview), _changed(entry.preview)) if entry.preview else ()
-        return (key and self._kept(key, lambda: preview(entry.preview))) or self._kept(
-            (entry.kind, entry.family_label, bool(entry.fault), current()), lambda: _tile(entry))
+        beside = entry.preview
+        own = self._kept((str(beside), _changed(beside)), lambda: preview(beside)) if beside else ""
+        return own or self._kept((entry.kind, entry.family_label, bool(entry.fault), current()), lambda: _tile(entry))
 
-    def _kept(self, key: tuple, make: Any) -> str:
+    def _kept(self, key: tuple, make: Callable[[], Image.Image | None]) -> str:
         path = self._paths.get(key)
         if path is None or (path and not Path(path).exists()):  # Gradio empties its cache now and then
             image = make()
@@ -54,12 +56,12 @@ def size(size_bytes: int) -> str:
     return f"{max(1, round(size_bytes / 1e3))} kB"
 
 
-def prediction_of(card: Any) -> str:
+def prediction_of(card: ModelCard | None) -> str:
     """What a person said that a checkpoint predicts, "" for nothing."""
     return card.scheduler["prediction_type"] if card and card.predicts_by == "person" else ""
 
 
-def facts(entry: Any, card: Any = None) -> str:
+def facts(entry: LibraryEntry, card: ModelCard | None = None) -> str:
     """Everything that is known of an entry, a line each. card: of a checkpoint, with what was said of it here."""
     known = entry.facts
     lines = {"Kind": KINDS[entry.kind], "Family": entry.family_label or ("" if entry.fault else "not told by the file"),
@@ -75,7 +77,7 @@ def facts(entry: Any, card: Any = None) -> str:
     return "\n".join(f"{name}: {value}" for name, value in lines.items() if value != "")
 
 
-def row(entry: Any) -> list[str]:
+def row(entry: LibraryEntry) -> list[str]:
     """A line of the table: COLUMNS."""
     return [entry.name, said(KINDS[entry.kind]), said("cannot be used") if entry.fault else entry.family_label,
             size(entry.size_bytes), entry.auto_v2 or entry.auto_v3, ", ".join(entry.trigger_words)[:80],
@@ -92,7 +94,7 @@ def _changed(path: Path) -> int:
         return 0
 
 
-def _tile(entry: Any) -> Image.Image:
+def _tile(entry: LibraryEntry) -> Image.Image:
     image = Image.new("RGB", (TILE_PX, TILE_PX), REFUSED if entry.fault else COLOURS[entry.kind])
     draw = ImageDraw.Draw(image)
     below = said("cannot be used") if entry.fault else entry.family_label

@@ -1,22 +1,24 @@
 """Train a LoRA: pictures, what and how long, and the run with its curves, samples and weights.
 
-pictures: what is learned from. knobs: how. watch: the run. weights: what came of it.
+pictures and captions: what is learned from. knobs: how. start: a new run. watch: the run. weights: what came of it.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
+
+from pipelines.studio.studio import Studio
 
 from ...tab import Page, Tab
 from . import knobs, pictures, watch, weights
+from .start import RunStart
+from .weights import WeightsUse
 
 SHARED = ("Everybody who can log in here shares the pictures and runs below: all see them, and all can change captions "
           "and pause or stop a run.")
 
 
-def build(studio: Any, page: Page) -> None:
+def build(studio: Studio, page: Page) -> None:
     """Build the tab inside the current Blocks; only a sentence where visitors may not train, so that they can call
     nothing of it: not even look at pictures and runs."""
     refusal = studio.training.refusal
@@ -32,12 +34,13 @@ def build(studio: Any, page: Page) -> None:
             form = knobs.build(studio, page)
         with gr.Column(elem_classes="results", min_width=0):
             run = watch.build(studio)
-            with run["body"]:
+            with run.body:
                 made = weights.build()
     pictures.wire(studio, page, data, form)
-    knobs.wire(studio, page, data, form)
-    watch.wire(studio, page, data, form, run, made)
-    weights.wire(studio, page, data, run, made)
+    knobs.wire(studio, page, form, data.verdict, data.used)
+    RunStart(studio, page, data, form, run).wire()
+    watch.wire(studio, page, run, made, form.message)
+    WeightsUse(studio, page, made).wire(run.run, data.trigger, run.status)
 
 
 TAB = Tab(name="train", label="Train", order=40, build=build)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from pipelines.errors import RequestError, StudioError
+from pipelines.library.read.card import ModelCard
 from pipelines.prompts.comments import without_comments
+from pipelines.studio.studio import Studio
 from pipelines.training import presets
 from pipelines.training.dataset.survey import held_out
 from pipelines.training.request import TrainLora
 
 from ...forms.controls import find_card
-from ...forms.fields import make_control
+from ...forms.fields import Control, make_control
 from ...tab import Page
 from ...wiring import QUIET
 
-FRONT = (("name",), ("goal", "length"))
+FRONT: tuple[tuple[str, ...], ...] = (("name",), ("goal", "length"))
 # Fields behind the three, by what a person thinks of. The device is the app's.
 GROUPS: dict[str, tuple[str, ...]] = {
     "Captions": ("prefix", "suffix", "shuffle", "keep_first", "caption_dropout", "clip_skip", "caption_encoding"),
@@ -40,9 +43,21 @@ FORECAST_OF = ("goal", "length", "steps", "rank", "batch_size", "method", "optim
                "seed")
 
 
-def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
+@dataclass(frozen=True)
+class Knobs:
+    """The controls of the settings. fields: by the config's names, in the form's order."""
+
+    fields: dict[str, Control]
+    meaning: gr.Textbox
+    start: gr.Button
+    probe: gr.Button
+    message: gr.Textbox
+
+
+def build(studio: Studio, page: Page) -> Knobs:
+    """Build the form inside the current column."""
     gr.Markdown("### 2. What, and how long", elem_classes="step")
-    fields: dict[str, gr.components.Component] = {}
+    fields: dict[str, Control] = {}
 
     def add(name: str) -> None:
         fields[name] = page.remembered[f"train.{name}"] = _control(studio, name)
@@ -70,21 +85,24 @@ def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
                                      info="One a line, with --n, --w, --h, --s, --d and --l behind it as kohya's "
                                           "trainer reads them. Without any, captions of the pictures are drawn.")
                 fields["sample_prompts"] = page.remembered["train.sample_prompts"] = prompts
-    return {**fields, "meaning": meaning, "start": start, "probe": probe, "message": message}
+    return Knobs(fields, meaning, start, probe, message)
 
 
-def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
-    """Say the knobs in numbers whenever one of them, the model or the pictures change."""
-    chosen = [form[name] for name in FORECAST_OF]
+def wire(studio: Studio, page: Page, knobs: Knobs, verdict: gr.Textbox, used: gr.State) -> None:
+    """Say the knobs in numbers whenever one of them, the model or the pictures change.
+
+    verdict, used: what was found of the pictures, and the hashes of those that are trained on.
+    """
+    chosen = [knobs.fields[name] for name in FORECAST_OF]
 
     def say(model: str, used: Sequence[str], *values: Any) -> str:
         return meaning(find_card(studio, model), used, dict(zip(FORECAST_OF, values, strict=True)))
 
-    gr.on([each.change for each in (*chosen, data["verdict"], page.model)], say, [page.model, data["used"], *chosen],
-          form["meaning"], trigger_mode="always_last", **QUIET)
+    gr.on([each.change for each in (*chosen, verdict, page.model)], say,
+          [page.model, used, *chosen], knobs.meaning, trigger_mode="always_last", **QUIET)
 
 
-def _control(studio: Any, name: str) -> gr.components.Component:
+def _control(studio: Studio, name: str) -> Control:
     info, elem_id = TrainLora.model_fields[name], f"train-{name.replace('_', '-')}"
     if name == "prior_data":
         return gr.Dropdown([("none", ""), *studio.datasets.names()], value="", label=info.title, filterable=False,
@@ -97,27 +115,22 @@ def _control(studio: Any, name: str) -> gr.components.Component:
     return make_control(info, name, elem_id, FIRST.get(name, info.default), min_width=100, visible=visible)
 
 
-def names(form: dict) -> list[str]:
-    """The fields of a config that the form has, in its order."""
-    return [name for name in form if name in TrainLora.model_fields]
-
-
-def given(fields: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+def given(fields: Sequence[str], values: Sequence[object]) -> dict[str, object]:
     """What somebody chose, as values of a config. Raises RequestError for what is no number."""
     chosen = dict(zip(fields, values, strict=True))
     for name in fields:
         if TrainLora.model_fields[name].default is None:
             chosen[name] = number(name, chosen[name])
     if "sample_prompts" in chosen:
-        lines = (line.strip() for line in without_comments(chosen["sample_prompts"]).splitlines())
+        lines = (line.strip() for line in without_comments(str(chosen["sample_prompts"])).splitlines())
         chosen["sample_prompts"] = tuple(line for line in lines if line)
     return {name: value for name, value in chosen.items() if value is not None}
 
 
-def filled(studio: Any, form: dict, config: TrainLora) -> dict[gr.components.Component, Any]:
+def filled(studio: Studio, fields: Mapping[str, Control], config: TrainLora) -> dict[Control, object]:
     """The form as a run was asked for."""
-    told = {}
-    for name in names(form):
+    told: dict[Control, object] = {}
+    for name, control in fields.items():
         value = getattr(config, name)
         if name == "prior_data":
             value = studio.datasets.name_of(Path(value)) or "" if value else ""
@@ -125,13 +138,13 @@ def filled(studio: Any, form: dict, config: TrainLora) -> dict[gr.components.Com
             value = "\n".join(value)
         elif TrainLora.model_fields[name].default is None:
             value = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-        told[form[name]] = value
+        told[control] = value
     return told
 
 
-def number(name: str, text: str) -> float | int | None:
+def number(name: str, typed: object) -> float | int | None:
     """What somebody typed into a field that may stay empty."""
-    text = (text or "").strip()
+    text = str(typed or "").strip()
     if not text or text == AUTO:
         return None
     try:
@@ -141,16 +154,16 @@ def number(name: str, text: str) -> float | int | None:
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
-def concrete(card: Any, used: Sequence[str], chosen: dict[str, Any]) -> TrainLora:
+def concrete(card: ModelCard, used: Sequence[str], chosen: Mapping[str, object]) -> TrainLora:
     """The config that choices of FORECAST_OF come to. used: hashes of the pictures. Raises ValueError or RequestError
     for what is out of range."""
-    config = TrainLora(model="m", data="d", output="o", name="n", **chosen)
+    config = TrainLora.model_validate({"model": "m", "data": "d", "output": "o", "name": "n", **chosen})
     trained = len(used) - len(held_out(used, config.validation, config.seed))
     return presets.resolve(config, pictures=max(1, trained), native_size=card.native_size,
                            unet_parameters=card.unet_parameters)
 
 
-def meaning(card: Any, used: Sequence[str], values: dict[str, Any]) -> str:
+def meaning(card: ModelCard, used: Sequence[str], values: Mapping[str, object]) -> str:
     """The three knobs in numbers, before anything runs."""
     if not used:
         return ""
@@ -158,6 +171,7 @@ def meaning(card: Any, used: Sequence[str], values: dict[str, Any]) -> str:
         config = concrete(card, used, given(list(values), list(values.values())))
     except (ValueError, StudioError) as error:
         return str(error) if isinstance(error, StudioError) else "A number in Steps or Network is out of its range."
+    assert config.steps and config.batch_size and config.alpha and config.learning_rate  # resolve leaves none open
     held = len(held_out(used, config.validation, config.seed))
     seen = config.steps * config.batch_size * config.accumulation / (len(used) - held)
     size = "all weights of the U-Net" if config.method == "full" else f"rank {config.rank}, alpha {config.alpha:g}"

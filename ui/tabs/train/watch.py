@@ -1,37 +1,66 @@
-"""The right side of Train: start a run, watch it, steer it. All that is shown comes from the run's folder."""
+"""The right side of Train: the run that is looked at, and what steers it. All that is shown comes from its folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
 from pipelines.errors import StudioError
-from pipelines.studio.works import ResumeRun, Train
+from pipelines.studio.studio import Studio
+from pipelines.studio.works import ResumeRun
+from pipelines.training.events import Event
 from pipelines.training.run import follow
+from pipelines.training.run.follow import RunState
 
-from ...forms.controls import find_card
-from ...language import named, said
+from ...language import said
 from ...results import curves
 from ...results.progress import waiting_line
 from ...tab import Page
 from ...visitors import caller
-from ...wiring import QUEUED, QUIET, guarded, problem
-from . import knobs
+from ...wiring import QUIET, problem
+from .weights import Weights
 
 WATCH_EVERY_S = 2
 SAMPLES = 60
 STEERING = {"pause": "Pause", "stop": "Stop", "sample": "Sample now", "resume": "Resume"}
+ANSWERS = {"pause": "Pausing: it saves, and gives the device back. Resume goes on.",
+           "sample": "Samples come after this step."}
 WITHDRAWN = "Taken out of the queue; nothing was trained."
-PARTS = ("status", "plan", "gallery", "told", "answer", *STEERING, "seen", "body")
+BUSY = ("waiting", "starting", "running")
 
 
-def build(studio: Any) -> dict[str, gr.components.Component]:
-    runs = _runs(studio)
+@dataclass(frozen=True)
+class Watch:
+    """The controls of the run. seen: state, what is shown, to notice news. charts: a plot for each curve."""
+
+    run: gr.Dropdown
+    clone: gr.Button
+    steering: dict[str, gr.Button]
+    answer: gr.Textbox
+    status: gr.Textbox
+    plan: gr.Textbox
+    body: gr.Column
+    what: gr.Radio
+    charts: dict[str, gr.LinePlot]
+    gallery: gr.Gallery
+    notices: gr.Textbox
+    seen: gr.State
+
+    @property
+    def outputs(self) -> list[gr.blocks.Block]:
+        """What changes while a run goes on; the status comes first."""
+        return [self.status, self.plan, self.gallery, self.notices, self.answer, *self.steering.values(), self.seen,
+                self.body, *self.charts.values()]
+
+
+def build(studio: Studio) -> Watch:
+    """Build the right side inside the current column."""
+    runs = names_of_runs(studio)
     with gr.Row(elem_classes="level"):
         run = gr.Dropdown(runs, value=runs[0] if runs else None, label="Run", filterable=False, elem_id="train-run",
                           info="Runs go on when the page is closed, and can be looked at again at any time.", scale=3)
@@ -57,127 +86,139 @@ def build(studio: Any) -> dict[str, gr.components.Component]:
         gallery = gr.Gallery(label="Samples, newest first: a row for each time, a column for each prompt", columns=4,
                              height=360, object_fit="contain", buttons=[], elem_id="train-samples", interactive=False,
                              visible=False)
-        told = gr.Textbox("", label="Notices", show_label=False, container=False, interactive=False, max_lines=4,
+        notices = gr.Textbox("", label="Notices", show_label=False, container=False, interactive=False, max_lines=4,
                           elem_classes="line", elem_id="train-notices")
-    return {**buttons, "run": run, "clone": clone, "answer": answer, "status": status, "plan": plan, "what": what,
-            "charts": charts, "gallery": gallery, "told": told, "seen": gr.State([]), "body": body}
+    return Watch(run, clone, buttons, answer, status, plan, body, what, charts, gallery, notices, gr.State([]))
 
 
-def wire(studio: Any, page: Page, data: dict, form: dict, run: dict, made: dict) -> None:
-    fields = knobs.names(form)
-    charts = run["charts"]
-    shown = [*(run[name] for name in PARTS), made["body"], made["weights"], *charts.values()]
+def wire(studio: Studio, page: Page, watch: Watch, weights: Weights, message: gr.Textbox) -> None:
+    """Show the chosen run, and let its buttons steer it. message: the line under Start training."""
+    Steering(studio, watch).wire(message)
+    RunView(studio, page, watch, weights).wire()
 
-    def begin(only_probe: bool) -> Callable:
-        def start(dataset: str, model: str, trigger: str, used: Sequence[str], *values: Any) -> tuple[Any, str]:
-            try:
-                given = knobs.given(fields, values)
-                if not given["sample_every"]:
-                    chosen = {name: given[name] for name in knobs.FORECAST_OF if name in given}
-                    # Five times in a run, unless somebody says otherwise.
-                    given["sample_every"] = max(1, knobs.concrete(find_card(studio, model), used, chosen).steps // 5)
-                asked = Train(dataset, {"model": model, "trigger": trigger, **given}, only_probe)
-                job = studio.submit(asked, caller())
-            except Exception as error:
-                return gr.skip(), problem(error)
-            place = f" {waiting_line(job.position)}." if job.position else ""
-            told = "Trying a few steps" if only_probe else f"The run {given['name']} begins"
-            return gr.Dropdown(_runs(studio), value=given["name"]), f"{told}.{place}"
-        return start
 
-    def stop(name: str) -> tuple[str, str]:
+@dataclass(frozen=True)
+class Steering:
+    """The buttons that a run listens to."""
+
+    studio: Studio
+    watch: Watch
+
+    def wire(self, message: gr.Textbox) -> None:
+        """Bind the buttons to their events. message: the line that said that a run waits."""
+        watch = self.watch
+        for word in ANSWERS:
+            watch.steering[word].click(partial(self.ask, word), watch.run, watch.answer, **QUIET)
+        watch.steering["stop"].click(self.stop, watch.run, [watch.answer, message], **QUIET)
+        watch.steering["resume"].click(self.resume, watch.run, watch.answer, **QUIET)
+
+    def ask(self, word: str, name: str) -> str:
+        """Leave a run a word that it reads after its step. word: of ANSWERS."""
         try:
-            waited = studio.training.stop(name)
+            self.studio.runs.ask(name, word)
+        except Exception as error:
+            return problem(error)
+        return ANSWERS[word]
+
+    def stop(self, name: str) -> tuple[str, str | dict]:
+        """Let a run save and end, or take one that waits out of the queue."""
+        try:
+            waited = self.studio.training.stop(name)
         except Exception as error:
             return problem(error), gr.skip()
         return WITHDRAWN if waited else "Stopping after this step; everything is saved.", ""  # it begins no more
 
-    def asked(word: str, done: str) -> Callable:
-        def ask(name: str) -> str:
-            try:
-                studio.runs.ask(name, word)
-            except Exception as error:
-                return problem(error)
-            return done
-        return ask
-
-    def resume(name: str) -> str:
+    def resume(self, name: str) -> str:
+        """Let a run go on where it was saved."""
         try:
-            job = studio.submit(ResumeRun(name), caller())
+            job = self.studio.submit(ResumeRun(name), caller())
         except Exception as error:
             return problem(error)
-        again = studio.runs.card(name).state.saved_step > 0
+        again = self.studio.runs.card(name).state.saved_step > 0
         told = f"The run {name} goes on where it was." if again else f"The run {name} begins."
         return f"{told} {waiting_line(job.position)}." if job.position else told
 
-    def clone(name: str) -> dict:
-        config = studio.runs.card(name).config
-        update = knobs.filled(studio, form, config) | {data["trigger"]: config.trigger}
-        dataset = studio.datasets.name_of(Path(config.data))
-        if dataset:
-            update[data["dataset"]] = gr.Dropdown(named(studio.datasets.names()), value=dataset)
-        model = next((card.name for card in studio.collection.cards() if str(card.path) == config.model), None)
-        if model:
-            update[page.model] = model
-        gone = [word for word, found in (("pictures", dataset), ("model", model)) if not found]
-        lost = f"Its {' and '.join(gone)} are not here any more; yours stay chosen." if gone else ""
-        return {**update, form["message"]: f"The settings of {name} are in the form. {lost}".strip()}
 
-    def show(name: str, seen: list, weights: str | None) -> tuple:
+@dataclass(frozen=True)
+class RunView:
+    """What is shown of a run: its status, curves, samples, and the weights that came of it."""
+
+    studio: Studio
+    page: Page
+    watch: Watch
+    weights: Weights
+
+    @property
+    def outputs(self) -> list[gr.blocks.Block]:
+        """What `show` fills."""
+        return [*self.watch.outputs, self.weights.body, self.weights.weights]
+
+    def wire(self) -> None:
+        """Look at the chosen run again and again, and at the one that works when a page comes back."""
+        watch = self.watch
+        gr.on([watch.run.change, gr.Timer(WATCH_EVERY_S).tick], self.show,
+              [watch.run, watch.seen, self.weights.weights], self.outputs, **QUIET)
+        watch.what.change(self.choose_curve, watch.what, list(watch.charts.values()), **QUIET)
+        self.page.returning.append((self.come_back, [], [watch.run, *self.outputs]))
+
+    def show(self, name: str, seen: list, chosen: str | None) -> tuple:
+        """Values of `outputs`. seen: what is shown already. chosen: the weights that are."""
+        unchanged = (gr.skip(),) * len(self.outputs)
         if not name:
-            return (gr.skip(),) * len(shown)
+            return unchanged
         try:
-            card = studio.training.run(name)
+            card = self.studio.training.run(name)
         except StudioError as error:
-            return (str(error), *(gr.skip(),) * (len(shown) - 1))
+            return (str(error), *unchanged[1:])
         log, state = follow.history(card.folder), card.state
         found = curves.weights(log, name)
         sign = [name, *curves.signature(state, log), *found[:1]]
         if sign == seen:
-            return (gr.skip(),) * len(shown)
-        cache, running = get_upload_folder(), state.is_alive
+            return unchanged
         grid, prompts = curves.samples(log, card.folder)
+        cache = get_upload_folder()
         pictures = [(save_file_to_cache(path, cache), said(caption)) for path, caption in grid[:SAMPLES]]
-        colours = {said(curve): colour for curve, colour in curves.COLOUR_OF.items()}
-        plots = [gr.LinePlot(curves.frame(log, what, said), color_map=colours, x_title=said("step")) for what in charts]
-        chosen = weights in found and weights not in seen[-1:]  # an older one by hand; else the newest is followed
-        waits = state.how == "waiting"
-        if running or waits:
-            answer = gr.skip()
-        else:  # what was asked is done, or over
-            answer = WITHDRAWN if seen[:2] == [name, "waiting"] and state.how not in ("failed", "killed") else ""
-        can = dict.fromkeys(STEERING, running) | {"stop": running or waits, "resume": state.can_resume}
+        keeps = chosen in found and chosen not in seen[-1:]  # an older one by hand; else the newest is followed
+        newest = found[0] if found else None
         return (curves.status_line(state, log), curves.forecast_line(state, log),
                 gr.Gallery(pictures, columns=max(1, prompts), visible=bool(pictures)), curves.notices(log),
-                answer, *(gr.Button(interactive=can[word]) for word in STEERING), sign,
-                gr.Column(visible=True), gr.Column(visible=bool(found)),
-                gr.Dropdown(found, value=weights if chosen else found[0] if found else None), *plots)
+                _answer(state, seen, name), *_buttons(state), sign, gr.Column(visible=True), *self._plots(log),
+                gr.Column(visible=bool(found)), gr.Dropdown(found, value=chosen if keeps else newest))
 
-    inputs = [data["dataset"], page.model, data["trigger"], data["used"], *(form[name] for name in fields)]
-    for button, only_probe in ((form["start"], False), (form["probe"], True)):
-        button.click(begin(only_probe), inputs, [run["run"], form["message"]], trigger_mode="once", **QUEUED)
-    for word, done in (("pause", "Pausing: it saves, and gives the device back. Resume goes on."),
-                       ("sample", "Samples come after this step.")):
-        run[word].click(asked(word, done), run["run"], run["answer"], **QUIET)
-    run["stop"].click(stop, run["run"], [run["answer"], form["message"]], **QUIET)
-    run["resume"].click(resume, run["run"], run["answer"], **QUIET)
-    run["clone"].click(guarded(clone), run["run"], [*(form[name] for name in fields), data["trigger"],
-                                                    data["dataset"], page.model, form["message"]], **QUEUED)
-    gr.on([run["run"].change, gr.Timer(WATCH_EVERY_S).tick], show, [run["run"], run["seen"], made["weights"]], shown,
-          **QUIET)
-    run["what"].change(lambda what: [gr.LinePlot(visible=name == what) for name in charts], run["what"],
-                       list(charts.values()), **QUIET)
+    def choose_curve(self, what: str) -> list[gr.LinePlot]:
+        """Show one of the plots."""
+        return [gr.LinePlot(visible=name == what) for name in self.watch.charts]
 
-    def again() -> dict:
-        names = _runs(studio)
-        # What works or waits is what somebody comes back for; a page's first choice is as old as the app.
-        busy = (name for name in names if studio.training.run(name).state.how in ("waiting", "starting", "running"))
+    def come_back(self) -> dict:
+        """Show the run that works or waits, which is what somebody comes back for; else the newest.
+
+        A page's first choice is as old as the app.
+        """
+        names = names_of_runs(self.studio)
+        busy = (name for name in names if self.studio.training.run(name).state.how in BUSY)
         chosen = next(busy, names[0] if names else None)
-        values = show(chosen, [], None) if chosen else (gr.skip(),) * len(shown)
-        return {run["run"]: gr.Dropdown(names, value=chosen), **dict(zip(shown, values, strict=True))}
+        values = self.show(chosen, [], None) if chosen else (gr.skip(),) * len(self.outputs)
+        return {self.watch.run: gr.Dropdown(names, value=chosen), **dict(zip(self.outputs, values, strict=True))}
 
-    page.returning.append((again, [], [run["run"], *shown]))
+    def _plots(self, log: Sequence[Event]) -> list[gr.LinePlot]:
+        colours = {said(curve): colour for curve, colour in curves.COLOUR_OF.items()}
+        return [gr.LinePlot(curves.frame(log, what, said), color_map=colours, x_title=said("step"))
+                for what in self.watch.charts]
 
 
-def _runs(studio: Any) -> list[str]:
+def _answer(state: RunState, seen: list, name: str) -> str | dict:
+    """What was asked stays said until it is done, or over."""
+    if state.is_alive or state.how == "waiting":
+        return gr.skip()
+    return WITHDRAWN if seen[:2] == [name, "waiting"] and state.how not in ("failed", "killed") else ""
+
+
+def _buttons(state: RunState) -> list[gr.Button]:
+    can = dict.fromkeys(STEERING, state.is_alive)
+    can |= {"stop": state.is_alive or state.how == "waiting", "resume": state.can_resume}
+    return [gr.Button(interactive=can[word]) for word in STEERING]
+
+
+def names_of_runs(studio: Studio) -> list[str]:
+    """The runs, newest first."""
     return [card.name for card in studio.runs.cards()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import gradio as gr
 
@@ -11,21 +11,35 @@ from pipelines import events
 from pipelines.adapters.merge_request import MergeLora
 from pipelines.errors import RequestError
 from pipelines.prompts.comments import behind, without_comments
+from pipelines.studio.studio import Studio
 from pipelines.studio.works import Merge
 
-from ...forms.fields import make_control
+from ...forms.fields import Control, make_control
 from ...tab import Page
 from ...visitors import caller
 from ...wiring import QUEUED, apart, guarded, problem
 
 
-def build() -> dict[str, gr.components.Component]:
-    with gr.Column(visible=False, min_width=0) as body:  # until there are some
-        parts = _build()
-    return {**parts, "body": body}
+@dataclass(frozen=True)
+class Weights:
+    """The controls of the weights. name, strength: of the model that merging makes."""
+
+    body: gr.Column
+    weights: gr.Dropdown
+    use: gr.Button
+    name: Control
+    strength: Control
+    merge: gr.Button
+    merged: gr.Textbox
 
 
-def _build() -> dict[str, gr.components.Component]:
+def build() -> Weights:
+    """Build the list of weights inside the current column, hidden until there are some."""
+    with gr.Column(visible=False, min_width=0) as body:
+        return _build(body)
+
+
+def _build(body: gr.Column) -> Weights:
     with gr.Row(elem_classes="level"):
         weights = gr.Dropdown([], label="Weights", info="Every saved checkpoint can be used in a prompt at once.",
                               filterable=False, elem_id="train-weights", scale=3)
@@ -38,30 +52,48 @@ def _build() -> dict[str, gr.components.Component]:
         merge = gr.Button("Merge into the chosen model", size="sm", elem_id="train-merge")
         merged = gr.Textbox("", label="What came of it", show_label=False, container=False, interactive=False,
                             max_lines=2, elem_classes="line", elem_id="train-merged")
-    return {"weights": weights, "use": use, "name": name, "strength": strength, "merge": merge, "merged": merged}
+    return Weights(body, weights, use, name, strength, merge, merged)
 
 
-def wire(studio: Any, page: Page, data: dict, run: dict, made: dict) -> None:
-    prompt = page.forms["txt2img"].fields["prompt"]
+@dataclass(frozen=True)
+class WeightsUse:
+    """What can be done with the weights of a run."""
 
-    def use(run: str, name: str | None, trigger: str, prompt: str) -> tuple[Any, Any, str]:
+    studio: Studio
+    page: Page
+    weights: Weights
+
+    def wire(self, run: gr.Dropdown, trigger: gr.Textbox, line: gr.Textbox) -> None:
+        """Bind the buttons to their events. line: where progress is shown (see `apart`)."""
+        weights, page = self.weights, self.page
+        prompt = page.forms["txt2img"].fields["prompt"]
+        weights.use.click(guarded(self.use), [run, weights.weights, trigger, prompt],
+                          [page.tabs, page.model, prompt], **apart(QUEUED, line))
+        weights.merge.click(self.merge, [weights.weights, weights.name, weights.strength, page.model],
+                            [page.model, weights.merged], trigger_mode="once", **QUEUED)
+
+    def use(self, run: str, name: str | None, trigger: str, prompt: str) -> tuple[gr.Tabs, gr.Dropdown | dict, str]:
+        """Put a LoRA into the prompt of Text to image, or choose a model that was trained whole."""
         if not name:
             raise RequestError("Weights: there are none yet.", "weights")
-        if studio.runs.card(run).config.method == "full":
-            chosen = studio.collection.card(name).name
-            return gr.Tabs(selected="txt2img"), gr.Dropdown(_models(studio), value=chosen), prompt
+        tab = gr.Tabs(selected="txt2img")
+        if self.studio.runs.card(run).config.method == "full":
+            chosen = self.studio.collection.card(name).name
+            return tab, gr.Dropdown(_models(self.studio), value=chosen), prompt
         tag = f"<lora:{name}:1>"
         read = without_comments(prompt)
-        said = trigger.strip() in read
-        text = prompt.strip() if said else ", ".join(filter(None, (trigger.strip(), prompt.strip())))
-        return gr.Tabs(selected="txt2img"), gr.skip(), text if tag in read else behind(text, tag, " ")
+        has_trigger = trigger.strip() in read
+        text = prompt.strip() if has_trigger else ", ".join(filter(None, (trigger.strip(), prompt.strip())))
+        return tab, gr.skip(), text if tag in read else behind(text, tag, " ")
 
-    def merge(lora: str | None, name: str, strength: float, model: str) -> Iterator[tuple[Any, str]]:
+    def merge(self, lora: str | None, name: str, strength: float,
+              model: str) -> Iterator[tuple[gr.Dropdown | dict, str]]:
+        """Write a checkpoint that has the weights in it, and offer it."""
         try:
             if not lora:
                 raise RequestError("Weights: there are none yet.", "weights")
             values = {"lora": lora, "name": name.strip() or lora, "strength": strength}
-            job = studio.submit(Merge(model, values), caller())
+            job = self.studio.submit(Merge(model, values), caller())
             yield gr.skip(), "Merging ..."
             told = ""
             for event in job.follow():
@@ -71,13 +103,8 @@ def wire(studio: Any, page: Page, data: dict, run: dict, made: dict) -> None:
         except Exception as error:
             yield gr.skip(), problem(error)
         else:
-            yield gr.Dropdown(_models(studio)), told
-
-    made["use"].click(guarded(use), [run["run"], made["weights"], data["trigger"], prompt],
-                      [page.tabs, page.model, prompt], **apart(QUEUED, run["status"]))
-    made["merge"].click(merge, [made["weights"], made["name"], made["strength"], page.model],
-                        [page.model, made["merged"]], trigger_mode="once", **QUEUED)
+            yield gr.Dropdown(_models(self.studio)), told
 
 
-def _models(studio: Any) -> list[tuple[str, str]]:
+def _models(studio: Studio) -> list[tuple[str, str]]:
     return [(card.title, card.name) for card in studio.collection.cards()]
