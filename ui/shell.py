@@ -55,7 +55,7 @@ def build(studio: Studio) -> gr.Blocks:
         _tell_status(studio, page.queue, shown_link)
         queue_panel.build(studio, page.visitor, page.jobs)
         _say_goodbye(studio)
-        gradio_endpoints.publish(studio)
+        gradio_endpoints.publish(studio, demo)
     page_language.speak(demo)
     return demo
 

@@ -12,12 +12,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import OutOfMemory
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import AutoencoderKL
 
 # What errors say that have no type of their own: of torch's CPU allocator, of MPS and of cuBLAS.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory: you tried to allocate",

@@ -18,6 +18,7 @@ from ..library.read.hub import hub_folder
 from ..library.recognise import vae_layout
 from ..machine.device import Placement
 from ..machine.memory import is_out_of_memory
+from .components import Component, Components
 from .interrupt import interruptible
 from .memory_format import as_stored, settled
 from .offload import by_layers

@@ -167,6 +167,7 @@ class Job:
             last = self._log[-1]
         if isinstance(last, Failed):
             raise last.error
+        assert isinstance(last, Finished)  # a job ends with one of the two
         return last
 
     def away(self) -> bool:

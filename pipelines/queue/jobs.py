@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Condition, Thread
 from time import monotonic
 from typing import Any
@@ -31,13 +31,18 @@ class Lane:
     """A thread, what it runs jobs with, and the job that it is at."""
 
     run: Run
-    thread: Thread | None = None
+    thread: Thread = field(init=False)
     job: AnyJob | None = None
 
     @property
     def lead(self) -> Job | None:
         """The job that pages know."""
-        return self.job.lead if isinstance(self.job, ChildJob) else self.job
+        return lead_of(self.job) if self.job else None
+
+
+def lead_of(job: AnyJob) -> Job:
+    """The job that pages know: of a child the one that it is of."""
+    return job.lead if isinstance(job, ChildJob) else job
 
 
 class JobQueue:
@@ -134,7 +139,7 @@ class JobQueue:
         """
         with self._changed:
             stuck = [lane for lane in self._lanes if lane.lead and is_stuck(lane.lead)] if not self._closed else []
-            given_up = {lane.lead for lane in stuck}
+            given_up = {lead for lane in stuck if (lead := lane.lead)}
             for job in given_up:
                 job.children.drop()
                 if job in self._waiting:
@@ -189,7 +194,7 @@ class JobQueue:
                     lane.job = None
 
     def _run(self, lane: Lane, job: AnyJob) -> None:
-        lead = lane.lead
+        lead = lead_of(job)
         records = list(lead.children.records)
 
         def finish(stopped: bool) -> None:

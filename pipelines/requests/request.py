@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -106,7 +106,7 @@ class Request(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _what_browsers_send(cls, value: Any) -> Any:
+    def _what_browsers_send(cls, value: object) -> object:
         # A browser has one number type, so 20 may arrive as 20.0, and no tuples. Strict mode refuses everything else.
         if isinstance(value, list):
             return tuple(tuple(each) if isinstance(each, list) else each for each in value)

@@ -58,7 +58,8 @@ class Txt2Img(Request):
 
         Its modules/processing.py: int(side * hr_scale), and from that // 8 latents.
         """
-        return tuple(int(side * self.hires_scale) // 8 * 8 for side in (self.width, self.height))
+        assert self.width and self.height  # a concrete request has a size
+        return int(self.width * self.hires_scale) // 8 * 8, int(self.height * self.hires_scale) // 8 * 8
 
 
 class Img2Img(Request):

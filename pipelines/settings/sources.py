@@ -41,9 +41,9 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     said = {**_from_environment(environ), **_from_flags(argv)}
     config = said.pop("config", None)
     folder = {"data_dir": said.get("data_dir", (default_data_dir(environ), "--data-dir"))}
-    given = {**folder, **_from_file(config, folder["data_dir"][0]), **said}
+    given = {**folder, **_from_file(config, str(folder["data_dir"][0])), **said}
     try:
-        return Settings(**{name: value for name, (value, _) in given.items()})
+        return Settings.model_validate({name: value for name, (value, _) in given.items()})
     except ValidationError as error:
         raise readable(error, {name: source for name, (_, source) in given.items()}) from None
 
@@ -80,7 +80,7 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _from_flags(argv: Sequence[str]) -> dict[str, tuple[Any, str]]:
+def _from_flags(argv: Sequence[str]) -> dict[str, tuple[object, str]]:
     known, unknown = parser().parse_known_args(list(argv))
     if unknown:
         flag = unknown[0].split("=")[0]
@@ -89,9 +89,9 @@ def _from_flags(argv: Sequence[str]) -> dict[str, tuple[Any, str]]:
     return {name: (value, _flag(name)) for name, value in vars(known).items()}
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[object, str]]:
     known = {f"{PREFIX}{name.upper()}": name for name in (*Settings.model_fields, "config")}
-    given: dict[str, tuple[Any, str]] = {}
+    given: dict[str, tuple[object, str]] = {}
     for variable, value in environ.items():
         if not variable.upper().startswith(PREFIX):
             continue
@@ -103,8 +103,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
     return given
 
 
-def _from_file(config: tuple[str, str] | None, data_dir: str | Path) -> dict[str, tuple[Any, str]]:
-    path = Path(config[0] if config else Path(data_dir) / "config.toml").expanduser()
+def _from_file(config: tuple[object, str] | None, data_dir: str) -> dict[str, tuple[object, str]]:
+    path = Path(str(config[0]) if config else Path(data_dir) / "config.toml").expanduser()
     if config is None and not path.is_file():
         return {}
     table = read_toml(path, PATHS)
@@ -116,7 +116,7 @@ def _from_file(config: tuple[str, str] | None, data_dir: str | Path) -> dict[str
     return {key: (value, f"{key} in {path.name}") for key, value in table.items()}
 
 
-def read_toml(path: Path, paths: Sequence[str]) -> dict[str, Any]:
+def read_toml(path: Path, paths: Sequence[str]) -> dict[str, object]:
     """Read a file of settings; paths: its keys that hold paths. Raises SettingsError, with a hint at backslashes.
 
     Windows' programs mark their files as UTF-8 or write them in UTF-16, and its paths have backslashes, which begin an

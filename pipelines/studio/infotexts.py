@@ -23,7 +23,7 @@ class Infotexts:
     collection: Collection
     data_dir: Path
 
-    def of(self, request: Request, extra: dict[str, Any] | None = None, loras: Sequence[LibraryEntry] = ()) -> str:
+    def of(self, request: Request, extra: dict[str, object] | None = None, loras: Sequence[LibraryEntry] = ()) -> str:
         """The text of a picture of a concrete request.
 
         extra: what else is known of how it was made. loras: those that were looked up for it.

@@ -27,6 +27,7 @@ MAX_HASHED_BYTES = 512 * 2**20  # of all files together that are read while a pe
 SHOWN = 80  # characters of a name that a sentence repeats
 _DIGITS = (8, 64)  # of a hash
 _OLD_PLACE, _OLD_BYTES = 0x100000, 0x10000  # of a file that AUTOMATIC1111 hashed before version 1.0
+Known = TypeVar("Known", str, LibraryEntry)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import gradio as gr
 
 from pipelines.errors import StudioError
 from pipelines.requests import Request, extra_of, fields_of
+from pipelines.studio.studio import Studio
 from pipelines.sweeps.grid import LORA, PROMPT, TITLES, Matrix, axis, check
 
 from ..results.progress import duration
@@ -78,6 +79,6 @@ def axes(form: Form, studio: Studio) -> Axes:
 
 
 def _choices(cls: type[Request]) -> list[tuple[str, str]]:
-    fields = [(info.title, name) for name, info in cls.model_fields.items()
+    fields = [(info.title or name, name) for name, info in cls.model_fields.items()
               if extra_of(info)["axis_cost"] is not None]
     return [("-", ""), *((title, name) for name, title in TITLES.items()), *fields]

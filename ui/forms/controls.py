@@ -12,6 +12,7 @@ from pipelines.library.entry import LibraryEntry
 from pipelines.library.read.card import ModelCard
 from pipelines.prompts.comments import behind, without_comments
 from pipelines.requests import HIRES_UPSCALERS, extra_of
+from pipelines.studio.studio import Studio
 
 from ..language import said
 from ..results import progress

@@ -38,7 +38,8 @@ def choices_of(info: FieldInfo) -> list[str] | None:
 def make_control(info: FieldInfo, name: str, elem_id: str, value: object, **overrides: Any) -> Control:
     """Choose the component by the field's type. overrides: keyword arguments of the component."""
     (low, high), step = bounds(info), extra_of(info)["step"]
-    common = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id, **overrides}
+    common: dict[str, Any] = {"value": value, "label": info.title, "info": info.description, "elem_id": elem_id,
+                              **overrides}
     choices = common.pop("choices", None) or choices_of(info)
     if info.annotation == tuple[str, ...]:
         chosen = list(value) if isinstance(value, tuple | list) else []

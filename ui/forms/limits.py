@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import gradio as gr
 
 from pipelines.errors import StudioError
+from pipelines.library.read.card import ModelCard
 from pipelines.requests import extra_of
 from pipelines.studio.limits import unused, why_not
 from pipelines.studio.studio import Studio

@@ -10,7 +10,7 @@ import gradio as gr
 
 from pipelines.requests import extra_of
 
-from ..tab import Form, Page
+from ..tab import Form, Page, Remembered
 from ..wiring import QUIET
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import overload
 
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 MAX_MESSAGE = 2_000  # characters; longer ones are no sentence of ours
@@ -28,7 +28,11 @@ def table(language: str) -> dict[str, str]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def said(text: Any, language: str | None = None) -> Any:
+@overload
+def said(text: str, language: str | None = None) -> str: ...
+@overload
+def said(text: object, language: str | None = None) -> object: ...
+def said(text: object, language: str | None = None) -> object:
     """A message in the language of the page whose event is running; what is no text comes back as it is."""
     language = language or current()
     if language == "en" or not isinstance(text, str):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 from gradio.i18n import I18nData
@@ -24,6 +24,7 @@ BY_SCRIPTS = ("Starting ...", "Stopping ...", "Skipping this picture ...", "Text
               "Remove", "Select", "Toggle", "Reset to default value", "More tabs",
               "detailed view of selected image", "Open cell menu")
 SHOWN = ("label", "info", "placeholder", "title")  # attributes of any component; names of axes are drawn as they are
+Marked = TypeVar("Marked")
 WRITTEN = (gr.Button, gr.UploadButton, gr.DownloadButton, gr.Markdown)  # components whose value is a text of ours
 
 
@@ -33,12 +34,14 @@ def mark(demo: gr.Blocks) -> gr.I18n:
     translated = set().union(*tables.values())
     keys: dict[str, str] = {}
 
-    def key(text: Any) -> Any:
-        text = text.strip() if isinstance(text, str) else text
-        if text not in translated:
+    def key(text: Marked) -> Marked | str:
+        if not isinstance(text, str):
             return text
+        short = text.strip()
+        if short not in translated:
+            return short
         # A text is no good key itself: Gradio takes the first } for the end of its mark.
-        return str(I18nData(keys.setdefault(text, f"t{len(keys)}")))
+        return str(I18nData(keys.setdefault(short, f"t{len(keys)}")))
 
     for block in demo.blocks.values():
         for name in attributes(block):
@@ -50,10 +53,10 @@ def mark(demo: gr.Blocks) -> gr.I18n:
                                   for language, found in tables.items()})
 
 
-def attributes(block: Any) -> list[str]:
+def attributes(block: gr.blocks.Block) -> list[str]:
     """Names of the attributes of a component that hold text of ours."""
     names = [name for name in SHOWN if isinstance(getattr(block, name, None), str)]
-    written = (isinstance(block, WRITTEN) or is_line(block)) and isinstance(block.value, str)
+    written = (isinstance(block, WRITTEN) or is_line(block)) and isinstance(getattr(block, "value", None), str)
     return [*names, "value"] if written else names
 
 
@@ -72,12 +75,12 @@ def speak(demo: gr.Blocks) -> None:
             event.fn = _spoken(event.fn, event.outputs)
 
 
-def is_line(component: Any) -> bool:
+def is_line(component: gr.blocks.Block) -> bool:
     """Whether only the studio writes into a text box."""
     return isinstance(component, gr.Textbox) and "line" in " ".join(component.elem_classes or ()).split()
 
 
-def _turned(part: Any, value: Any) -> Any:
+def _turned(part: gr.blocks.Block, value: object) -> object:
     if is_line(part):
         return said(value)
     if isinstance(part, gr.Dataframe) and isinstance(value, list):
@@ -85,8 +88,8 @@ def _turned(part: Any, value: Any) -> Any:
     return value
 
 
-def _spoken(handler: Callable, outputs: list) -> Callable:
-    def turned(result: Any) -> Any:
+def _spoken(handler: Callable, outputs: Sequence[gr.blocks.Block]) -> Callable:
+    def turned(result: object) -> object:
         if isinstance(result, dict) and result.keys() <= set(outputs):
             return {part: _turned(part, value) for part, value in result.items()}
         if len(outputs) == 1:
@@ -97,12 +100,12 @@ def _spoken(handler: Callable, outputs: list) -> Callable:
 
     if inspect.isgeneratorfunction(handler):
         @wraps(handler)
-        def stream(*values: Any) -> Iterator[Any]:
+        def stream(*values: Any) -> Iterator[object]:
             for result in handler(*values):
                 yield turned(result)
         return stream
 
     @wraps(handler)
-    def call(*values: Any) -> Any:
+    def call(*values: Any) -> object:
         return turned(handler(*values))
     return call

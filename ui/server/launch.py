@@ -124,8 +124,10 @@ def _listen(host: str, port: int) -> int:
 def _cache_dir() -> Path:
     return Path(get_upload_folder()).resolve()
 
+
+def _serve(demo: gr.Blocks, settings: Settings, port: int, guards: list[Middleware],
+           check: Callable[[str, str], bool] | None) -> None:
     from ..language import page as page_language
-    from ..language.first import First
     from ..static import theme
     from . import sessions
     from .frontend_patch import Quick
