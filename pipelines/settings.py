@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
-from .errors import StudioError
+from .errors import SettingsError
+from .passwords import refuse_weak
 
 VERSION = "0.1.0"
 PREFIX = "ATELIER_"
@@ -32,10 +33,6 @@ CONTROL = re.compile(r"[\0-\x1f\x7f]")
 SECRETS = ("auth", "hf_token", "civitai_token")
 # Settings that may be given several times, and what parts their values in a variable.
 SEPARATORS = {"model_dir": os.pathsep, "download_hosts": ","}
-
-
-class SettingsError(StudioError):
-    """A setting that does not exist or cannot have the value given."""
 
 
 def default_data_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
@@ -181,9 +178,11 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     folder = {"data_dir": said.get("data_dir", (default_data_dir(environ), "--data-dir"))}
     given = {**folder, **_from_file(config, folder["data_dir"][0]), **said}
     try:
-        return Settings(**{name: value for name, (value, _) in given.items()})
+        settings = Settings(**{name: value for name, (value, _) in given.items()})
     except ValidationError as error:
         raise _readable(error, {name: source for name, (_, source) in given.items()}) from None
+    refuse_weak(settings.login, settings.is_public)
+    return settings
 
 
 class _Parser(argparse.ArgumentParser):
