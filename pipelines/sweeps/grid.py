@@ -43,7 +43,7 @@ class Axis:
     """What changes along one side of a grid.
 
     field: a field of the request, "prompt text" (the first value is searched for and replaced), "size" (as 512x768),
-    or "lora weight" (of every LoRA tag in the prompt). values: some may be equal, or empty.
+    or "lora weight" (of every LoRA tag in the prompt and in that of hires fix). values: some may be equal, or empty.
     """
 
     field: str
@@ -223,12 +223,18 @@ def _with(request: Request, axis: Axis, value: Any) -> Request:
             raise RequestError(f"Axis size: {str(value)[:40]!r} does not look like 512x768.", "size")
         return changed(request, width=int(sides[1]), height=int(sides[2]))
     if axis.field == LORA:
-        if not TAG.search(without_comments(request.prompt)):
-            raise RequestError("Axis LoRA weight: the prompt has no LoRA. Write one as <lora:name:1>.", "prompt")
-        return changed(request, prompt=TAG.sub(lambda tag: f"<lora:{tag[1].split(':')[0]}:{value:g}>",
-                                               request.prompt))
+        return _weighted(request, f"{value:g}")
     is_left_open = value == "" and axis.field in MAY_BE_EMPTY
     return changed(request, **{axis.field: None if is_left_open else value})
+
+
+def _weighted(request: Request, weight: str) -> Request:
+    """Give every LoRA tag of a request this weight, those of hires fix's prompt too; negative prompts have none."""
+    texts = {name: getattr(request, name) for name in prompt_fields(type(request)) if "negative" not in name}
+    if not any(TAG.search(without_comments(text)) for text in texts.values()):
+        raise RequestError("Axis LoRA weight: the prompt has no LoRA. Write one as <lora:name:1>.", "prompt")
+    return changed(request, **{name: TAG.sub(lambda tag: f"<lora:{tag[1].split(':')[0]}:{weight}>", text)
+                               for name, text in texts.items()})
 
 
 def _replaced(request: Request, pairs: list[tuple[str, str]]) -> Request:
