@@ -30,19 +30,20 @@ def build(studio: Any, visitor: gr.Textbox, opening: gr.Button) -> None:
     with panel(PANEL, "Jobs"):
         jobs = gr.Dropdown([], label="Job", filterable=False, elem_id="queue-jobs",
                            info="The one that runs, then those that wait, in their order.")
-        with gr.Row():
+        with gr.Row(elem_classes="jobs-actions"):
             end = gr.Button("End this job", size="sm", min_width=60, elem_id="queue-end")
             end_all = gr.Button("End all jobs of its visitor", size="sm", min_width=60, elem_id="queue-end-all")
-            restart = gr.Button("Restart the worker", size="sm", min_width=60, elem_id="queue-restart")
+            restart = gr.Button("Restart the worker", size="sm", min_width=60, elem_id="queue-restart", visible=False)
         line = gr.Textbox("", label="Message about jobs", show_label=False, container=False, interactive=False,
                           max_lines=2, elem_classes="line strong", elem_id="queue-message")
-    outputs = [jobs, line]
+    outputs = [jobs, line, end, end_all, restart]
 
-    def listed(page: str, words: str = "") -> tuple[Any, str]:
-        mine = visible(studio, page)
-        choices = [(described(job, page), job.id) for job in mine]
-        empty = "" if choices else "No job runs or waits."
-        return gr.Dropdown(choices=choices, value=choices[0][1] if choices else None), said(words or empty)
+    def listed(page: str, words: str = "") -> tuple[Any, ...]:
+        choices = [(described(job, page), job.id) for job in visible(studio, page)]
+        some = bool(choices)
+        return (gr.Dropdown(choices=choices, value=choices[0][1] if some else None, interactive=some),
+                said(words or ("" if some else "No job runs or waits.")),
+                gr.Button(interactive=some), gr.Button(interactive=some), gr.Button(visible=asking().is_owner))
 
     def chosen(page: str, id: str | None) -> Any:
         job = next((job for job in visible(studio, page) if job.id == id), None)
@@ -50,15 +51,15 @@ def build(studio: Any, visitor: gr.Textbox, opening: gr.Button) -> None:
             raise StudioError("Job: this one has ended, or it is not yours.")
         return job
 
-    def end_one(page: str, id: str | None) -> tuple[Any, str]:
+    def end_one(page: str, id: str | None) -> tuple[Any, ...]:
         studio.end(chosen(page, id).id)
         return listed(page, "The job ends; its finished pictures stay.")
 
-    def end_theirs(page: str, id: str | None) -> tuple[Any, str]:
+    def end_theirs(page: str, id: str | None) -> tuple[Any, ...]:
         count = studio.end(owner=chosen(page, id).owner)
         return listed(page, "1 job ends." if count == 1 else f"{count} jobs end.")
 
-    def restarted(page: str) -> tuple[Any, str]:
+    def restarted(page: str) -> tuple[Any, ...]:
         if not asking().is_owner:
             raise StudioError("Only the owner of the page can restart the worker.")
         studio.restart_worker()

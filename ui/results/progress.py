@@ -15,6 +15,7 @@ from PIL import Image
 from pipelines import events
 from pipelines.requests import Inpaint
 
+from ..language import said
 from ..wiring import problem, toast
 from .panel import Panel, Shown, joined
 
@@ -127,8 +128,8 @@ def bar(state: str, event: events.StepDone | None = None, request: Any = None) -
     size = ""
     if request is not None and not isinstance(request, Inpaint):
         size = f' data-width="{request.width or 0:d}" data-height="{request.height or 0:d}"'
-    return (f'<div class="bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" '
-            f'aria-valuenow="{100 * share:.0f}" data-state="{state}" data-left="{left:.0f}"{size}>'
+    return (f'<div class="bar" role="progressbar" aria-label="{said("Progress")}" aria-valuemin="0" '
+            f'aria-valuemax="100" aria-valuenow="{100 * share:.0f}" data-state="{state}" data-left="{left:.0f}"{size}>'
             f'<i style="width:{100 * share:.1f}%"></i></div>')
 
 

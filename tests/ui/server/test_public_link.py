@@ -155,6 +155,19 @@ def test_a_guest_sees_their_own_jobs_and_the_owner_all(queue: JobQueue, monkeypa
     assert "guest" not in seen[GUEST][0]
 
 
+def test_the_panel_offers_what_its_visitor_may_do(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    with gr.Blocks() as demo:
+        queue_panel.build(Jobs(queue), gr.Textbox(), gr.Button())
+    listed = next(event.fn for event in demo.fns.values() if event.fn and len(event.inputs) == 1)
+    for visitor in (OWNER, GUEST):
+        as_visitor(visitor, monkeypatch)
+        jobs, line, end, end_all, restart = listed("x.y")
+        assert (end.interactive, end_all.interactive, jobs.interactive) == (False, False, False) and "No job" in line
+        assert restart.visible == visitor.is_owner
+    queue.submit(make(Txt2Img), "txt2img", Caller(page="p", owner=GUEST.id, is_guest=True))
+    assert [part.interactive for part in listed("x.y")[2:4]] == [True, True]
+
+
 def test_the_worker_is_not_restarted_while_it_works(tmp_path: object) -> None:
     from pipelines.settings import load
     from pipelines.studio.studio import Studio
