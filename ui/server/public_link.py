@@ -60,7 +60,8 @@ class PublicLink:
     def line(self) -> str:
         """What the page says: that others can reach it, or why they cannot any more; "" where nobody ever could."""
         if self.url:
-            return f"Others can reach this page until {self._until}: {self.url} Pictures carry their prompt and seed."
+            return (f"Others can reach this page until {self._until}: {self.url} · "
+                    "Pictures carry their prompt and seed.")
         return self.over
 
     def _watch(self, link: Link, process: Any, seconds: float) -> None:

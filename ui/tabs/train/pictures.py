@@ -20,7 +20,7 @@ from pipelines.training.request import TrainLora
 
 from ...forms.controls import find_card
 from ...forms.fields import make_control
-from ...language import named, said
+from ...language import named, said, said_reason
 from ...tab import Page
 from ...wiring import QUEUED, guarded
 from .knobs import number
@@ -29,7 +29,7 @@ SHOWN = 60  # pictures whose crops are shown
 SIDE_PX = 320
 TAGS = 200
 HEADERS = ["picture", "verdict", "trained at", "tokens", "caption"]
-WIDTHS = ["19%", "29%", "14%", "14%", "24%"]
+WIDTHS = ["18%", "29%", "13%", "13%", "27%"]
 VERDICTS = ("left out", "mended", "ok")
 TOKENS, CAPTION = HEADERS.index("tokens"), HEADERS.index("caption")
 Rows = list[list[str]]
@@ -59,7 +59,7 @@ def build(studio: Any, page: Page) -> dict[str, gr.components.Component]:
                              label="Captions can be typed over", elem_id="train-table")
         tags = gr.Dataframe(headers=["tag", "captions"], datatype=["str", "number"], type="array", interactive=False,
                             column_count=(2, "fixed"), max_height=200, wrap=True, buttons=[], elem_id="train-tags",
-                            column_widths=["74%", "26%"],
+                            column_widths=["55%", "45%"],
                             label="Tags, by how many captions have them; click one to find it")
         with gr.Row():
             find = gr.Textbox("", label="Find in captions", elem_id="train-find", min_width=100,
@@ -97,7 +97,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
                     gr.Textbox("", visible=False), [], [], [], [], [], [], [])
         # What somebody may want to know of comes first.
         told = sorted(zip(found, sizes, strict=True), key=lambda pair: VERDICTS.index(pair[0].verdict))
-        rows = [[one.name, ": ".join(filter(None, (said(one.verdict), "; ".join(map(said, one.reasons))))),
+        rows = [[one.name, ": ".join(filter(None, (said(one.verdict), "; ".join(map(said_reason, one.reasons))))),
                  f"{size[0]} × {size[1]}" if size else "", str(one.tokens), one.caption] for one, size in told]
         notes = gr.Textbox("\n".join(map(said, found.notes)), visible=bool(found.notes))
         return _found(found), notes, small, small, rows, _tags(rows), rows, [], [one.digest for one, _ in used]
