@@ -16,7 +16,7 @@ from pipelines.training.dataset.survey import split, survey
 from pipelines.training.request import TrainLora, from_table
 from pipelines.training.run.folder import RunFolder, owned
 from tests.pipelines.training.conftest import write_pictures
-from ui import shell
+from ui import language, shell
 from ui.tabs.train import knobs, pictures, watch, weights
 
 SMALL = SimpleNamespace(native_size=128, unet_parameters=20_000_000)
@@ -166,3 +166,11 @@ def test_visitors_can_call_nothing_of_training_unless_the_owner_lets_them(tmp_pa
     assert ids(*public) == {"train-refused"}
     assert {"train-start", "train-shared"} <= ids(*public, "--guests-may-train")
     assert "train-shared" not in ids()
+
+
+def test_why_a_picture_is_left_out_is_told_in_the_language_of_the_page(monkeypatch):
+    monkeypatch.setattr(language, "current", lambda: "de")
+    for reason, told in [("animated: its first frame is used", "animiert: das erste Einzelbild zählt"),
+                         ("the header of this PNG file is damaged or incomplete",
+                          "der Kopf dieser PNG-Datei ist beschädigt oder unvollständig"), ("nobody's words",) * 2]:
+        assert language.said_reason(reason) == told

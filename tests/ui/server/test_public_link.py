@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -82,6 +83,19 @@ def test_a_link_is_shown_and_one_click_ends_it(link: Link, program: subprocess.P
     _, line, button = click.fn()
     assert line == ENDED and not button.visible
     assert program.poll() is not None and HOST not in link.hosts and not public.end()
+
+
+def test_the_banner_stands_above_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.settings import load
+    from pipelines.studio.studio import Studio
+    from ui import shell
+
+    studio = Studio(load(["--data-dir", str(tmp_path), "--share"], {}))
+    try:
+        page = shell.build(studio)
+        assert page.children[0].elem_id == "public-banner"
+    finally:
+        studio.close()
 
 
 def test_a_tunnel_that_dies_later_is_shown(link: Link, program: subprocess.Popen) -> None:
