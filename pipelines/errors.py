@@ -16,6 +16,10 @@ class RequestError(StudioError):
         self.field = field
 
 
+class SettingsError(StudioError):
+    """A setting that does not exist or cannot have the value given."""
+
+
 class ModelError(StudioError):
     """A checkpoint that is missing, damaged or of a kind that is not supported."""
 

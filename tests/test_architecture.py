@@ -25,7 +25,8 @@ PRIMITIVES = {*VALUES, "machine", "families", "prompts", "images", "library", "q
 MAY_IMPORT = {
     "pipelines.errors": set(),
     "pipelines.events": set(),
-    "pipelines.settings": {"errors"},
+    "pipelines.passwords": {"errors"},
+    "pipelines.settings": {"errors", "passwords"},
     "pipelines.requests": {"errors"},
     "pipelines.machine": {"errors"},
     "pipelines.diffusion": {"errors"},

@@ -32,13 +32,13 @@ def build(studio: Studio, visitor: gr.Textbox, opening: gr.Button) -> None:
     with panel(PANEL, "Jobs"):
         jobs = gr.Dropdown([], label="Job", filterable=False, elem_id="queue-jobs",
                            info="The one that runs, then those that wait, in their order.")
-        with gr.Row():
+        with gr.Row(elem_classes="jobs-actions"):
             end = gr.Button("End this job", size="sm", min_width=60, elem_id="queue-end")
             end_all = gr.Button("End all jobs of its visitor", size="sm", min_width=60, elem_id="queue-end-all")
-            restart = gr.Button("Restart the worker", size="sm", min_width=60, elem_id="queue-restart")
+            restart = gr.Button("Restart the worker", size="sm", min_width=60, elem_id="queue-restart", visible=False)
         line = gr.Textbox("", label="Message about jobs", show_label=False, container=False, interactive=False,
                           max_lines=2, elem_classes="line strong", elem_id="queue-message")
-    outputs = [jobs, line]
+    outputs = [jobs, line, end, end_all, restart]
 
     def listed(page: str, words: str = "") -> tuple[gr.Dropdown, str]:
         mine = visible(studio, page)

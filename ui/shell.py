@@ -37,8 +37,8 @@ def build(studio: Studio) -> gr.Blocks:
     """Build the page for a studio. Launch it with the theme, css and head of `ui.static.theme`."""
     with gr.Blocks(title="Atelier", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as demo:
         demo.public_link = PublicLink()  # the server tells it what became of the link
+        shown_link = banner(demo.public_link) if studio.settings.share else None  # above all else
         page = _header(studio)
-        shown_link = banner(demo.public_link) if studio.settings.share else None
         with page.tabs:
             for tab in discover():
                 with gr.Tab(tab.label, id=tab.name, elem_id=f"tab-{tab.name}") as opened:

@@ -46,7 +46,7 @@ TIPS = {
     "-again-sampler": "The same settings with the next sampler of the list.",
     "-again-variation": "A picture that is a little different: another seed is mixed in.",
     "-prompt-models": "Shows the models of this machine, and some to fetch that know far more words.",
-    "models-starter": "The model that Download fetches: what it is good for, its size and its licence.",
+    "models-starter": "The model to fetch: what it is good for, its size and its licence.",
     "models-starter-download": "Fetches the chosen model into the data folder. Nothing is fetched before.",
     "-upload-mask": "Takes a mask from a file: white is drawn again, black stays.",
     "-clear-mask": "Takes away everything that was painted.",

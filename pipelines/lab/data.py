@@ -14,11 +14,13 @@ from torch import Tensor
 from ..errors import RequestError
 from ..images.convert import convert, flatten
 from ..images.files import SHOWN, SUFFIXES
+from ..training.dataset.captions import NO_CAPTION, Caption, Captions
+from ..training.dataset.listing import TABLES, TEXTS, File, Listing, read_listing
+from ..training.dataset.tables import match, read_tables
 
 EMOJI_SIDE = 32
 DEFAULT_SIDE = 32
 SMALLEST_PX = 8
-CAPTIONS = (".txt", ".caption")
 MAX_CAPTION = 1000
 MAX_PICTURES = 20_000
 ANY = "any"
@@ -122,18 +124,21 @@ def emoji() -> TinySet:
 def folder(path: Path, side: int) -> TinySet:
     """The pictures of a folder, cut to squares: (n, 3, side, side). Subfolders, where there are any, are the classes.
 
-    Raises RequestError for a missing or empty folder, a single picture, and pictures below 8 px. Files that are no
-    pictures are passed over; damaged ones too, with a notice.
+    Captions are read as a training run reads them; of several, the first counts. Raises RequestError for a missing or
+    empty folder, a single picture, and pictures below 8 px. Files that are neither pictures nor captions are passed
+    over; damaged ones too, with a notice.
     """
     if not path.is_dir():
         raise RequestError("Data: there is no such folder. Give digits, emoji or a folder of pictures.", "data")
-    files = sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES and one.is_file())
+    listing = read_listing(path)
+    files = sorted(listing.of(SUFFIXES), key=lambda one: one.path)
     if len(files) > MAX_PICTURES:
         raise RequestError(f"Data: the folder holds {len(files)} pictures; the limit is {MAX_PICTURES}.", "data")
+    captions_of, told = _captions(listing, files)
     tiles, names, captions, damaged = [], [], [], []
     for file in files:
         try:
-            image = flatten(convert(file)[0])
+            image = flatten(convert(file.path)[0])
         except RequestError:
             damaged.append(file.name)
             continue
@@ -141,8 +146,8 @@ def folder(path: Path, side: int) -> TinySet:
             raise RequestError(f"Data: {file.name} has {image.width} x {image.height} px. A picture needs at least "
                                f"{SMALLEST_PX} px a side.", "data")
         tiles.append(square(image, side))
-        names.append(file.relative_to(path).parts[0] if file.parent != path else "other")
-        captions.append(_caption(file))
+        names.append(file.name.partition("/")[0] if "/" in file.name else "other")
+        captions.append(captions_of[file.path])
     if len(tiles) < 2:
         found = "no pictures" if not tiles else "only one picture"
         raise RequestError(f"Data: the folder holds {found} ({SHOWN}). At least 2 are needed, and some "
@@ -152,13 +157,21 @@ def folder(path: Path, side: int) -> TinySet:
     labels = torch.tensor([classes.index(name) for name in names] if classes else [0] * len(names))
     notices = (f"{len(damaged)} files cannot be read and are left out: {', '.join(damaged[:3])}.",) if damaged else ()
     captions = tuple(captions) if any(captions) else ()
-    return TinySet("folder", pixels_of(np.stack(tiles)), labels, classes, notices, captions)
+    return TinySet("folder", pixels_of(np.stack(tiles)), labels, classes, (*notices, *told), captions)
 
 
-def _caption(file: Path) -> str:
-    """What a text file of the same name says."""
-    beside = next((one for one in map(file.with_suffix, CAPTIONS) if one.is_file()), None)
-    return beside.read_text("utf-8", errors="replace").strip()[:MAX_CAPTION] if beside else ""
+def _captions(listing: Listing, files: list[File]) -> tuple[dict[Path, str], tuple[str, ...]]:
+    """The caption of each picture, "" for none, and sentences about what surprises in them or is not used."""
+    tables, notes = read_tables(listing.of(TABLES), "auto")
+    rows, lost = match(tables, files)
+    texts = Captions(listing.of(TEXTS), "auto")
+    found: dict[Path, Caption] = {file.path: texts.read(file, rows.get(file.path, ())) for file in files}
+    odd = [(file.name[:80], reason) for file in files for reason in found[file.path].reasons if reason != NO_CAPTION]
+    if odd:
+        name, reason = odd[0]
+        notes.append(f"Captions: {len(odd)} remarks, the first on {name}: {reason}.")
+    captions = {path: caption.texts[0][:MAX_CAPTION] if caption.texts else "" for path, caption in found.items()}
+    return captions, (*notes, *lost)
 
 
 def to_image(pixels: Tensor, enlarge: int = 1) -> Image.Image:

@@ -35,12 +35,13 @@ _NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{0,30})?([eE][+-]?\d{1,3})?", re.ASCII)
 class Parsed:
     """What a text says. fields: checked values by field name. unknown: pairs that are no parameter of ours.
 
-    notes: sentences about what was left out and why.
+    notes: sentences about what was left out and why. implied: fields that have a value because the text is silent.
     """
 
     fields: dict[str, Any]
     unknown: dict[str, str]
     notes: tuple[str, ...]
+    implied: frozenset[str] = frozenset()
 
     def for_task(self, cls: type[Request]) -> dict[str, Any]:
         """Every value that a text can carry for a kind of request; what this text does not say has its default."""
@@ -75,7 +76,8 @@ def checked(draft: Draft, allowed: Mapping[str, Collection[str]] | None = None) 
     allowed: names that may be chosen, by field: {"model": [...], "sampler": [...]}; any other becomes a note.
     """
     notes = list(draft.notes)
-    fields: dict[str, Any] = {"clip_skip": 1} if draft.pairs else {}
+    fields: dict[str, Any] = dict(_IMPLIED) if draft.pairs else {}
+    said: set[str] = set()
     for name, value in {"prompt": draft.prompt, "negative_prompt": draft.negative}.items():
         value = value.encode("utf-8", "replace").decode()  # lone surrogates are no text that a request can hold
         if len(value) > MAX_PROMPT:
@@ -90,13 +92,15 @@ def checked(draft: Draft, allowed: Mapping[str, Collection[str]] | None = None) 
             continue
         try:
             fields[name] = _checked(cls, name, value, (allowed or {}).get(name))
+            said.add(name)
         except RequestError as error:
             notes.append(str(error))
     if "strength" in fields:  # one key for what are two fields here
         fields["hires_strength"] = fields["strength"]
     if len(unknown) > MAX_PAIRS:
         notes.append(f"Only the first {MAX_PAIRS} of {len(unknown):,} entries that are not used here are listed.")
-    return Parsed(fields, {key[:MAX_NAME]: _shortened(unknown[key]) for key in list(unknown)[:MAX_PAIRS]}, tuple(notes))
+    return Parsed(fields, {key[:MAX_NAME]: _shortened(unknown[key]) for key in list(unknown)[:MAX_PAIRS]}, tuple(notes),
+                  frozenset(fields.keys() & _IMPLIED.keys() - said))
 
 
 def _shortened(value: str) -> str:

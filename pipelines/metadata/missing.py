@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 from .fields import Draft
 
@@ -41,4 +42,20 @@ def tell(draft: Draft) -> None:
         feature = next((start for start in _FEATURES if name.startswith(start)), None)
         if feature and feature not in told and not _DETAIL.search(name) and value.strip().casefold() not in _OFF:
             told.add(feature)
-            draft.notes.append(f"{key[:_SHOWN]} ({value[:_SHOWN]}): {_FEATURES[feature]}")
+            draft.notes.append(f"{_head(key, value)}{_FEATURES[feature]}")
+
+
+def merge(unknown: Mapping[str, str], notes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return (notes of their own, unknown entries as "key: value", with the sentence that `tell` says of one)."""
+    notes, entries = list(notes), []
+    for key, value in unknown.items():
+        head = _head(key, value)
+        told = next((note for note in notes if note.startswith(head)), None)
+        if told:
+            notes.remove(told)
+        entries.append(f"{key}: {value}" + (f" · {told[len(head):]}" if told else ""))
+    return notes, entries
+
+
+def _head(key: str, value: str) -> str:
+    return f"{key[:_SHOWN]} ({value[:_SHOWN]}): "

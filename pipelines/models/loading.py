@@ -55,7 +55,7 @@ def load(card: ModelCard, placement: Placement, *, offline: bool = True,
             with interruptible(go_on, shown):
                 components = _from_file(card, family, placement)
         else:
-            folder = card.path or hub_folder(card, half=placement.dtype == "float16", offline=offline)
+            folder = card.path or hub_folder(card, half=placement.dtype == "float16", offline=offline, go_on=go_on)
             components = {}
             for part in parts_here(folder, family):
                 with interruptible(go_on, f"{shown}: its {part}"):

@@ -25,10 +25,6 @@ SECRETS = ("auth", "hf_token", "civitai_token")
 SEPARATORS = {"model_dir": os.pathsep, "download_hosts": ","}
 
 
-class SettingsError(StudioError):
-    """A setting that does not exist or cannot have the value given."""
-
-
 def default_data_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
     """The folder in which programs of a person keep their data, and in it one for ours."""
     if platform == "win32":

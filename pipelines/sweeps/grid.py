@@ -41,7 +41,7 @@ class Axis:
     """What changes along one side of a grid.
 
     field: a field of the request, "prompt text" (the first value is searched for and replaced), "size" (as 512x768),
-    or "lora weight" (of every LoRA tag in the prompt). values: some may be equal, or empty.
+    or "lora weight" (of every LoRA tag in the prompt and in that of hires fix). values: some may be equal, or empty.
     """
 
     field: str
@@ -245,6 +245,15 @@ def _with(request: Request, axis: Axis, value: object) -> Request:
                                                request.prompt))
     is_left_open = value == "" and extra_of(type(request).model_fields[axis.field])["may_be_empty"]
     return changed(request, **{axis.field: None if is_left_open else value})
+
+
+def _weighted(request: Request, weight: str) -> Request:
+    """Give every LoRA tag of a request this weight, those of hires fix's prompt too; negative prompts have none."""
+    texts = {name: getattr(request, name) for name in prompt_fields(type(request)) if "negative" not in name}
+    if not any(TAG.search(without_comments(text)) for text in texts.values()):
+        raise RequestError("Axis LoRA weight: the prompt has no LoRA. Write one as <lora:name:1>.", "prompt")
+    return changed(request, **{name: TAG.sub(lambda tag: f"<lora:{tag[1].split(':')[0]}:{weight}>", text)
+                               for name, text in texts.items()})
 
 
 def _replaced(request: Request, pairs: list[tuple[str, str]]) -> Request:

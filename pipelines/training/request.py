@@ -100,8 +100,8 @@ class TrainLora(BaseModel):
     suffix: str = param("", "Suffix", max_length=1000, help="Put behind every caption, as it is.")
     shuffle: bool = param(False, "Shuffle tags", help="Reorder the caption's comma-separated tags.")
     keep_first: int = param(0, "Keep first tags", ge=0, le=100, step=1, help="Tags that keep their place.")
-    caption_encoding: Encoding = param("auto", "Encoding of captions", help="How captions and tables are read that are "
-                                       "not UTF-8. Auto reads Western European ones, and leaves out the others.")
+    caption_encoding: Encoding = param("auto", "Encoding of captions", help="How captions and tables are read. Auto "
+                                       "reads UTF-8 and Western European ones, and leaves out the others.")
     caption_dropout: float = param(0.0, "Caption dropout", ge=0, le=1, step=0.05,
                                    help="Share of pictures shown with an empty caption. Guidance draws away from what "
                                         "an empty caption gives: once that looks like your pictures, it works against "

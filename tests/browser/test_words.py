@@ -131,6 +131,30 @@ def test_the_page_follows_the_browsers_language_and_can_be_told_another(chromium
     assert seen.outside == []
 
 
+def test_on_a_phone_in_german_nothing_is_cut_or_uneven(chromium, url):
+    context = chromium.new_context(locale="de-DE", viewport={"width": 1400, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(SLOW_MS)
+    open_page(page, url)
+    line = page.locator("#model-line input")
+    assert line.evaluate("(line) => line.scrollWidth <= line.clientWidth")
+    line.evaluate("(line) => line.style.cssText = 'width: 40px !important; flex: none !important'")
+    line.dispatch_event("pointerover")
+    assert line.get_attribute("title") == line.input_value()  # what does not fit is told whole
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.locator("#queue-open").click()
+    buttons = page.locator("#queue-panel .jobs-actions button")
+    expect(buttons).to_have_count(3)
+    expect(buttons.first).to_be_disabled()  # there is no job
+    assert len({each.bounding_box()["width"] for each in buttons.all()}) == 1
+    page.keyboard.press("Escape")
+    page.locator("#help-open").click()
+    shown = page.locator("#page-language input")
+    expect(shown).to_have_value("Wie der Browser")
+    assert shown.evaluate("(box) => box.scrollWidth <= box.clientWidth")
+    context.close()
+
+
 def test_the_page_stays_dark_when_it_was_told_so(page):
     expect(page.locator("body")).not_to_have_class(re.compile(r"\bdark\b"))
     page.locator("#help-open").click()

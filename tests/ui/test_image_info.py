@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ui.tabs.image_info import rows
+from pipelines.metadata import parse_any
+from ui.tabs.image_info import rows, unused
 
 
 def test_settings_have_the_names_of_the_page_in_its_order_and_blanks_are_left_out():
@@ -18,3 +19,19 @@ def test_one_strength_is_listed_that_of_the_second_pass_where_there_is_one():
     both = {"strength": 0.5, "hires_strength": 0.5}
     assert rows(both) == [["Strength", "0.5"]]
     assert rows({**both, "hires_scale": 2.0}) == [["Hires scale", "2"], ["Hires strength", "0.5"]]
+
+
+def test_what_the_text_does_not_say_is_not_listed():
+    silent = parse_any("a cat\nSteps: 9, Seed: 1, Size: 64x64, Version: v1").parsed
+    assert silent.fields["clip_skip"] == 1  # what the text means, and a form takes
+    assert "Clip skip" not in [title for title, _ in rows(silent.fields, silent.implied)]
+    told = parse_any("a cat\nSteps: 9, Seed: 1, Clip skip: 1, Version: v1").parsed
+    assert ["Clip skip", "1"] in rows(told.fields, told.implied)
+
+
+def test_what_is_not_used_is_named_once_and_what_changes_the_picture_comes_first():
+    control = '"Module: canny, Model: control_canny [d14c016b], Weight: 1, Guidance Start: 0, Guidance End: 1, Mode: x"'
+    found = parse_any(f"a cat\nSteps: 9, Sampler: Restart, Seed: 1, ControlNet 0: {control}, ENSD: 31337").parsed
+    assert unused(found) == [
+        "Sampler: 'Restart' has no equivalent here.",
+        f"ControlNet 0: {control[1:-1]} · Pictures that guide another one are not read here.", "ENSD: 31337"]

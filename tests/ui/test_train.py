@@ -168,3 +168,11 @@ def test_visitors_can_call_nothing_of_training_unless_the_owner_lets_them(tmp_pa
     assert ids(*public) == {"train-refused"}
     assert {"train-start", "train-shared"} <= ids(*public, "--guests-may-train")
     assert "train-shared" not in ids()
+
+
+def test_why_a_picture_is_left_out_is_told_in_the_language_of_the_page(monkeypatch):
+    monkeypatch.setattr(language, "current", lambda: "de")
+    for reason, told in [("animated: its first frame is used", "animiert: das erste Einzelbild zählt"),
+                         ("the header of this PNG file is damaged or incomplete",
+                          "der Kopf dieser PNG-Datei ist beschädigt oder unvollständig"), ("nobody's words",) * 2]:
+        assert language.said_reason(reason) == told

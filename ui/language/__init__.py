@@ -41,6 +41,15 @@ def said(text: object, language: str | None = None) -> object:
                      for line in text.split("\n"))
 
 
+def said_reason(reason: str) -> str:
+    """Turn why a picture is not as it should be: a phrase, or a conversion's sentence without field and full stop."""
+    turned = said(reason)
+    if turned != reason:
+        return turned
+    whole = said(sentence := f"Picture: {reason}.")
+    return reason if whole == sentence else whole.partition(": ")[2].removesuffix(".")
+
+
 def speaker(language: str) -> Callable[[str], str]:
     """`said` in one language, for what goes on when the event that asked is over."""
     return lambda text: said(text, language)

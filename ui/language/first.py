@@ -1,4 +1,7 @@
-"""The script that a page runs before all others: Gradio puts its own `head` in only after asking for a language."""
+"""What stands before all else in a page: a script that runs before all others, and the looks of the login.
+
+Gradio puts its own `head` in only after asking for a language, and on the page where one logs in not at all.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ HEAD = b"<head>"
 
 @cache
 def script() -> bytes:
-    """The script as it stands in a page."""
-    return b"<script>\n" + Path(__file__).with_name("first.js").read_bytes() + b"</script>"
+    """The script and the style sheet as they stand in a page."""
+    here = Path(__file__)
+    style = here.parents[1].joinpath("static", "login.css").read_bytes()
+    return b"<style>\n" + style + b"</style><script>\n" + here.with_name("first.js").read_bytes() + b"</script>"
 
 
 @dataclass

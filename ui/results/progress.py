@@ -16,6 +16,7 @@ from pipelines.queue.job import Job
 from pipelines.requests import Inpaint, Request
 from pipelines.studio.studio import Studio
 
+from ..language import said
 from ..wiring import problem, toast
 from .panel import Lines, Panel, Shown, joined
 
@@ -128,8 +129,8 @@ def bar(state: str, event: events.StepDone | None = None, request: Request | Non
     size = ""
     if request is not None and not isinstance(request, Inpaint):
         size = f' data-width="{request.width or 0:d}" data-height="{request.height or 0:d}"'
-    return (f'<div class="bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" '
-            f'aria-valuenow="{100 * share:.0f}" data-state="{state}" data-left="{left:.0f}"{size}>'
+    return (f'<div class="bar" role="progressbar" aria-label="{said("Progress")}" aria-valuemin="0" '
+            f'aria-valuemax="100" aria-valuenow="{100 * share:.0f}" data-state="{state}" data-left="{left:.0f}"{size}>'
             f'<i style="width:{100 * share:.1f}%"></i></div>')
 
 

@@ -62,7 +62,7 @@ def launch(demo: gr.Blocks, settings: Settings, *, port: int | None = None,
     """Serve a Blocks and return at once. A public link that cannot be had becomes a notice, not an error.
 
     port: instead of the setting's; 0 takes any that is free. throttle: makes wrong passwords wait. Raise StudioError
-    for a weak password and for an address that cannot be used.
+    for an address that cannot be used.
     """
     login = credentials(settings)
     throttle, hosts = throttle or Throttle(), Hosts(settings.host, settings.public_url)

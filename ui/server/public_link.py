@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 ENDED = "The public link was ended. Only this machine and its network reach the page now."
 EXPIRED = "The public link was ended, because its time is over. Start the app again to open another."
+CARRIED = "Pictures carry their prompt and seed."
 DIED = "The public link is down: the share program ended. Start the app again to open another."
 
 Look = tuple[gr.Row, str, gr.Button]  # of the banner's parts
@@ -61,7 +62,7 @@ class PublicLink:
     def line(self) -> str:
         """What the page says: that others can reach it, or why they cannot any more; "" where nobody ever could."""
         if self.url:
-            return f"Others can reach this page until {self._until}: {self.url} Pictures carry their prompt and seed."
+            return " · ".join((f"Others can reach this page until {self._until}: {self.url}", CARRIED))
         return self.over
 
     def _watch(self, link: Link, process: subprocess.Popen, seconds: float) -> None:

@@ -173,6 +173,8 @@ window.atelier = (() => {
     document.addEventListener(kind, (event) => {
       const part = event.target.closest?.(NAMED);
       if (part) rename(part);
+      const line = event.target.closest?.(".line input"); // what is cut at its end is told whole
+      if (line) line.title = line.scrollWidth > line.clientWidth ? line.value : "";
     });
   }
 
@@ -203,13 +205,16 @@ window.atelier = (() => {
     });
   });
 
+  const brushIn = (editor) => [...(editor?.querySelectorAll("button[aria-label]") ?? [])]
+    .find((each) => ["Brush", atelier.word("Brush")].includes(each.ariaLabel));
+
   // A tab is built when it is first opened. A value that reaches one of its components earlier is lost, and a picture
   // that reaches the mask editor before its tools are there as well.
   function ready() {
     const panel = document.getElementById(chosen()?.getAttribute("aria-controls"));
     if (!panel?.querySelector(".workspace .results")) return false;
     const editor = panel.querySelector(".mask-editor");
-    return panel.id === "tab-inpaint" ? Boolean(editor?.querySelector('button[aria-label="Brush"]')) : true;
+    return panel.id === "tab-inpaint" ? Boolean(brushIn(editor)) : true;
   }
 
   function until(fact) {

@@ -36,12 +36,13 @@ def build(studio: Studio, page: Page) -> None:
                 send = {name: gr.Button(label, size="sm", min_width=60, elem_id=f"image_info-send-{name}")
                         for name, label in SEND_LABELS.items() if name != "image_info"}
         with gr.Column(elem_classes="results", min_width=0):
-            parameters = gr.Textbox("", label="Settings", lines=6, max_lines=16, interactive=False, buttons=["copy"],
+            parameters = gr.Textbox("", label="Settings", lines=6, max_lines=30, interactive=False, buttons=["copy"],
                                     elem_id="image_info-parameters",
                                     placeholder="Drop a picture to see the settings it was made with.")
             fields = gr.Dataframe(headers=list(HEADERS), datatype="str", interactive=False, wrap=True,
-                                  label="As this page reads them", elem_id="image_info-fields", visible=False)
-            unknown = gr.Textbox("", label="Not used here", lines=2, max_lines=6, interactive=False, visible=False,
+                                  column_widths=["36%", "64%"], label="As this page reads them", visible=False,
+                                  elem_id="image_info-fields")
+            unknown = gr.Textbox("", label="Not used here", lines=1, max_lines=40, interactive=False, visible=False,
                                  elem_id="image_info-unknown")
             others = gr.Textbox("", label="Other texts in the file", lines=2, max_lines=12, interactive=False,
                                 visible=False, elem_id="image_info-others")
@@ -57,12 +58,12 @@ def build(studio: Studio, page: Page) -> None:
 
     def tell(text: str, found: metadata.Found) -> dict:
         parsed = found.parsed
-        left = [*(f"{name}: {value}" for name, value in parsed.unknown.items()), *map(said, parsed.notes)]
+        left = unused(parsed)
         rest = [f"{name}: {value[:MAX_SHOWN_TEXT]}" for name, value in found.raw.items() if value != text]
         says = text[:MAX_SHOWN_TEXT] or said(f"Made with {found.tool}; its settings are read below." if found.tool else
                                              found.nothing)
         table = {"headers": [said(name) for name in HEADERS],
-                 "data": [[said(title), value] for title, value in rows(parsed.fields)]}
+                 "data": [[said(title), value] for title, value in rows(parsed.fields, parsed.implied)]}
         return {parameters: says, fields: gr.Dataframe(table, visible=bool(parsed.fields)),
                 unknown: gr.Textbox("\n".join(left)[:MAX_SHOWN_TEXT], visible=bool(left)),
                 others: gr.Textbox("\n".join(rest)[:MAX_SHOWN_TEXT], visible=bool(rest))}
@@ -82,7 +83,7 @@ def rows(fields: Mapping[str, object]) -> list[list[str]]:
     """List settings by the names and in the order of the page; blank ones are left out."""
     other = "strength" if "hires_scale" in fields else "hires_strength"  # one key of the text stands for either
     known = {title: fields[name] for name, title in TITLES.items()
-             if fields.get(name) not in (None, "") and name != other}
+             if fields.get(name) not in (None, "") and name != other and name not in implied}
     return [[title, (f"{value:g}" if isinstance(value, float) else str(value))[:MAX_SHOWN_TEXT]]
             for title, value in known.items()]
 

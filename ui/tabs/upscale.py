@@ -37,7 +37,7 @@ def build(studio: Studio, page: Page) -> None:
             presets.presets(form)
         with gr.Column(elem_classes="results", min_width=0):
             panel = results.panel(form.task, lines, results.hint(
-                "Choose a picture on the left and press **Generate**. It is enlarged, and fine detail is drawn into "
+                "Choose a picture and press **Generate**. It is enlarged, and fine detail is drawn into "
                 "it. The prompt may stay empty; words about the whole picture and its style help."))
     source.join(studio, page, form, given)
     compare.wire(studio, panel, given.image_id)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ...errors import ModelError
+from ...errors import ModelError, StudioError
 from ...families import FAMILIES
 from .card import ModelCard, parts_of, read_configs, read_folder
 
@@ -30,8 +30,11 @@ def hub_card(repo_id: str, offline: bool) -> ModelCard:
     return replace(read_configs(folder, repo_id, "hub"), path=None)
 
 
-def hub_folder(card: ModelCard, *, half: bool, offline: bool) -> Path:
-    """Download what a hub model needs, once. half: prefer weights stored in float16. Raises ModelError."""
+def hub_folder(card: ModelCard, *, half: bool, offline: bool, go_on: Callable[[], None] = lambda: None) -> Path:
+    """Download what a hub model needs, once. half: prefer weights stored in float16. Raises ModelError.
+
+    go_on: asked at every piece that arrives, in the threads that fetch; what it raises ends the download.
+    """
     if offline:
         raise ModelError(f"Model: {card.name!r} is not on this machine, and offline nothing is fetched.")
     from huggingface_hub import HfApi
@@ -40,7 +43,8 @@ def hub_folder(card: ModelCard, *, half: bool, offline: bool) -> Path:
         names = HfApi().list_repo_files(card.name)
     except Exception as error:
         raise _unreachable(card.name, error) from error
-    return Path(_fetched(card.name, wanted_files(names, parts_of(FAMILIES[card.family]), half=half)))
+    go_on()
+    return Path(_fetched(card.name, wanted_files(names, parts_of(FAMILIES[card.family]), half=half), go_on))
 
 
 def wanted_files(names: Iterable[str], parts: Iterable[str], *, half: bool) -> list[str]:
@@ -71,11 +75,21 @@ def _cached(repo_id: str) -> Path | None:
         return None
 
 
-def _fetched(repo_id: str, files: Iterable[str]) -> str:
+def _fetched(repo_id: str, files: Iterable[str], go_on: Callable[[], None] = lambda: None) -> str:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import tqdm
+
+    class Asking(tqdm):
+        """A progress bar, which is what the library tells of every piece."""
+
+        def update(self, n: float | None = 1) -> bool | None:
+            go_on()
+            return super().update(n)
 
     try:
-        return snapshot_download(repo_id, allow_patterns=list(files))
+        return snapshot_download(repo_id, allow_patterns=list(files), tqdm_class=Asking)
+    except StudioError:  # of go_on
+        raise
     except Exception as error:
         raise _unreachable(repo_id, error) from error
 

@@ -1,4 +1,4 @@
-"""Bytes of a text file -> text. UTF-8 is taken for granted only where it fits; the rest is told. Imports no torch."""
+"""Bytes of a text file -> text: in the chosen encoding, else UTF-8 where it fits; the rest is told. No torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ZEROS = 8  # UTF-16 of mostly Latin text has a zero in half of its bytes; less t
 def decode(data: bytes, encoding: str = "auto") -> tuple[str | None, str]:
     """Return the text, None when it cannot be read, and what is to be told of it, "" for nothing.
 
-    encoding: of CODECS; that of texts which are neither UTF-8 nor have a byte order mark.
+    encoding: of CODECS; that of texts without a byte order mark, tried before UTF-8, since short texts may be both.
     """
     for mark, codec in MARKS:
         if data.startswith(mark):
@@ -33,13 +33,22 @@ def decode(data: bytes, encoding: str = "auto") -> tuple[str | None, str]:
         text = _try_codec(data, wide)
         return (text, "UTF-16 without a byte order mark") if text is not None else (None, UNREADABLE)
     text = _try_codec(data, "utf-8")
+    if encoding != "auto":
+        return _decode_chosen(data, encoding, text)
     if text is not None:
         return text, ""
-    if encoding != "auto":
-        text = _try_codec(data, CODECS[encoding])
-        return (text, f"not UTF-8; read as {encoding}") if text is not None else (None, f"it is not {encoding}")
     text = _try_codec(data, "cp1252") if _is_western(data) else None
     return (text, "not UTF-8; read as Western European text") if text is not None else (None, UNREADABLE)
+
+
+def _decode_chosen(data: bytes, encoding: str, as_utf_8: str | None) -> tuple[str | None, str]:
+    """Return what `decode` does for an encoding that a person chose. as_utf_8: the text if it is UTF-8."""
+    text = _try_codec(data, CODECS[encoding])
+    if text is None:
+        return (None, f"it is not {encoding}") if as_utf_8 is None else (as_utf_8, f"not {encoding}; read as UTF-8")
+    if as_utf_8 is None:
+        return text, f"not UTF-8; read as {encoding}"
+    return text, "" if text == as_utf_8 else f"both {encoding} and UTF-8; read as {encoding}"
 
 
 def _try_codec(data: bytes, codec: str) -> str | None:

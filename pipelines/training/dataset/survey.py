@@ -47,7 +47,7 @@ def survey(data: Path, *, resolution: int, count_tokens: CountTokens | None = No
            encoding: Encoding = "auto") -> Survey:
     """Look at every picture under a folder, decoding each fully.
 
-    A bad file is left out and named. encoding: of captions that are not UTF-8. Raises RequestError when there is no
+    A bad file is left out and named. encoding: of captions, tried before UTF-8. Raises RequestError when there is no
     picture, or no good one.
     """
     if not data.is_dir():

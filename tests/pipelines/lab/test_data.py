@@ -83,6 +83,21 @@ def test_damaged_pictures_are_left_out_with_a_notice(tmp_path):
     assert "1 files cannot be read and are left out: broken.png" in found.notices[0]
 
 
+def test_captions_are_read_as_a_training_run_reads_them(tmp_path):
+    captions = {"a.txt": "a café".encode("cp1252"), "b.png.txt": "a b\nof two lines".encode("utf-16"),
+                "c.txt": b"from the file", "metadata.csv": b"file_name,text\nc.png,a c\nd.png,a d\nz.png,x\n",
+                "e.txt": "рыжий кот".encode("cp1251")}
+    for name in "abcde":
+        write(tmp_path, f"{name}.png")
+    for name, content in captions.items():
+        (tmp_path / name).write_bytes(content)
+    found = data.load(str(tmp_path))
+    assert found.captions == ("a café", "a b", "from the file", "a d", "")
+    told = " ".join(found.notices)
+    assert "4 remarks, the first on a.png: the caption is not UTF-8; read as Western European text." in told
+    assert "metadata.csv: 1 of its lines name no picture here: z.png." in told
+
+
 @pytest.mark.parametrize(("names", "message"), [
     ((), "the folder holds no pictures"), (("a.png",), "the folder holds only one picture")])
 def test_too_few_pictures_are_refused_with_how_many_there_should_be(tmp_path, names, message):

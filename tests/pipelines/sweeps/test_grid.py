@@ -121,6 +121,9 @@ def test_the_weight_of_a_lora_is_an_axis():
     base = make(Txt2Img, **{**BASE.model_dump(), "prompt": "a cat <lora:ink:1> <lora:fur:0.3:0.4>"})
     cells = [cell.prompt for _, cell in Matrix(base, axis(LORA, "0, 0.5-1 (0.5)", Txt2Img)).cells()]
     assert cells[:2] == ["a cat <lora:ink:0> <lora:fur:0>", "a cat <lora:ink:0.5> <lora:fur:0.5>"] and len(cells) == 3
+    second = changed(BASE, hires_scale=2, hires_prompt="fine <lora:fur:0.3>", hires_negative_prompt="bad <lora:ink:1>")
+    _, cell = next(Matrix(second, Axis(LORA, (0.5,))).cells())
+    assert (cell.hires_prompt, cell.hires_negative_prompt) == ("fine <lora:fur:0.5>", "bad <lora:ink:1>")
     for prompt in (BASE.prompt, "a cat # <lora:ink:1>"):
         with pytest.raises(RequestError, match="the prompt has no LoRA"):
             check(Matrix(changed(BASE, prompt=prompt), Axis(LORA, (0.5,))))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -84,6 +85,19 @@ def test_a_link_is_shown_and_one_click_ends_it(link: Link, program: subprocess.P
     assert program.poll() is not None and HOST not in link.hosts and not public.end()
 
 
+def test_the_banner_stands_above_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.settings import load
+    from pipelines.studio.studio import Studio
+    from ui import shell
+
+    studio = Studio(load(["--data-dir", str(tmp_path), "--share"], {}))
+    try:
+        page = shell.build(studio)
+        assert page.children[0].elem_id == "public-banner"
+    finally:
+        studio.close()
+
+
 def test_a_tunnel_that_dies_later_is_shown(link: Link, program: subprocess.Popen) -> None:
     public = PublicLink()
     public.opened(link, 12)
@@ -153,6 +167,19 @@ def test_a_guest_sees_their_own_jobs_and_the_owner_all(queue: JobQueue, monkeypa
     assert [len(seen[visitor]) for visitor in (OWNER, GUEST, OTHER)] == [2, 1, 1]
     assert seen[OWNER][1].endswith("Text to image · 128 × 64 px, 7 steps · 4 pictures · guest cccccc")
     assert "guest" not in seen[GUEST][0]
+
+
+def test_the_panel_offers_what_its_visitor_may_do(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    with gr.Blocks() as demo:
+        queue_panel.build(Jobs(queue), gr.Textbox(), gr.Button())
+    listed = next(event.fn for event in demo.fns.values() if event.fn and len(event.inputs) == 1)
+    for visitor in (OWNER, GUEST):
+        as_visitor(visitor, monkeypatch)
+        jobs, line, end, end_all, restart = listed("x.y")
+        assert (end.interactive, end_all.interactive, jobs.interactive) == (False, False, False) and "No job" in line
+        assert restart.visible == visitor.is_owner
+    queue.submit(make(Txt2Img), "txt2img", Caller(page="p", owner=GUEST.id, is_guest=True))
+    assert [part.interactive for part in listed("x.y")[2:4]] == [True, True]
 
 
 def test_the_worker_is_not_restarted_while_it_works(tmp_path: object) -> None:

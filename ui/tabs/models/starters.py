@@ -1,4 +1,4 @@
-"""Models to begin with, offered as long as there is none but the one that comes along. Fetched only when asked for."""
+"""Models to begin with: a list that stays closed until somebody looks into it. Fetched only when asked for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...wiring import QUIET
 
 @dataclass
 class Starters:
-    """body: what is open while there is nothing else. choice: value is what Download takes."""
+    """body: what can be opened. choice: value is what the button fetches."""
 
     body: gr.Accordion
     choice: gr.Radio
@@ -30,7 +30,7 @@ def build() -> Starters:
     with gr.Accordion("Models to begin with", open=False, elem_classes="starters", elem_id="models-starters") as body:
         choice = gr.Radio([], label="Models to begin with", show_label=False, container=False,
                           elem_id="models-starter")
-        start = gr.Button("Download", size="lg", variant="primary", elem_id="models-starter-download")
+        start = gr.Button("Download this model", size="lg", variant="primary", elem_id="models-starter-download")
     return Starters(body, choice, start)
 
 
@@ -49,7 +49,7 @@ def wire(studio: Studio, page: Page, starters: Starters, may_fetch: bool) -> Non
         return gr.Radio([(line(one, need), one.source) for one, need in studio.memory.starters()])
 
     # The memory is told afterwards: in a program that has just begun, it waits for torch.
-    page.opened["models"].select(show, starters.choice, [starters.body, starters.choice], **QUIET).then(
+    page.opened["models"].select(show, starters.choice, starters.choice, **QUIET).then(
         tell_needs, None, starters.choice, **QUIET)
 
 

@@ -36,9 +36,18 @@ def test_other_scripts_are_left_out_with_a_word_until_their_encoding_is_chosen(t
     found, told = decode(data)
     assert found is None and "choose its encoding" in told
     assert decode(data, name) == (text, f"not UTF-8; read as {name}")
-    assert decode(text.encode(), name) == (text, "")  # of a folder with both kinds
+    assert decode(CAT[:5].encode(), name.replace("utf-16-le", "auto")) == (CAT[:5], "")  # the same in both
+
+
+@pytest.mark.parametrize(("text", "name"), [
+    ("扡瑴", "utf-16-le"), ("扡瑴", "utf-16-be"), ("小猫", "gbk"), ("Ö±", "windows-1252")])
+def test_the_chosen_encoding_is_tried_before_utf_8_which_may_fit_by_chance(text, name):
+    data = text.encode(CODECS[name])
+    assert data.decode() != text  # it is UTF-8 as well, of other letters
+    assert decode(data, name) == (text, f"both {name} and UTF-8; read as {name}")
 
 
 def test_what_is_not_of_the_chosen_encoding_is_said():
     assert decode("café".encode("cp1252"), "shift-jis") == (None, "it is not shift-jis")
+    assert decode("ca赤é".encode(), "euc-kr") == ("ca赤é", "not euc-kr; read as UTF-8")
     assert decode(b"\xff\xfea", "auto")[0] is None  # half of a letter
