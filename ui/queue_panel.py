@@ -20,6 +20,7 @@ from .wiring import QUEUED, guarded
 
 PANEL = "queue-panel"
 SHOWN_OWNER = 6  # digits by which two visitors are told apart
+Listed = tuple[gr.Dropdown, str, gr.Button, gr.Button, gr.Button]  # the jobs, a message, and what can be done
 
 
 def button() -> gr.Button:
@@ -40,11 +41,12 @@ def build(studio: Studio, visitor: gr.Textbox, opening: gr.Button) -> None:
                           max_lines=2, elem_classes="line strong", elem_id="queue-message")
     outputs = [jobs, line, end, end_all, restart]
 
-    def listed(page: str, words: str = "") -> tuple[gr.Dropdown, str]:
-        mine = visible(studio, page)
-        choices = [(described(job, page), job.id) for job in mine]
-        empty = "" if choices else "No job runs or waits."
-        return gr.Dropdown(choices=choices, value=choices[0][1] if choices else None), said(words or empty)
+    def listed(page: str, words: str = "") -> Listed:
+        choices = [(described(job, page), job.id) for job in visible(studio, page)]
+        some = bool(choices)
+        return (gr.Dropdown(choices=choices, value=choices[0][1] if some else None, interactive=some),
+                said(words or ("" if some else "No job runs or waits.")),
+                gr.Button(interactive=some), gr.Button(interactive=some), gr.Button(visible=asking().is_owner))
 
     def chosen(page: str, id: str | None) -> Job:
         job = next((job for job in visible(studio, page) if job.id == id), None)
@@ -52,15 +54,15 @@ def build(studio: Studio, visitor: gr.Textbox, opening: gr.Button) -> None:
             raise StudioError("Job: this one has ended, or it is not yours.")
         return job
 
-    def end_one(page: str, id: str | None) -> tuple[gr.Dropdown, str]:
+    def end_one(page: str, id: str | None) -> Listed:
         studio.end(chosen(page, id).id)
         return listed(page, "The job ends; its finished pictures stay.")
 
-    def end_theirs(page: str, id: str | None) -> tuple[gr.Dropdown, str]:
+    def end_theirs(page: str, id: str | None) -> Listed:
         count = studio.end(owner=chosen(page, id).owner)
         return listed(page, "1 job ends." if count == 1 else f"{count} jobs end.")
 
-    def restarted(page: str) -> tuple[gr.Dropdown, str]:
+    def restarted(page: str) -> Listed:
         if not asking().is_owner:
             raise StudioError("Only the owner of the page can restart the worker.")
         studio.restart_worker()

@@ -22,6 +22,7 @@ MAX_NAME = 200  # of a sampler, schedule or model
 MAX_VALUE = 2_000  # of a value that means nothing to us and is only shown
 
 NEGATIVE = "Negative prompt"
+_IMPLIED = {"clip_skip": 1}  # what a text means that does not say it
 _SAME = ("Use same sampler", "Use same scheduler", "Use same checkpoint")
 
 _FIELDS: dict[str, tuple[type[Request], str]] = {

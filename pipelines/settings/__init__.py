@@ -1,6 +1,7 @@
 """How the studio is set up. Start reading at declaration.py."""
 
-from .declaration import LOOPBACK, VERSION, Settings, SettingsError, default_data_dir, from_table, to_table
+from ..errors import SettingsError
+from .declaration import LOOPBACK, VERSION, Settings, default_data_dir, from_table, to_table
 from .sources import load, parser, read_toml
 
 __all__ = ["LOOPBACK", "VERSION", "Settings", "SettingsError", "default_data_dir", "from_table", "load", "parser",

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
-from ..errors import StudioError
+from ..errors import SettingsError
 
 VERSION = "0.1.0"
 PREFIX = "ATELIER_"

@@ -15,6 +15,8 @@ from typing import Any, NoReturn, get_args
 
 from pydantic import ValidationError
 
+from ..errors import SettingsError
+from ..passwords import refuse_weak
 from .declaration import (
     PATHS,
     PREFIX,
@@ -22,7 +24,6 @@ from .declaration import (
     SHOWN_INPUT,
     VERSION,
     Settings,
-    SettingsError,
     default_data_dir,
     readable,
 )
@@ -43,9 +44,11 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     folder = {"data_dir": said.get("data_dir", (default_data_dir(environ), "--data-dir"))}
     given = {**folder, **_from_file(config, str(folder["data_dir"][0])), **said}
     try:
-        return Settings.model_validate({name: value for name, (value, _) in given.items()})
+        settings = Settings.model_validate({name: value for name, (value, _) in given.items()})
     except ValidationError as error:
         raise readable(error, {name: source for name, (_, source) in given.items()}) from None
+    refuse_weak(settings.login, settings.is_public)
+    return settings
 
 
 class _Parser(argparse.ArgumentParser):

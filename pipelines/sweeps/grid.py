@@ -239,10 +239,7 @@ def _with(request: Request, axis: Axis, value: object) -> Request:
             raise RequestError(f"Axis size: {str(value)[:40]!r} does not look like 512x768.", "size")
         return changed(request, width=int(sides[1]), height=int(sides[2]))
     if axis.field == LORA:
-        if not TAG.search(without_comments(request.prompt)):
-            raise RequestError("Axis LoRA weight: the prompt has no LoRA. Write one as <lora:name:1>.", "prompt")
-        return changed(request, prompt=TAG.sub(lambda tag: f"<lora:{tag[1].split(':')[0]}:{value:g}>",
-                                               request.prompt))
+        return _weighted(request, f"{value:g}")
     is_left_open = value == "" and extra_of(type(request).model_fields[axis.field])["may_be_empty"]
     return changed(request, **{axis.field: None if is_left_open else value})
 

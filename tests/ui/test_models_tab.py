@@ -97,4 +97,4 @@ def test_models_to_begin_with_are_not_offered_where_nothing_may_be_fetched():
     with gr.Blocks():
         made = starters.build()
         starters.wire(None, None, made, may_fetch=False)
-    assert made.body.visible is False
+    assert made.body.visible is False and made.body.open is False

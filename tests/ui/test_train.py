@@ -16,7 +16,7 @@ from pipelines.training.dataset.survey import split, survey
 from pipelines.training.request import TrainLora, from_table
 from pipelines.training.run.folder import RunFolder, owned
 from tests.pipelines.training.conftest import write_pictures
-from ui import shell
+from ui import language, shell
 from ui.tabs.train import captions, knobs, pictures, watch, weights
 
 SMALL = SimpleNamespace(native_size=128, unet_parameters=20_000_000)

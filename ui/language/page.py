@@ -22,7 +22,7 @@ BY_SCRIPTS = ("Starting ...", "Stopping ...", "Skipping this picture ...", "Text
               "Fullscreen", "Remove Image", "number input for {}", "range slider for {}", "Thumbnail {} of {}",
               "File upload", "Click to upload or drop files", "Download", "Close", "Clear", "Exit fullscreen",
               "Remove", "Select", "Toggle", "Reset to default value", "More tabs",
-              "detailed view of selected image", "Open cell menu")
+              "detailed view of selected image", "Open cell menu", "Progress")
 SHOWN = ("label", "info", "placeholder", "title")  # attributes of any component; names of axes are drawn as they are
 Marked = TypeVar("Marked")
 WRITTEN = (gr.Button, gr.UploadButton, gr.DownloadButton, gr.Markdown)  # components whose value is a text of ours

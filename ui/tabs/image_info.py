@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,8 +79,14 @@ def build(studio: Studio, page: Page) -> None:
         page.senders.append((button, name, [path, infotext], lambda file, text: (file, text)))
 
 
-def rows(fields: Mapping[str, object]) -> list[list[str]]:
-    """List settings by the names and in the order of the page; blank ones are left out."""
+def unused(parsed: metadata.Parsed) -> list[str]:
+    """List what is not taken over: sentences first, then entries that are no setting here, each named once."""
+    notes, entries = metadata.merge(parsed.unknown, parsed.notes)
+    return [said(line) for line in (*notes, *entries)]
+
+
+def rows(fields: Mapping[str, object], implied: Collection[str] = ()) -> list[list[str]]:
+    """List settings by the names and in the order of the page; blank ones and those of `implied` are left out."""
     other = "strength" if "hires_scale" in fields else "hires_strength"  # one key of the text stands for either
     known = {title: fields[name] for name, title in TITLES.items()
              if fields.get(name) not in (None, "") and name != other and name not in implied}

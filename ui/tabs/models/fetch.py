@@ -44,7 +44,8 @@ def build(studio: Studio) -> Fetch | None:
     try:
         studio.collection.downloads.refuse()
     except StudioError as reason:
-        gr.Markdown(str(reason).removeprefix("Download: ").capitalize(), elem_classes="hint")
+        text = str(reason).removeprefix("Download: ")
+        gr.Markdown(text[:1].upper() + text[1:], elem_classes="hint")
         return None
     source = gr.Textbox("", label="What", max_lines=1, elem_id="models-source",
                         placeholder="someone/model, civitai:123 or https://...",

@@ -8,7 +8,6 @@ import gradio as gr
 
 from pipelines.downloads.starters import Starter
 from pipelines.downloads.starters import starters as listed
-from pipelines.library.checkpoints import EMBEDDED
 from pipelines.studio.studio import Studio
 
 from ...language import said
@@ -40,10 +39,8 @@ def wire(studio: Studio, page: Page, starters: Starters, may_fetch: bool) -> Non
         starters.body.visible = False
         return
 
-    def show(chosen: str | None) -> tuple[gr.Accordion, gr.Radio]:
-        has_own = any(card.path != EMBEDDED for card in studio.collection.cards())
-        choices = [(line(one), one.source) for one in listed()]
-        return gr.Accordion(open=not has_own), gr.Radio(choices, value=chosen or listed()[0].source)
+    def show(chosen: str | None) -> gr.Radio:
+        return gr.Radio([(line(one), one.source) for one in listed()], value=chosen or listed()[0].source)
 
     def tell_needs() -> gr.Radio:
         return gr.Radio([(line(one, need), one.source) for one, need in studio.memory.starters()])

@@ -16,7 +16,7 @@ from ...wiring import QUEUED, guarded
 
 TAGS = 200
 HEADERS = ["picture", "verdict", "trained at", "tokens", "caption"]
-WIDTHS: list[str | int] = ["19%", "29%", "14%", "14%", "24%"]
+WIDTHS: list[str | int] = ["18%", "29%", "13%", "13%", "27%"]
 TOKENS, CAPTION = HEADERS.index("tokens"), HEADERS.index("caption")
 Rows = list[list[str]]
 Tags = list[list[str | int]]
@@ -50,7 +50,7 @@ def build() -> Captions:
                          column_widths=WIDTHS, label="Captions can be typed over", elem_id="train-table")
     tags = gr.Dataframe(headers=["tag", "captions"], datatype=["str", "number"], type="array", interactive=False,
                         column_count=2, max_height=200, wrap=True, buttons=[], elem_id="train-tags",
-                        column_widths=["74%", "26%"],
+                        column_widths=["55%", "45%"],
                         label="Tags, by how many captions have them; click one to find it")
     with gr.Row():
         find = gr.Textbox("", label="Find in captions", elem_id="train-find", min_width=100,

@@ -23,7 +23,7 @@ from pipelines.training.dataset.survey import Survey
 from pipelines.training.request import Crop, TrainLora
 
 from ...forms.controls import find_card
-from ...language import named, said
+from ...language import named, said, said_reason
 from ...tab import Page
 from ...wiring import QUEUED, guarded
 from . import captions
@@ -150,7 +150,7 @@ def _rows(found: Survey, sizes: Sequence[Size | None]) -> captions.Rows:
     """The table of the captions; what somebody may want to know of comes first."""
     rows = []
     for one, size in sorted(zip(found, sizes, strict=True), key=lambda pair: VERDICTS.index(pair[0].verdict)):
-        verdict = ": ".join(filter(None, (said(one.verdict), "; ".join(map(said, one.reasons)))))
+        verdict = ": ".join(filter(None, (said(one.verdict), "; ".join(map(said_reason, one.reasons)))))
         rows.append([one.name, verdict, f"{size[0]} × {size[1]}" if size else "", str(one.tokens), one.caption])
     return rows
 
