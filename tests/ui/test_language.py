@@ -31,8 +31,8 @@ GERMAN = language.table("de")
 # Functions whose text reaches a page, and modules that speak to whoever started the program only.
 SAY = {"RequestError", "StudioError", "ModelError", "QueueFull", "OutOfMemory", "Cancelled", "Notice", "Mark", "inform",
        "Refused"}
-CONSOLE = ("pipelines/settings/", "pipelines/passwords.py", "ui/server/launch.py", "ui/server/sharing.py",
-           "__main__.py", "pipelines/machine/locks.py")
+CONSOLE = ("settings/declaration.py", "settings/sources.py", "pipelines/passwords.py", "ui/server/launch.py",
+           "ui/server/sharing.py", "__main__.py", "pipelines/machine/locks.py")
 # Parts of sentences: what such calls and keywords hold is for programs, or is looked at by another test.
 FOR_PROGRAMS = {"debug", "info", "warning", "error", "exception", "compile", "sub", "execute", "executescript",
                 "ValueError", "TypeError", "KeyError", "RuntimeError", "AssertionError"}
