@@ -20,12 +20,13 @@ from pipelines.errors import RequestError
 from pipelines.events import Notice, Record
 from pipelines.images.mask import from_upload
 from pipelines.queue.job import Job
-from pipelines.requests import TASKS, Request, extra_of, make
+from pipelines.requests import TASKS, Inpaint, Request, extra_of, fields_of, make
 
 from .. import visitors
 from ..wiring import problem
 
-FILES = ("picture", "mask")  # kinds of field that callers send as a file, and a request holds as an id
+# What callers send as a file, and a request holds as an id.
+FILES = (*fields_of(Inpaint, kind="picture"), *fields_of(Inpaint, kind="mask"))
 
 
 def publish(studio: Any) -> None:
@@ -85,9 +86,8 @@ def _stop(asked: dict[Job, str]) -> Callable:
 
 def _parameter(name: str, info: Any) -> inspect.Parameter:
     """One parameter as callers see it. None stays the default where it means "as the model likes"."""
-    is_file = extra_of(info)["kind"] in FILES
-    default = None if is_file else info.default
-    annotation = (dict | None) if is_file else info.annotation
+    default = None if name in FILES else info.default
+    annotation = (dict | None) if name in FILES else info.annotation
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
 
 
