@@ -11,12 +11,12 @@ from typing import Any
 
 from ..errors import ModelError
 from ..families import FAMILIES
+from .hashes import AUTO_V2, AUTO_V3, file_stamp
 from .read.card import ModelCard
 from .recognise import card_of
 from .scan import Found
 
 KINDS = {"checkpoint": "Checkpoint", "lora": "LoRA", "vae": "VAE", "embedding": "Embedding"}  # and their names
-AUTO_V2, AUTO_V3 = 10, 12  # digits that people know a hash by
 SHOWN_NAME = 40
 
 
@@ -110,8 +110,3 @@ def lookup(entries: Sequence[LibraryEntry], kind: str, name: str) -> LibraryEntr
     if found.fault:
         raise ModelError(found.fault)
     return found
-
-
-def file_stamp(size_bytes: int, modified_s: float) -> str:
-    """What a hash is kept under."""
-    return f"{size_bytes} {modified_s!r}"

@@ -10,6 +10,7 @@ from typing import Any
 from .. import metadata
 from ..adapters import find
 from ..library import LibraryEntry, checkpoints
+from ..library.hashes import Hashes
 from ..prompts import lora_tags
 from ..requests import Request, fields_of
 from .assets import Collection
@@ -32,7 +33,7 @@ class Infotexts:
         pictures = {f"{name.capitalize()} hash": getattr(request, name) for name in names}
         given = {key: value[:SHOWN_HASH] if value else None for key, value in pictures.items()}
         return metadata.infotext(request, extra={
-            "Model hash": checkpoints.short_hash(card, self.data_dir / "hashes.json"),
+            "Model hash": checkpoints.short_hash(card, Hashes(self.data_dir)),
             "Lora hashes": self._lora_hashes(request),
             "Prediction type": card.scheduler["prediction_type"] if card.predicts_by == "person" else None,
             **given, **(extra or {})})
@@ -43,4 +44,5 @@ class Infotexts:
         uses = lora_tags.extract(request.prompt + second)[1]
         entries = (self.attached() or self.collection.loras()) if uses else ()
         found = {use.name: find.named(entries, use.name) for use in uses}
-        return ", ".join(f"{name}: {find.short_hash(entry)}" for name, entry in found.items() if entry) or None
+        hashes = Hashes(self.data_dir)
+        return ", ".join(f"{name}: {find.short_hash(entry, hashes)}" for name, entry in found.items() if entry) or None
