@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
-from .errors import StudioError
+from .errors import StudioError, quoted
 
 VERSION = "0.1.0"
 PREFIX = "ATELIER_"
@@ -292,6 +292,5 @@ def _readable(error: ValidationError, sources: dict[str, str]) -> SettingsError:
         return SettingsError(f"{sources[name]}: the value is not possible: {reason}.")
     if name == "device":
         reason = "Possible are auto, cpu, mps, cuda and cuda:1"
-    shown = repr(fault["input"])
-    shown = shown if len(shown) <= SHOWN_INPUT else f"{shown[:SHOWN_INPUT]}..."
+    shown = quoted(fault["input"])
     return SettingsError(f"{sources[name]}: {shown} is not possible. {reason[0].upper()}{reason[1:]}.")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-from ..errors import ModelError
+from ..errors import ModelError, quoted
 from ..families import FAMILIES
 from ..families.clip import write_vocabulary
 from ..settings import Settings
@@ -26,7 +26,6 @@ __all__ = ["ModelCard", "find", "lookup", "short_hash", "tokenizer_folder"]
 
 EMBEDDED = Path(__file__).parents[1] / "demo" / "model"
 EMBEDDED_NAME = "atelier-demo"
-SHOWN_NAME = 40
 
 
 def find(settings: Settings, embedded: Path = EMBEDDED, entries: Iterable[LibraryEntry] | None = None,
@@ -42,7 +41,7 @@ def find(settings: Settings, embedded: Path = EMBEDDED, entries: Iterable[Librar
     _collect(cards, faults, lambda: read_folder(embedded, EMBEDDED_NAME))
     for folder in settings.model_dir:
         if not folder.is_dir():
-            faults.append(ModelError(f"Model folder: there is no folder {folder.name[:80]!r}."))
+            faults.append(ModelError(f"Model folder: there is no folder {quoted(folder.name, 80)}."))
     if entries is None:
         entries = (entry_of(found, {}) for found in scan(places(settings), Store(settings.data_dir / FILE_NAME),
                                                          taken=[card.name for card in cards], only_checkpoints=True))
@@ -68,7 +67,7 @@ def lookup(cards: tuple[ModelCard, ...], name: str) -> ModelCard:
                 return card
     known = [card.name for card in cards]
     nearest = get_close_matches(name[:200], known, n=1, cutoff=0)
-    shown = repr(name) if len(name) <= SHOWN_NAME else f"{name[:SHOWN_NAME]!r}..."
+    shown = quoted(name)
     raise ModelError(f"Model: {shown} is not here." + (f" The nearest is {nearest[0]!r}." if nearest else ""))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.errors import RequestError, StudioError
+from pipelines.errors import RequestError, StudioError, quoted
 from pipelines.prompts.comments import without_comments
 from pipelines.training import presets
 from pipelines.training.dataset.survey import held_out
@@ -137,7 +137,7 @@ def number(name: str, text: str) -> float | int | None:
     try:
         value = float(text)
     except ValueError:
-        raise RequestError(f"{TrainLora.model_fields[name].title}: {text[:40]!r} is no number.", name) from None
+        raise RequestError(f"{TrainLora.model_fields[name].title}: {quoted(text)} is no number.", name) from None
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 

@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 
-from pipelines.errors import RequestError, StudioError
+from pipelines.errors import RequestError, StudioError, quoted
 from pipelines.training.dataset import crops
 from pipelines.training.dataset.buckets import bucket_of
 from pipelines.training.dataset.captions import histogram, replaced
@@ -129,7 +129,7 @@ def wire(studio: Any, page: Page, data: dict, form: dict) -> None:
             raise RequestError("Find in captions: say what is to be replaced.", "find")
         changed = [[*row[:CAPTION], replaced(row[CAPTION], find, put)] for row in rows]
         if changed == rows:
-            raise RequestError(f"Find in captions: no caption has {find[:40]!r}.", "find")
+            raise RequestError(f"Find in captions: no caption has {quoted(find)}.", "find")
         changed = write(changed, rows, dataset, model)
         return changed, changed, rows, _tags(changed)
 
