@@ -1,5 +1,17 @@
 """Every error the engine raises on purpose. The text is for the person at the page: no paths, no module names."""
 
+from __future__ import annotations
+
+SHOWN = 40  # characters of a name or value that a sentence repeats
+
+
+def quoted(value: object, most: int = SHOWN) -> str:
+    """A name or a wrong value as sentences repeat it: quoted, and cut where it is longer than `most` characters."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= most else f"{value[:most]!r}..."
+    shown = repr(value)
+    return shown if len(shown) <= most else f"{shown[:most]}..."
+
 
 class StudioError(Exception):
     """Something went wrong in a way that can be said in one plain sentence."""

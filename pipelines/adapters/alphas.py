@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import ModelError, quoted
 from ..library.read import lora_keys
 from ..library.read.card import read_json
 from ..library.read.headers import Header
@@ -47,7 +47,7 @@ def alphas(header: Header, path: Path) -> Alphas:
     notes: list[str] = []
     if not by_component and not plain and _is_open(header):
         plain = _beside(path, notes)
-    notes += [f"its alpha_pattern {pattern[:60]!r} is an expression, which is not followed"
+    notes += [f"its alpha_pattern {quoted(pattern, 60)} is an expression, which is not followed"
               for settings in (by_component, plain) for key, patterns in settings.items()
               if key.endswith("alpha_pattern") and isinstance(patterns, dict)
               for pattern in patterns if _plain_pattern(pattern) is None]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ..errors import RequestError
+from ..errors import RequestError, quoted
 from ..requests import param
 
 
@@ -27,7 +27,7 @@ class MergeLora(BaseModel):
 def check(request: MergeLora, folder: Path) -> None:
     """Raise RequestError when there is a model of that name already."""
     if (folder / request.name).exists():
-        raise RequestError(f"Name of the model: there is {request.name[:40]!r} already. Take another name.", "name")
+        raise RequestError(f"Name of the model: there is {quoted(request.name)} already. Take another name.", "name")
 
 
 def merge_into(request: MergeLora, lease: Any, lora: Path, folder: Path) -> tuple[str, ...]:

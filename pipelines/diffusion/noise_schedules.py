@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import RequestError
+from ..errors import RequestError, quoted
 from .noise_level import add_noise
 
 MIN_TIMESTEPS = 10
@@ -118,7 +118,7 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
 def make(name: str, timesteps: int) -> Schedule:
     """A schedule by name. Raises RequestError for an unknown one and for too few or too many timesteps."""
     if name not in SCHEDULES:
-        raise RequestError(f"Schedule: {name[:40]!r} is unknown. Known are {', '.join(SCHEDULES)}.", "schedule")
+        raise RequestError(f"Schedule: {quoted(name)} is unknown. Known are {', '.join(SCHEDULES)}.", "schedule")
     if not MIN_TIMESTEPS <= timesteps <= MAX_TIMESTEPS:
         raise RequestError(f"Timesteps: {timesteps} is not possible. Between {MIN_TIMESTEPS} and {MAX_TIMESTEPS}; with "
                            "very few, one step has to turn pure noise into a picture.", "timesteps")

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from ..errors import ModelError, RequestError
+from ..errors import ModelError, RequestError, quoted
 from ..library.read.card import PICKLES
 from ..library.read.hub import HUB_ID, wanted_files
 from .network import Network
@@ -103,7 +103,7 @@ def _hub(repository: str, path: str, revision: str, network: Network, sites: Sit
     if path:
         _refuse_pickle(path)
         if path not in files:
-            raise ModelError(f"Download: {repository} has no file {path[:80]!r}.")
+            raise ModelError(f"Download: {repository} has no file {quoted(path, 80)}.")
         chosen = [path]
     elif "model_index.json" in files:
         chosen = wanted_files(files, [part for part in PARTS if any(name.startswith(f"{part}/") for name in files)],

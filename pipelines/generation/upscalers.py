@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ..errors import ModelError, RequestError
+from ..errors import ModelError, RequestError, quoted
 from ..machine import memory
 from ..requests import HIRES_UPSCALERS, LANCZOS
 from ..settings import Settings
@@ -59,7 +59,7 @@ class Upscalers:
         if name not in files:
             known = [*HIRES_UPSCALERS, *files] if field == "hires_upscaler" else [LANCZOS, *files]
             nearest = get_close_matches(name[:200], known, n=1, cutoff=0)[0]
-            raise RequestError(f"{title}: {name[:SHOWN_NAME]!r} is not here. The nearest is {nearest!r}.", field)
+            raise RequestError(f"{title}: {quoted(name)} is not here. The nearest is {nearest!r}.", field)
         if find_spec(PACKAGE) is None:
             raise RequestError(f"{title}: {name[:SHOWN_NAME]} is a learned one and needs the package {PACKAGE}, which "
                                "is not installed. requirements-upscalers.txt says how; Lanczos works without.", field)

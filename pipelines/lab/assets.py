@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import RequestError
+from ..errors import RequestError, quoted
 from ..library import LibraryEntry
 from ..settings import Settings
 from .page_requests import BUNDLED_MODEL, BUNDLED_RUN, CHECKPOINT, NEW, NO_FILE, NO_OTHER, OWN_CLASSES
@@ -146,7 +146,7 @@ class Shelf:
 
 def _known(name: str, names: tuple[str, ...], title: str, field: str) -> str:
     if name not in names:
-        raise RequestError(f"{title}: {name[:SHOWN]!r} is not here.", field)
+        raise RequestError(f"{title}: {quoted(name)} is not here.", field)
     return name
 
 

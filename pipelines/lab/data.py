@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import RequestError
+from ..errors import RequestError, quoted
 from ..images.convert import convert, flatten
 from ..images.files import SHOWN, SUFFIXES
 from ..training.dataset.captions import NO_CAPTION, Caption, Captions
@@ -88,7 +88,7 @@ def only(tiny: TinySet, label: str) -> TinySet:
     if label == ANY:
         return replace(tiny, labels=torch.zeros_like(tiny.labels), classes=())
     if label not in tiny.classes:
-        raise RequestError(f"Data: {tiny.name} has no class {label[:40]!r}. It has {', '.join(tiny.classes)}.", "data")
+        raise RequestError(f"Data: {tiny.name} has no class {quoted(label)}. It has {', '.join(tiny.classes)}.", "data")
     chosen = (tiny.labels == tiny.classes.index(label)).nonzero()[:, 0]
     captions = tuple(tiny.captions[i] for i in chosen.tolist()) if tiny.captions else ()
     return TinySet(f"{tiny.name}:{label}", tiny.pixels[chosen], torch.zeros(len(chosen), dtype=torch.long), (),

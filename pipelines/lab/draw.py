@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image, ImageOps
 
-from ..errors import Cancelled, RequestError
+from ..errors import Cancelled, RequestError, quoted
 from ..images.grid import grid
 from ..machine import device
 from ..queue.control import Control
@@ -75,14 +75,14 @@ def class_weights(label: str, classes: tuple[str, ...]) -> dict[int, float]:
             raise RequestError("Class: this model was trained without classes.", "label")
         known = name in classes or (name.isascii() and name.isdigit() and int(name) < len(classes))
         if not known:
-            raise RequestError(f"Class: {name[:40]!r} is unknown. Known are {', '.join(classes)}.", "label")
+            raise RequestError(f"Class: {quoted(name)} is unknown. Known are {', '.join(classes)}.", "label")
         try:
             value = float(weight) if weight else 1.0
         except ValueError:
             value = -1.0
         if not 0 <= value <= 10:
-            raise RequestError(f"Class: the weight {weight.strip()[:20]!r} is not possible. It is a number from 0 to "
-                               "10.", "label")
+            raise RequestError(f"Class: the weight {quoted(weight.strip(), 20)} is not possible. It is a number from "
+                               "0 to 10.", "label")
         weights[classes.index(name) if name in classes else int(name)] = value
     return weights
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import ModelError, RequestError, StudioError
+from ..errors import ModelError, RequestError, StudioError, quoted
 from .assets import UNCONDITIONAL
 from .data import MAX_PICTURES, TinySet, pixels_of, square
 from .requests import HUB_ID
@@ -74,4 +74,4 @@ def model_folder(name: str, token: str = "") -> Path:
 
 def _check(name: str, title: str, field: str) -> None:
     if not re.fullmatch(HUB_ID, name):
-        raise RequestError(f"{title}: {name[:SHOWN]!r} is no name on the hub. It is owner/name.", field)
+        raise RequestError(f"{title}: {quoted(name)} is no name on the hub. It is owner/name.", field)

@@ -7,6 +7,7 @@ sidecars    what lies beside a file: picture, notes, trigger words
 store       what was read, kept in one small SQLite file
 scan        folders + store -> everything found, only what is new being read
 entry       one thing found, as the page shows it; words to search by
+hashes      the hashes of files, each read once
 library     Library: keeps the list, refreshes it and computes hashes in the background
 embeddings  embedding files -> vectors
 convert     pickles -> safetensors, in a process of its own (python -m pipelines.library convert FILE)

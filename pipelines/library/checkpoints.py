@@ -5,33 +5,27 @@ A name from outside is looked up in what was found; it is never joined to a path
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
-from ..errors import ModelError
+from ..errors import ModelError, quoted
 from ..families import FAMILIES
 from ..families.clip import write_vocabulary
-from ..machine.locks import locked
 from ..settings import Settings
 from .entry import LibraryEntry, entry_of
 from .folders import places
-from .library import FILE_NAME as LIBRARY
-from .read.card import ModelCard, read_file, read_folder, refuse_pickle, weight_files
+from .hashes import Hashes
+from .read.card import ModelCard, read_file, read_folder, refuse_pickle
 from .read.hub import HUB_ID, hub_card
 from .scan import plain, scan
-from .store import Store
+from .store import FILE_NAME, Store
 
 __all__ = ["ModelCard", "find", "lookup", "short_hash", "tokenizer_folder"]
 
 EMBEDDED = Path(__file__).parents[1] / "demo" / "model"
 EMBEDDED_NAME = "atelier-demo"
-SHOWN_NAME = 40
 
 
 def find(settings: Settings, embedded: Path = EMBEDDED, entries: Iterable[LibraryEntry] | None = None,
@@ -47,9 +41,9 @@ def find(settings: Settings, embedded: Path = EMBEDDED, entries: Iterable[Librar
     _collect(cards, faults, lambda: read_folder(embedded, EMBEDDED_NAME))
     for folder in settings.model_dir:
         if not folder.is_dir():
-            faults.append(ModelError(f"Model folder: there is no folder {folder.name[:80]!r}."))
+            faults.append(ModelError(f"Model folder: there is no folder {quoted(folder.name, 80)}."))
     if entries is None:
-        entries = (entry_of(found, {}) for found in scan(places(settings), Store(settings.data_dir / LIBRARY),
+        entries = (entry_of(found, {}) for found in scan(places(settings), Store(settings.data_dir / FILE_NAME),
                                                          taken=[card.name for card in cards], only_checkpoints=True))
     for entry in entries:
         if entry.kind == "checkpoint" and entry.fault:
@@ -73,32 +67,16 @@ def lookup(cards: tuple[ModelCard, ...], name: str) -> ModelCard:
                 return card
     known = [card.name for card in cards]
     nearest = get_close_matches(name[:200], known, n=1, cutoff=0)
-    shown = repr(name) if len(name) <= SHOWN_NAME else f"{name[:SHOWN_NAME]!r}..."
+    shown = quoted(name)
     raise ModelError(f"Model: {shown} is not here." + (f" The nearest is {nearest[0]!r}." if nearest else ""))
 
 
-def short_hash(card: ModelCard, cache_file: Path) -> str:
+def short_hash(card: ModelCard, hashes: Hashes) -> str:
     """First 10 hex digits of the SHA-256 of the file (of a folder: of its U-Net), as infotext carries them.
 
-    A file is read once: cache_file (JSON) keeps the hash under path, size and time. "" for a hub model not here yet.
+    "" for a hub model not here yet.
     """
-    if card.path is None:
-        return ""
-    file = card.path if card.kind == "file" else weight_files(card.path, FAMILIES[card.family].core)[0][0]
-    facts = file.stat()
-    key = f"{file} {facts.st_size} {facts.st_mtime_ns}"
-    known = _known_hashes(cache_file)
-    if key in known:
-        return known[key]
-    with file.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()[:10]
-    with suppress(OSError):  # a full disk: it is found again the next time
-        cache_file.parent.mkdir(parents=True, exist_ok=True)
-        with locked(cache_file.with_name(f".{cache_file.name}.lock")):
-            half = cache_file.with_name(f"{cache_file.name}.{os.getpid()}.new")
-            half.write_text(json.dumps({**_known_hashes(cache_file), key: found}), encoding="utf-8")
-            half.replace(cache_file)
-    return found
+    return hashes.of(card.path, FAMILIES[card.family].core).auto_v2 if card.path else ""
 
 
 def tokenizer_folder(card: ModelCard, data_dir: Path) -> Path:

@@ -9,15 +9,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import ModelError, quoted
 from ..families import FAMILIES
+from .hashes import AUTO_V2, AUTO_V3, file_stamp
 from .read.card import ModelCard
 from .recognise import card_of
 from .scan import Found
 
 KINDS = {"checkpoint": "Checkpoint", "lora": "LoRA", "vae": "VAE", "embedding": "Embedding"}  # and their names
-AUTO_V2, AUTO_V3 = 10, 12  # digits that people know a hash by
-SHOWN_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -103,15 +102,10 @@ def lookup(entries: Sequence[LibraryEntry], kind: str, name: str) -> LibraryEntr
     """
     found = named(entries, name)
     if found is None:
-        shown = repr(name) if len(name) <= SHOWN_NAME else f"{name[:SHOWN_NAME]!r}..."
+        shown = quoted(name)
         nearest = get_close_matches(name[:200], [entry.name for entry in entries], n=1, cutoff=0)
         raise ModelError(f"{KINDS[kind]}: {shown} is not here."
                          + (f" The nearest is {nearest[0]!r}." if nearest else ""))
     if found.fault:
         raise ModelError(found.fault)
     return found
-
-
-def file_stamp(size_bytes: int, modified_s: float) -> str:
-    """What a hash is kept under."""
-    return f"{size_bytes} {modified_s!r}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import sqlite3
@@ -15,16 +14,14 @@ from time import monotonic
 
 from ..errors import ModelError
 from ..families import FAMILIES
-from .entry import AUTO_V2, AUTO_V3, LibraryEntry, entry_of, file_stamp, lookup, search
+from .entry import LibraryEntry, entry_of, lookup, search
 from .folders import Place
-from .read.card import weight_files
+from .hashes import Hashes, file_stamp
 from .scan import Found, scan
-from .store import Store
+from .store import FILE_NAME, Store
 
 log = logging.getLogger(__name__)
 
-FILE_NAME = "library.sqlite"
-CHUNK_BYTES = 1 << 20
 FRESH_S = 2  # at most, that whoever asks waits for a new look
 SLOW_S, LOOKING_SHARE = 0.5, 0.05
 
@@ -49,7 +46,7 @@ class Library:
 
     def __init__(self, data_dir: Path, places: Callable[[], tuple[Place, ...]], taken: Iterable[str] = (),
                  changed: Callable[[], None] = lambda: None):
-        self._store = Store(data_dir / FILE_NAME)
+        self._store, self.hashes = Store(data_dir / FILE_NAME), Hashes(data_dir)
         self._places, self._taken, self._changed = places, tuple(taken), changed
         self._entries: tuple[LibraryEntry, ...] = ()
         self._progress = Progress()
@@ -186,15 +183,17 @@ class Library:
     def _hash(self, entry: LibraryEntry) -> None:
         try:
             core = FAMILIES[entry.family].core if entry.family in FAMILIES else "unet"
-            whole, body = hashes_of(entry.path, self._between, core)
+            found = self.hashes.of(entry.path, core, stopped=self._between)
             now = entry.path.stat()
-            if not entry.path.is_dir() and (now.st_size, now.st_mtime) != (entry.size_bytes, entry.modified_s):
+            if entry.path.is_dir():  # a scan looks for the folder
+                self._store.keep_hashes(str(entry.path), file_stamp(entry.size_bytes, entry.modified_s), found.whole,
+                                        found.body)
+            elif (now.st_size, now.st_mtime) != (entry.size_bytes, entry.modified_s):
                 return  # another file by this time
-            self._store.keep_hashes(str(entry.path), file_stamp(entry.size_bytes, entry.modified_s), whole, body)
         except (OSError, ModelError, sqlite3.Error, InterruptedError):  # it went away; the next scan will say so
             return
-        auto_v3 = body[:AUTO_V3] or entry.auto_v3
-        self._entries = tuple(replace(one, auto_v2=whole[:AUTO_V2], auto_v3=auto_v3) if one.id == entry.id else one
+        auto_v3 = found.auto_v3 or entry.auto_v3
+        self._entries = tuple(replace(one, auto_v2=found.auto_v2, auto_v3=auto_v3) if one.id == entry.id else one
                               for one in self._entries)
 
     def _hashes(self) -> dict[str, tuple[str, str, str]]:
@@ -202,26 +201,3 @@ class Library:
             return self._store.hashes()
         except (sqlite3.Error, OSError):
             return {}
-
-
-def hashes_of(path: Path, stopped: Callable[[], bool] = lambda: False, core: str = "unet") -> tuple[str, str]:
-    """SHA-256 of a file, and of what follows its header ("" when it has none); of a folder, those of its core.
-
-    Their first 10 and 12 digits are what Civitai calls AutoV2 and AutoV3. Raises OSError, ModelError, or
-    InterruptedError when `stopped` says so.
-    """
-    file = weight_files(path, core)[0][0] if path.is_dir() else path
-    whole, body = hashlib.sha256(), hashlib.sha256()
-    with file.open("rb") as opened:
-        head = opened.read(8)
-        has_header = file.suffix.lower() == ".safetensors"
-        left = int.from_bytes(head, "little") if has_header else 0
-        whole.update(head)
-        while chunk := opened.read(min(CHUNK_BYTES, left) if left else CHUNK_BYTES):
-            if stopped():
-                raise InterruptedError
-            whole.update(chunk)
-            if not left:
-                body.update(chunk)
-            left = max(0, left - len(chunk))
-    return whole.hexdigest(), body.hexdigest() if has_header else ""

@@ -15,6 +15,7 @@ from typing import Any
 from .recognise import Finding
 from .sidecars import Said
 
+FILE_NAME = "library.sqlite"
 BUSY_S = 10
 TABLES = """
 CREATE TABLE IF NOT EXISTS findings (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, finding TEXT NOT NULL) WITHOUT ROWID;
@@ -61,6 +62,14 @@ class Store:
             return {}
         with self._opened() as database:
             return {row[0]: row[1:] for row in database.execute("SELECT path, stamp, whole, body FROM hashes")}
+
+    def hashes_of(self, path: str, stamp: str) -> tuple[str, str] | None:
+        """The two hashes of a file, where those of this stamp are known."""
+        if not self._file.is_file():
+            return None
+        with self._opened() as database:
+            return database.execute("SELECT whole, body FROM hashes WHERE path = ? AND stamp = ?",
+                                    (path, stamp)).fetchone()
 
     def keep_hashes(self, path: str, stamp: str, whole: str, body: str) -> None:
         """Write the two hashes of a file."""

@@ -8,7 +8,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import RequestError
+from ..errors import RequestError, quoted
 from . import deferred_import
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -76,7 +76,7 @@ def choose(settings_device: str = "auto", settings_dtype: str = "auto", *, unet_
     device = _device(settings_device)
     kind = device.partition(":")[0]
     if settings_dtype not in ("auto", *DTYPES):
-        raise RequestError(f"Dtype: {settings_dtype[:40]!r} is not possible. It is one of auto, {', '.join(DTYPES)}.",
+        raise RequestError(f"Dtype: {quoted(settings_dtype)} is not possible. It is one of auto, {', '.join(DTYPES)}.",
                            "dtype")
     if kind == "cpu":
         if settings_dtype == "float16":
@@ -192,5 +192,5 @@ def _device(asked: str) -> str:
         return asked
     known = re.fullmatch(r"cuda(:\d+)?|mps", asked)
     reason = "This machine has no such device" if known else "There is no device of that name"
-    raise RequestError(f"Device: {asked[:40]!r} is not possible. {reason}; it has {', '.join(here)}.", "device")
+    raise RequestError(f"Device: {quoted(asked)} is not possible. {reason}; it has {', '.join(here)}.", "device")
 

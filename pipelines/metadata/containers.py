@@ -17,10 +17,9 @@ from typing import Any
 
 from PIL import ExifTags, Image, PngImagePlugin, WebPImagePlugin
 
-from ..errors import RequestError
+from ..errors import RequestError, quoted
 from ..images.files import KINDS, SHOWN, Header, Limit, Texts, exif_tags, kind_of
 from ..images.slots import SLOTS
-from ..requests import SHOWN_INPUT
 from .fields import MAX_TEXT
 
 MAX_SHOWN = 20_000  # of one text chunk
@@ -203,7 +202,7 @@ def save(image: Image.Image, path: str | os.PathLike, text: str | None) -> None:
     formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
     suffix = Path(path).suffix.lower()
     if suffix not in formats:
-        raise RequestError(f"File type: {suffix[:SHOWN_INPUT]!r} is not possible. Known are {', '.join(formats)}.")
+        raise RequestError(f"File type: {quoted(suffix)} is not possible. Known are {', '.join(formats)}.")
     _write(Path(path), _encoded(image, text, formats[suffix]))
 
 

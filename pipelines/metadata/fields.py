@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from ..errors import RequestError
-from ..requests import MAX_PROMPT, SHOWN_INPUT, TASKS, Request, extra_of, make
+from ..errors import RequestError, quoted
+from ..requests import MAX_PROMPT, TASKS, Request, extra_of, make
 
 MAX_TEXT = 100_000  # characters that are read
 MAX_PAIRS = 500
@@ -111,7 +111,7 @@ def _shortened(value: str) -> str:
 def _checked(cls: type[Request], name: str, text: str, allowed: Collection[str] | None) -> Any:
     """Turn the text of one pair into the field's value, or raise RequestError."""
     info = cls.model_fields[name]
-    shown = repr(text[:SHOWN_INPUT])
+    shown = quoted(text)
     limit = next((rule.max_length for rule in info.metadata if hasattr(rule, "max_length")), MAX_NAME)
     if len(text) > limit:
         raise RequestError(f"{info.title}: {shown}... is longer than {limit:,} characters.", name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..errors import quoted
 from .fields import Draft
 from .hires import scale_between
 from .literal import escape
@@ -79,8 +80,8 @@ def _style_prompts(draft: Draft, data: dict[str, Any]) -> None:
         style, prompt = text_of(data.pop(key, "")).strip(), getattr(draft, role)
         if style and style not in prompt:
             setattr(draft, role, f"{prompt}, {style}" if prompt else style)
-            draft.notes.append(f"Prompt: InvokeAI's style prompt {style[:80]!r} was appended; it was for the second "
-                               "text encoder alone.")
+            draft.notes.append(f"Prompt: InvokeAI's style prompt {quoted(style, 80)} was appended; it was for the "
+                               "second text encoder alone.")
 
 
 def _base(model: object) -> str:

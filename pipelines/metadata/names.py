@@ -6,6 +6,7 @@ are one. To add a name, add a row; None means that the tool's solver is known an
 
 from __future__ import annotations
 
+from ..errors import quoted
 from ..requests import SHOWN_INPUT
 from .fields import Draft
 
@@ -101,8 +102,8 @@ def _split_tail(draft: Draft, sampler_key: str, schedule_key: str) -> None:
     if _squashed(pairs.get(schedule_key, "automatic")) == "automatic":
         pairs[schedule_key] = schedule
     elif _squashed(pairs[schedule_key]) != _squashed(schedule):
-        draft.notes.append(f"Schedule: the sampler's name {sampler[:SHOWN_INPUT]!r} says another one than "
-                           f"{pairs[schedule_key][:SHOWN_INPUT]!r}, which is taken.")
+        draft.notes.append(f"Schedule: the sampler's name {quoted(sampler)} says another one than "
+                           f"{quoted(pairs[schedule_key])}, which is taken.")
 
 
 def _rename(draft: Draft, key: str, title: str, table: dict[str, str | None]) -> str | None:
@@ -116,7 +117,7 @@ def _rename(draft: Draft, key: str, title: str, table: dict[str, str | None]) ->
         return ours
     del draft.pairs[key]
     if _squashed(name) in table:
-        draft.notes.append(f"{title}: {name[:SHOWN_INPUT]!r} has no equivalent here.")
+        draft.notes.append(f"{title}: {quoted(name)} has no equivalent here.")
     else:
         draft.unknown[key] = name
     return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ..errors import quoted
+
 TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>", re.IGNORECASE)
 NUMBER = re.compile(r"[+-]?(\d{1,9}\.?\d{0,9}|\.\d{1,9})", re.ASCII)
 MAX_WEIGHT = 10.0
@@ -23,8 +25,8 @@ class Use:
     @property
     def notes(self) -> tuple[str, ...]:
         """A sentence about each part of a tag that has no effect."""
-        return tuple(f"{self.name}: {part[:40]!r} in its tag is not read: it has one strength for all blocks."
-                     if BLOCKS.match(part) else f"{self.name}: {part[:40]!r} in its tag is not read."
+        return tuple(f"{self.name}: {quoted(part)} in its tag is not read: it has one strength for all blocks."
+                     if BLOCKS.match(part) else f"{self.name}: {quoted(part)} in its tag is not read."
                      for part in self.unread)
 
 

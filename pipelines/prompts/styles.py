@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import RequestError, StudioError
+from ..errors import RequestError, StudioError, quoted
 from ..machine.locks import locked
 from .comments import without_comments
 
@@ -58,7 +58,7 @@ class Styles:
         known = {style.name: style for style in self.all()}
         for name in names:
             if name not in known:
-                raise RequestError(f"Styles: there is none called {name[:MAX_NAME]!r}.", "styles")
+                raise RequestError(f"Styles: there is none called {quoted(name, MAX_NAME)}.", "styles")
         return tuple(known[name] for name in names)
 
     def save(self, *styles: Style) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict, TypeVar, cast
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from ..errors import RequestError
+from ..errors import RequestError, quoted
 
 Made = TypeVar("Made", bound=BaseModel)
 SHOWN_INPUT = 40  # characters of a wrong value that an error repeats
@@ -120,6 +120,5 @@ def _readable(cls: type[BaseModel], error: ValidationError) -> RequestError:
     if fault["type"] == "string_too_long":
         most = fault["ctx"]["max_length"]
         return RequestError(f"{info.title}: {len(fault['input'])} characters are too many. At most {most}.", name)
-    shown = repr(fault["input"])
-    shown = shown if len(shown) <= SHOWN_INPUT else f"{shown[:SHOWN_INPUT]}..."
+    shown = quoted(fault["input"])
     return RequestError(f"{info.title}: {shown} is not possible. {fault['msg']}.", name)

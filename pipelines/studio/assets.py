@@ -82,7 +82,7 @@ class Collection:
         """Put the names that models and LoRAs have here into what a picture's text says."""
         names = tuple(card.name for card in self.cards())
         return settle(parsed, Shelf(names, lambda: self._known("checkpoint"), self.loras, self.embeddings,
-                                    self.library.want_hashes))
+                                    self.library.want_hashes, self.library.hashes))
 
     # The others
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import metadata
 from ..adapters import find
 from ..library import LibraryEntry, checkpoints
+from ..library.hashes import Hashes
 from ..prompts import lora_tags
 from ..requests import Request, fields_of
 from .assets import Collection
@@ -44,4 +45,5 @@ class Infotexts:
         uses = lora_tags.extract(request.prompt + second)[1]
         entries = (loras or self.collection.loras()) if uses else ()
         found = {use.name: find.named(entries, use.name) for use in uses}
-        return ", ".join(f"{name}: {find.short_hash(entry)}" for name, entry in found.items() if entry) or None
+        hashes = Hashes(self.data_dir)
+        return ", ".join(f"{name}: {find.short_hash(entry, hashes)}" for name, entry in found.items() if entry) or None

@@ -5,7 +5,6 @@ Imports no torch. Hashes that are not known are computed at once for small files
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -14,8 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..library.entry import LibraryEntry, file_stamp, named
-from ..library.library import hashes_of
+from ..families import FAMILIES
+from ..library.entry import LibraryEntry, named
+from ..library.hashes import OLD_DIGITS, Hashes, file_stamp, old_hash
 from ..metadata import Parsed
 from ..metadata.texts import stem
 from ..prompts.comments import without_comments
@@ -32,13 +32,15 @@ Known = TypeVar("Known", str, LibraryEntry)
 
 @dataclass(frozen=True)
 class Shelf:
-    """What there is. names: of the checkpoints that can be chosen. want_hashes: asks for them in the background."""
+    """What there is. names: of the checkpoints that can be chosen. want_hashes: asks for them in the background.
+    hashes: what is known of them, or is read now."""
 
     names: tuple[str, ...]
     checkpoints: Callable[[], tuple[LibraryEntry, ...]]
     loras: Callable[[], tuple[LibraryEntry, ...]]
     embeddings: Callable[[], tuple[LibraryEntry, ...]]
     want_hashes: Callable[[Iterable[LibraryEntry]], None]
+    hashes: Hashes
 
 
 def settle(parsed: Parsed, shelf: Shelf) -> Parsed:
@@ -145,10 +147,10 @@ def _by_hash(entries: Iterable[LibraryEntry], digits: str, kind: str, shelf: She
             later.append(entry)
             continue
         room -= entry.size_bytes
-        if any(_same(digits, found) for found in _computed(entry.path, _stamp(entry))):
+        if any(_same(digits, found) for found in _computed(entry, shelf.hashes)):
             return entry
-    for entry in known if len(digits) == _DIGITS[0] else ():
-        if _old(entry.path, _stamp(entry)) == digits:
+    for entry in known if len(digits) == OLD_DIGITS else ():
+        if old_hash(entry.path) == digits:
             return entry
     if later:
         shelf.want_hashes(later)
@@ -156,29 +158,16 @@ def _by_hash(entries: Iterable[LibraryEntry], digits: str, kind: str, shelf: She
     return None
 
 
-def _stamp(entry: LibraryEntry) -> str:
-    return file_stamp(entry.size_bytes, entry.modified_s)
-
-
 def _same(digits: str, known: str) -> bool:
     length = min(len(digits), len(known))
     return length >= _DIGITS[0] and digits[:length] == known[:length]
 
 
-@lru_cache(maxsize=1024)  # each text may ask, and a file is read once
-def _computed(path: Path, stamp: str) -> tuple[str, ...]:
+def _computed(entry: LibraryEntry, hashes: Hashes) -> tuple[str, ...]:
+    core = FAMILIES[entry.family].core if entry.family in FAMILIES else "unet"
+    stamp = "" if entry.path.is_dir() else file_stamp(entry.size_bytes, entry.modified_s)
     try:
-        return hashes_of(path)
+        found = hashes.of(entry.path, core, stamp=stamp)
     except Exception:  # a file that went away, or is damaged, has no hash
         return ()
-
-
-@lru_cache(maxsize=1024)
-def _old(path: Path, stamp: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            file.seek(_OLD_PLACE)
-            part = file.read(_OLD_BYTES)
-    except OSError:
-        return ""
-    return hashlib.sha256(part).hexdigest()[:_DIGITS[0]] if part else ""
+    return found.whole, found.body

@@ -16,7 +16,7 @@ from typing import get_args
 
 from pydantic.fields import FieldInfo
 
-from ..errors import RequestError
+from ..errors import RequestError, quoted
 from ..prompts.comments import without_comments
 from ..prompts.lora_tags import TAG
 from ..prompts.texts import prompt_fields
@@ -152,7 +152,7 @@ def axis(field: str, text: str, cls: type[Request]) -> Axis | None:
         return None
     info = cls.model_fields.get(field)
     if field not in TITLES and (info is None or extra_of(info)["axis_cost"] is None):
-        raise RequestError(f"Axis: {field[:40]!r} cannot be one.", field[:40])
+        raise RequestError(f"Axis: {quoted(field)} cannot be one.", field[:40])
     if len(text) > MAX_TEXT:
         raise RequestError(f"Axis {field}: the text has {len(text):,} characters; the limit is {MAX_TEXT:,}.", field)
     kinds = {LORA: {float}}.get(field, set()) if field in TITLES else _kinds(cls, field)
@@ -213,7 +213,7 @@ def _numbers(text: str, field: str, whole: bool) -> list[float | int]:
                 read = list(dict.fromkeys(map(round, read)))
             values += read
         except (ValueError, OverflowError):
-            raise RequestError(f"Axis {field}: {part[:40]!r} is no number.", field) from None
+            raise RequestError(f"Axis {field}: {quoted(part)} is no number.", field) from None
         if len(values) > MAX_VALUES:
             break
     return values
@@ -236,7 +236,7 @@ def _with(request: Request, axis: Axis, value: object) -> Request:
     if axis.field == SIZE:
         sides = re.fullmatch(r"(\d{1,5})\s*[x×]\s*(\d{1,5})", str(value))
         if not sides:
-            raise RequestError(f"Axis size: {str(value)[:40]!r} does not look like 512x768.", "size")
+            raise RequestError(f"Axis size: {quoted(str(value))} does not look like 512x768.", "size")
         return changed(request, width=int(sides[1]), height=int(sides[2]))
     if axis.field == LORA:
         return _weighted(request, f"{value:g}")
@@ -261,7 +261,7 @@ def _replaced(request: Request, pairs: list[tuple[str, str]]) -> Request:
     drawn = [without_comments(text) for text in texts.values()]
     for searched, _ in pairs:
         if not any(searched in text for text in drawn):
-            raise RequestError(f"Axis prompt text: {searched[:40]!r} does not stand in the prompt.", "prompt")
+            raise RequestError(f"Axis prompt text: {quoted(searched)} does not stand in the prompt.", "prompt")
     return changed(request, **{name: _all_replaced(text, pairs) for name, text in texts.items()})
 
 

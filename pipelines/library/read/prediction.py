@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ...errors import RequestError, StudioError
+from ...errors import RequestError, StudioError, quoted
 from ...families import FAMILIES
 from ...machine.locks import locked
 from .card import ModelCard
@@ -67,7 +67,8 @@ class Predictions:
     def choose(self, card: ModelCard, kind: str) -> None:
         """Keep what a person says, "" being what the file says. Raises RequestError for anything else."""
         if kind not in CHOICES:
-            raise RequestError(f"Predicts: {kind[:40]!r} is not possible. Take noise, v or what the file says.", "kind")
+            raise RequestError(f"Predicts: {quoted(kind)} is not possible. Take noise, v or what the file says.",
+                               "kind")
         try:
             self._keep(card, "chosen", kind)
         except OSError as error:

@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from ...errors import RequestError
+from ...errors import RequestError, quoted
 from .listing import MASK, PICTURES, TABLES, TEXTS, fold_name, is_junk, write_names
 from .tables import MAX_TABLE_BYTES, check_size
 
@@ -76,7 +76,7 @@ def _sorted(members: list[zipfile.ZipInfo]) -> tuple[list[Member], list[str]]:
     for member in members:
         name = _name(member)
         path = PurePosixPath(name.replace("\\", "/"))
-        shown = repr(name[:60])
+        shown = quoted(name, 60)
         if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
             raise _refused(f"{shown} leads out of the folder")
         kind = stat.S_IFMT(member.external_attr >> 16)

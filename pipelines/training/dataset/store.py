@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...errors import RequestError, StudioError
+from ...errors import RequestError, StudioError, quoted
 from ...images.files import SHOWN
 from ..example import DRAWINGS
 from . import archive
@@ -50,7 +50,7 @@ class Datasets:
         for path in _folders(self._root) + _folders(self._browsable, links=True):
             if path.name == name:
                 return path
-        raise RequestError(f"Data: there is no dataset {name[:40]!r}.", "data")
+        raise RequestError(f"Data: there is no dataset {quoted(name)}.", "data")
 
     def add(self, files: Sequence[Path], name: str) -> str:
         """Copy pictures and captions, or unpack one zip, into a new dataset; returns its name.
@@ -60,7 +60,7 @@ class Datasets:
         """
         name = " ".join(name.split())[:80] or "pictures"
         if not NAME.fullmatch(name):
-            raise RequestError(f"Name: {name[:40]!r} is not possible. Letters, digits and . _ + - inside.", "name")
+            raise RequestError(f"Name: {quoted(name)} is not possible. Letters, digits and . _ + - inside.", "name")
         zips = [path for path in files if path.suffix.lower() == ".zip"]
         if zips and len(files) > 1:
             raise RequestError("Data: give one zip, or pictures, not both.", "data")
@@ -99,7 +99,7 @@ class Datasets:
             raise RequestError(f"Caption: {len(text):,} characters are too many; the limit is {MAX_CAPTION:,}.", "data")
         path = next((path for path in folder.rglob("*") if path.relative_to(folder).as_posix() == picture), None)
         if path is None or path.suffix.lower() not in PICTURES:
-            raise RequestError(f"Data: there is no picture {picture[:40]!r}.", "data")
+            raise RequestError(f"Data: there is no picture {quoted(picture)}.", "data")
         lines = (" ".join(line.split()) for line in text.splitlines())
         path.with_suffix(".txt").write_text("\n".join(filter(None, lines)), encoding="utf-8")
 
@@ -128,8 +128,8 @@ def _wanted(files: Sequence[Path]) -> list[Path]:
     seen: set[str] = set()
     for path in wanted:
         if fold_name(path.name) in seen:
-            raise RequestError(f"Data: two of the files are called {path.name[:80]!r}. Put them into a zip, with their "
-                               "folders.", "data")
+            raise RequestError(f"Data: two of the files are called {quoted(path.name, 80)}. Put them into a zip, with "
+                               "their folders.", "data")
         seen.add(fold_name(path.name))
         if path.suffix.lower() in TABLES:
             check_size(path.name, path.stat().st_size)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...errors import StudioError
+from ...errors import StudioError, quoted
 from ...images.geometry import Box, Size, cut
 from ...machine import memory
 from ..dataset.picture import Picture, open_picture
@@ -132,7 +132,7 @@ class Embeddings:
         """The embedding of one caption."""
         encoder = next(iter(self._base.encoders.values()))
         key = key_of("text", text, self._base.card.fingerprint, self._clip_skip, str(encoder.dtype))
-        return self._room.encoded(lambda: self._cache.get(key, lambda: self._encode(text)), f"Caption {text[:40]!r}")
+        return self._room.encoded(lambda: self._cache.get(key, lambda: self._encode(text)), f"Caption {quoted(text)}")
 
     def batch(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Embeddings of several captions: (b, tokens, width) and (b, width) or None."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from ...errors import RequestError, StudioError
 from ...library import checkpoints as catalogue
+from ...library.hashes import Hashes
 from ...library.read.card import ModelCard
 from ...machine import device, memory
 from ...prompts.comments import prompts_without_comments
@@ -187,7 +188,7 @@ class _Run:
         own = sum(not one.is_prior for one in trained)
         facts = [{"file": one.name, "sha256": one.digest, "verdict": one.verdict, "reasons": list(one.reasons),
                   "prior": one.is_prior} for one in pictures]
-        fingerprint = catalogue.short_hash(card, self._folder.path / "hashes.json")
+        fingerprint = catalogue.short_hash(card, Hashes(self._settings.data_dir))
         known = self._folder.manifest()
         if known is None:
             concrete = presets.resolve(config, pictures=own, native_size=card.native_size,

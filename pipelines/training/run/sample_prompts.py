@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...errors import quoted
+
 SIZE_STEP = 8  # px
 # Flag -> the request's field, and how its value is read.
 FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -43,7 +45,7 @@ def parse(line: str) -> SamplePrompt:
         try:
             values[name] = read(value.strip())
         except ValueError:
-            raise ValueError(f"--{flag} wants a number, not {value.strip()[:20]!r}") from None
+            raise ValueError(f"--{flag} wants a number, not {quoted(value.strip(), 20)}") from None
     for side in ("width", "height"):
         if side in values and values[side] % SIZE_STEP:
             unused.append(f"--{side[0]} {values[side]} (sides are multiples of {SIZE_STEP} px)")

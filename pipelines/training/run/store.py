@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from ...errors import Cancelled, RequestError, StudioError
+from ...errors import Cancelled, RequestError, StudioError, quoted
 from ...events import Event, Notice
 from ...queue.job import Job
 from ...settings import Settings
@@ -83,7 +83,7 @@ class Runs:
         for folder in self._root.glob("*"):
             if folder.name == name:
                 return RunCard(name, folder, RunFolder(folder).config(), follow.state(folder))
-        raise RequestError(f"Run: there is no {name[:40]!r}.", "name")
+        raise RequestError(f"Run: there is no {quoted(name)}.", "name")
 
     def prepare(self, config: TrainLora) -> str:
         """Make the folder of a new run and write its config; returns the run's name. An older one steps aside."""

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from pipelines.adapters.find import lookup, short_hash
 from pipelines.errors import ModelError
 from pipelines.library import Library, places
+from pipelines.library.hashes import Hashes
 from pipelines.settings import Settings
 from tests.pipelines.library.files import lora
 
@@ -99,15 +100,16 @@ def test_the_short_hash_is_that_of_the_tensors(settings, find):
     lora(own / "unsaid.safetensors", metadata={"sshs_model_hash": "<b>"})
     data = said.read_bytes()
     body = hashlib.sha256(data[8 + int.from_bytes(data[:8], "little"):]).hexdigest()
-    assert {card.name: short_hash(card) for card in find()} == {"said": "ab" * 6, "unsaid": body[:12]}
+    hashes = Hashes(settings.data_dir)
+    assert {card.name: short_hash(card, hashes) for card in find()} == {"said": "ab" * 6, "unsaid": body[:12]}
 
 
 def test_a_hash_is_computed_once(settings, find):
     path = lora(settings.data_dir / "loras" / "large.safetensors")
     card, = find()
-    digest = short_hash(card)
+    digest = short_hash(card, Hashes(settings.data_dir))
     path.unlink()
-    assert short_hash(card) == digest
+    assert short_hash(card, Hashes(settings.data_dir)) == digest
 
 
 def test_a_link_out_of_the_folder_is_left_out(settings, find, tmp_path):

@@ -150,7 +150,7 @@ def number(name: str, typed: object) -> float | int | None:
     try:
         value = float(text)
     except ValueError:
-        raise RequestError(f"{TrainLora.model_fields[name].title}: {text[:40]!r} is no number.", name) from None
+        raise RequestError(f"{TrainLora.model_fields[name].title}: {quoted(text)} is no number.", name) from None
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
