@@ -122,12 +122,3 @@ def _asked(model: str, cards: list[ModelCard], offline: bool) -> ModelCard:
         if re.fullmatch(HUB_ID, model):
             return hub_card(model, offline)
         raise
-
-
-def _known_hashes(cache_file: Path) -> dict[str, str]:
-    try:
-        known = json.loads(cache_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # absent, or half written by another program: it is only a cache
-        return {}
-    good = isinstance(known, dict) and all(isinstance(value, str) for value in known.values())
-    return known if good else {}

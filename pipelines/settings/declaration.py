@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
-from ..errors import SettingsError
+from ..errors import SettingsError, quoted
 
 VERSION = "0.1.0"
 PREFIX = "ATELIER_"
@@ -177,6 +177,5 @@ def readable(error: ValidationError, sources: Mapping[str, str]) -> SettingsErro
         return SettingsError(f"{sources[name]}: the value is not possible: {reason}.")
     if name == "device":
         reason = "Possible are auto, cpu, mps, cuda and cuda:1, or several with commas between them"
-    shown = repr(fault["input"])
-    shown = shown if len(shown) <= SHOWN_INPUT else f"{shown[:SHOWN_INPUT]}..."
+    shown = quoted(fault["input"])
     return SettingsError(f"{sources[name]}: {shown} is not possible. {reason[0].upper()}{reason[1:]}.")

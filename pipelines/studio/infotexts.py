@@ -34,7 +34,7 @@ class Infotexts:
         pictures = {f"{name.capitalize()} hash": getattr(request, name) for name in names}
         given = {key: value[:SHOWN_HASH] if value else None for key, value in pictures.items()}
         return metadata.infotext(request, extra={
-            "Model hash": checkpoints.short_hash(card, self.data_dir / "hashes.json"),
+            "Model hash": checkpoints.short_hash(card, Hashes(self.data_dir)),
             "Lora hashes": self._lora_hashes(request, loras),
             "Prediction type": card.scheduler["prediction_type"] if card.predicts_by == "person" else None,
             **given, **(extra or {})})

@@ -9,8 +9,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 from ..families import FAMILIES
@@ -26,7 +24,6 @@ from ..requests import Txt2Img
 MAX_HASHED_BYTES = 512 * 2**20  # of all files together that are read while a person waits
 SHOWN = 80  # characters of a name that a sentence repeats
 _DIGITS = (8, 64)  # of a hash
-_OLD_PLACE, _OLD_BYTES = 0x100000, 0x10000  # of a file that AUTOMATIC1111 hashed before version 1.0
 Known = TypeVar("Known", str, LibraryEntry)
 
 

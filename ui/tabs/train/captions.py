@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from pipelines.errors import RequestError
+from pipelines.errors import RequestError, quoted
 from pipelines.studio.studio import Studio
 from pipelines.training.dataset.captions import histogram, replaced
 
@@ -105,7 +105,7 @@ class CaptionEditor:
             raise RequestError("Find in captions: say what is to be replaced.", "find")
         changed = [[*row[:CAPTION], replaced(row[CAPTION], find, put)] for row in rows]
         if changed == rows:
-            raise RequestError(f"Find in captions: no caption has {find[:40]!r}.", "find")
+            raise RequestError(f"Find in captions: no caption has {quoted(find)}.", "find")
         changed = self._write(changed, rows, dataset, model)
         return changed, changed, rows, count_tags(changed)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.errors import RequestError, StudioError
+from pipelines.errors import RequestError, StudioError, quoted
 from pipelines.library.read.card import ModelCard
 from pipelines.prompts.comments import without_comments
 from pipelines.studio.studio import Studio
