@@ -85,7 +85,7 @@ def test_backslashes_in_a_file_of_settings_are_explained(environ, tmp_path, path
 
 
 def test_settings_told_to_a_process_come_back_without_secrets(environ, tmp_path):
-    secrets = {"ATELIER_AUTH": "ann:secret", "ATELIER_HF_TOKEN": "secret", "ATELIER_CIVITAI_TOKEN": "secret"}
+    secrets = {"ATELIER_AUTH": "ann:well-kept-secret", "ATELIER_HF_TOKEN": "secret", "ATELIER_CIVITAI_TOKEN": "secret"}
     flags = ["--data-dir", str(tmp_path), "--model-dir", "a", "--model-dir", "b", "--offline", "--device", "cuda:1"]
     told = json.loads(json.dumps(to_table(load(flags, environ | secrets))))
     assert "secret" not in str(told)
