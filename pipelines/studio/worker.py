@@ -232,7 +232,7 @@ class Worker:
         entries = named(self._collection.embeddings(), texts)
         if not entries:
             return {}, ()
-        if lease.family.stock:
+        if not lease.family.reads_embeddings:
             told = ", ".join(entry.name for entry in entries)
             return {}, (f"Embeddings are not read for {lease.family.label}: {told} was read as words.",)
         encoders = {name: getattr(lease.pipe, name) for _, name in lease.family.text_encoders}
