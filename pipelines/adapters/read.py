@@ -89,13 +89,13 @@ def read(path: Path, pipe: DiffusionPipeline, family: Family, name: str | None =
     lora_keys.ranks(header)
     kind = lora_keys.family_of(header)
     # What is told of transformers is told by a few words of their names: their own layers decide.
-    if kind and kind != family.name and (kind in FAMILIES or family.stock is None):
+    if kind and kind != family.name and (kind in FAMILIES or not family.layers_tell_loras):
         raise _for_another(shown, kind, family)
     named, other = lora_keys.layers(header.shapes)
     table = layer_names.table(pipe, _nameless(pipe, header, named))
     found, unmatched = _match(named, table)
     tensors: Mapping[str, Tensor] = {}
-    if not found and family.stock and hasattr(pipe, "lora_state_dict"):
+    if not found and family.layers_tell_loras and hasattr(pipe, "lora_state_dict"):
         tensors = turned(pipe, shown, named, _tensors(header, [key for roles in named.values()
                                                                for key in roles.values()]))
         found, unmatched = _match(lora_keys.layers(tensors)[0], table)

@@ -208,7 +208,7 @@ def _vectors(request: Request, lease: Any, entries: tuple[LibraryEntry, ...]) ->
 
     if not entries:
         return {}, ()
-    if lease.family.stock:
+    if not lease.family.reads_embeddings:
         told = ", ".join(entry.name for entry in entries)
         return {}, (f"Embeddings are not read for {lease.family.label}: {told} was read as words.",)
     texts = [getattr(one, name) for one in each(request) for name in prompt_fields(type(one))]

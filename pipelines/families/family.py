@@ -172,11 +172,88 @@ class Family:
         """Pixels that a side is a multiple of."""
         return self.stock.grain if self.stock else 8
 
+    @property
+    def engine(self) -> Literal["unet", "diffusers_pipeline"]:
+        """Which of generation/backends/ draws with it."""
+        return "diffusers_pipeline" if self.stock else "unet"
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the components that have weights."""
+        return self.stock.networks if self.stock else ("unet", "vae", *(name for _, name in self.text_encoders))
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of the components that are loaded; a safety checker is never one."""
+        if self.stock:
+            return (*self.stock.networks, *self.stock.others)
+        return ("unet", "vae", "scheduler", *(part for pair in self.text_encoders for part in pair))
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Components that a folder may leave out."""
+        return self.stock.optional if self.stock else ()
+
+    @property
+    def index_settings(self) -> tuple[str, ...]:
+        """Entries of model_index.json that are no components."""
+        return self.stock.settings if self.stock else ()
+
+    @property
+    def follows_prediction(self) -> bool:
+        """Whether what a model is said to predict, noise or v, changes how it is run."""
+        return self.engine == "unet"
+
+    @property
+    def inpainting_channels(self) -> int | None:
+        """Input channels of a core that takes mask and masked picture as well, or None where there is none."""
+        return 9 if self.engine == "unet" else None
+
+    @property
+    def batches(self) -> bool:
+        """Whether the pictures of a batch are computed at once."""
+        return self.engine == "unet"
+
+    @property
+    def guided_rows(self) -> int:
+        """Rows of a step for one guided picture: where guidance is told to the model, one does."""
+        return 1 if self.stock and not self.stock.negative else 2
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether its numbers leave float16's range."""
+        return self.stock is not None
+
+    @property
+    def vae_has_own_dtype(self) -> bool:
+        """Whether the autoencoder may have another dtype; the library's pipelines hand it latents as they are."""
+        return self.engine == "unet"
+
+    @property
+    def draws_tiles(self) -> bool:
+        """Whether new detail can be drawn into the tiles of an enlarged picture."""
+        return self.engine == "unet"
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the tokens of a prompt can be counted before it is drawn."""
+        return self.engine == "unet"
+
+    @property
+    def reads_embeddings(self) -> bool:
+        """Whether embedding files stand for their names in prompts."""
+        return self.engine == "unet"
+
+    @property
+    def layers_tell_loras(self) -> bool:
+        """Whether LoRA files of kinds that are not known by name are matched by the layers of its own pipeline."""
+        return self.stock is not None
+
     def provides(self, task: str) -> frozenset[str]:
         """What fields of a request may need, as their declarations name it."""
         if self.stock is None:
-            return frozenset(("own loop", "negative prompt", "strength"))
-        found = {"negative prompt": self.stock.negative, "strength": task in self.stock.strength}
+            return frozenset(("own_loop", "negative_prompt", "strength"))
+        found = {"negative_prompt": self.stock.negative, "strength": task in self.stock.strength}
         return frozenset(need for need, here in found.items() if here)
 
 

@@ -67,7 +67,7 @@ def run(request: Request, pipe: DiffusionPipeline, family: Family, open_image: O
             yield ImageReady(source.enlarged, changed(each(request)[0], batch_size=1, batch_count=1), {})
         return
     pace = Pace(request.image_count)
-    if family.stock:
+    if family.engine == "diffusers_pipeline":
         maker = diffusers_pipeline.Maker(request, pipe, family, source, control, pace, adapters)
         at_once = request.batch_size
     else:

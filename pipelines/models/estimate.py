@@ -43,10 +43,8 @@ def need(card: ModelCard, placement: Placement, width: int, height: int, batch_s
              for part, count in (card.parameters or {family.core: card.size_bytes / 2}).items()}
     item = ITEM_BYTES[placement.dtype] / 2  # the families' numbers are of half precision
     pixels = width * height
-    if family.stock:
-        batch_size = 1
-    told = family.stock is not None and not family.stock.negative  # guidance is told to the model: one row
-    rows = batch_size * (2 if guided and not told else 1)
+    at_once = batch_size if family.batches else 1
+    rows = at_once * (family.guided_rows if guided else 1)
     step = family.step_bytes * pixels * rows * item
     decode = min(family.decode_bytes * pixels * ITEM_BYTES[placement.vae_dtype] / 2, DECODE_MOST_BYTES)
     runtime = 0 if placement.device == "cpu" else RUNTIME_BYTES
@@ -60,7 +58,7 @@ def placement_for(card: ModelCard, settings: Settings, free_bytes: int) -> Place
         raise ModelError("4-bit weights need the package bitsandbytes, which is not installed. Install it, or take "
                          "--quantize 8-bit or none.")
     placement = device.choose(settings.device, settings.dtype, unet_parameters=card.unet_parameters,
-                              half_vae=family.half_vae, wide=family.stock is not None)
+                              half_vae=family.half_vae, wide=family.is_wide)
     if settings.quantize == "8-bit" and not _takes_eight_bits(placement):
         raise ModelError("8-bit weights are not possible on an Apple GPU, which has no such number format. Start with "
                          "--quantize none.")

@@ -210,12 +210,12 @@ def _from_file(card: ModelCard, family: Family, placement: Placement) -> Compone
 
 def _left_out(folder: Path, family: Family) -> Components:
     """The pipeline's parts that this folder is stored without, as None, and its settings that are no parts."""
-    if family.stock is None:
+    if not (family.optional or family.index_settings):
         return {}
     index = read_json(folder / "model_index.json")
     here = parts_here(folder, family)
     return {**{part: None for part in parts_of(family) if part not in here},
-            **{name: index[name] for name in family.stock.settings if name in index}}
+            **{name: index[name] for name in family.index_settings if name in index}}
 
 
 def _class_of(library: str, name: str) -> type:

@@ -101,8 +101,7 @@ def dtype_of(part: str, placement: Placement, family: Family) -> torch.dtype | N
 
     if part not in networks_of(family):
         return None
-    # The library's pipelines hand latents to the autoencoder as they are.
-    return getattr(torch, placement.vae_dtype if part == "vae" and not family.stock else placement.dtype)
+    return getattr(torch, placement.vae_dtype if part == "vae" and family.vae_has_own_dtype else placement.dtype)
 
 
 def unknown_tensors(shown: str, part: str, names: list[str]) -> ModelError:

@@ -14,8 +14,8 @@ Made = TypeVar("Made", bound=BaseModel)
 SHOWN_INPUT = 40  # characters of a wrong value that an error repeats
 
 Kind = Literal["value", "prompt", "seed", "picture", "mask", "model", "vae", "sampler", "schedule", "upscaler",
-               "hires upscaler", "path", "resolved"]
-Need = Literal["own loop", "negative prompt", "strength"]
+               "hires_upscaler", "path", "resolved"]
+Need = Literal["own_loop", "negative_prompt", "strength"]
 
 
 class Extra(TypedDict):
@@ -56,7 +56,7 @@ class Extra(TypedDict):
 
 def param(default: Any, label: str, *, help: str, step: float | None = None, kind: Kind = "value",
           infotext: str | None = None, infotext_aliases: tuple[str, ...] = (), words: Mapping[Any, str] | None = None,
-          a1111: str | None = None, by_model: bool = False, needs: Need | None = "own loop", has_neutral: bool = True,
+          a1111: str | None = None, by_model: bool = False, needs: Need | None = "own_loop", has_neutral: bool = True,
           may_be_empty: bool = False, depends_on: str | None = None, timed: bool = False, axis_cost: int | None = 0,
           preset: bool = True, may_change: bool = False, **bounds: Any) -> Any:
     """Declare one parameter. bounds: pydantic's ge, le, multiple_of, max_length ...; the others see Extra."""

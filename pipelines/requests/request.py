@@ -25,7 +25,7 @@ class Request(BaseModel):
                         axis_cost=1, preset=False, timed=True,
                         help="What the picture should show. Words near the start weigh more.")
     negative_prompt: str = param("", "Negative prompt", max_length=MAX_PROMPT, infotext="Negative prompt",
-                                 a1111="negative_prompt", kind="prompt", needs="negative prompt", axis_cost=1,
+                                 a1111="negative_prompt", kind="prompt", needs="negative_prompt", axis_cost=1,
                                  preset=False, help="What the picture should keep away from.")
     styles: tuple[str, ...] = param((), "Styles", max_length=20, a1111="styles", needs=None, axis_cost=None,
                                     help="Saved pieces of prompt that go around or behind what is typed. The picture's "

@@ -26,7 +26,7 @@ class Txt2Img(Request):
                                help="Draws the picture again, this many times larger, so that large pictures keep one "
                                     "composition. 1 is off.")
     hires_upscaler: str = param("Latent", "Hires upscaler", max_length=200, infotext="Hires upscaler",
-                                a1111="hr_upscaler", kind="hires upscaler", depends_on="hires_scale",
+                                a1111="hr_upscaler", kind="hires_upscaler", depends_on="hires_scale",
                                 help="How the first picture is enlarged: in latent space (needs a strength over 0.5) "
                                      "or as pixels (Lanczos and learned ones, which work at low strength).")
     hires_strength: float = param(0.7, "Hires strength", gt=0, le=1, step=0.01, infotext="Denoising strength",

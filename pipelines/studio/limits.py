@@ -16,7 +16,7 @@ def why_not(card: ModelCard, task: str) -> str:
     if pipeline_of(task) not in card.tasks:
         reason = "is an inpainting model" if card.inpainting else f"is {family.label}, and the library has none for it"
         return f"{card.title} cannot do {TASKS[task]}: it {reason}."
-    if task == "upscale" and family.stock:
+    if task == "upscale" and not family.draws_tiles:
         return f"{card.title} cannot draw new detail into tiles: it is {family.label}."
     return ""
 
@@ -24,8 +24,8 @@ def why_not(card: ModelCard, task: str) -> str:
 def need_own_loop(card: ModelCard, what: str) -> None:
     """Raise RequestError for a model that the library's pipeline runs. what: the beginning of the sentence."""
     family = FAMILIES[card.family]
-    if family.stock:
-        known = ", ".join(each.label for each in FAMILIES.values() if each.stock is None)
+    if family.engine != "unet":
+        known = ", ".join(each.label for each in FAMILIES.values() if each.engine == "unet")
         raise RequestError(f"Model: {what} cannot use {card.title}: it is {family.label}. Possible are {known}.",
                            "model")
 
@@ -42,7 +42,7 @@ def check(request: Request, card: ModelCard) -> None:
     reason = why_not(card, task)
     if reason and getattr(request, "redraw", True):
         raise RequestError(reason, "model")
-    if family.stock is None or isinstance(request, Upscale):
+    if "own_loop" in family.provides(task) or isinstance(request, Upscale):
         return
     own = {"sampler": card.sampler, "schedule": card.schedule}
     for name in unused(card, type(request), task):

@@ -31,7 +31,7 @@ class PromptCheck:
     def tokens(self, text: str, model: str | None = None) -> Tokens:
         """Count a prompt's tokens as the model's own tokenizer does; no limit is known where the library counts."""
         card = self.collection.card(model)
-        if FAMILIES[card.family].stock:
+        if not FAMILIES[card.family].counts_tokens:
             return Tokens(0, 0, text, "")
         known = {word: vectors for entry in named(self.collection.library.entries(), [text]) if not entry.fault
                  for word, vectors in words_of(entry).items()}

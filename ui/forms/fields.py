@@ -31,7 +31,7 @@ def choices_of(info: FieldInfo) -> list[str] | None:
     """What may be chosen for a field, or None for free values."""
     if get_origin(info.annotation) is Literal:
         return list(get_args(info.annotation))
-    return {"sampler": list(SAMPLERS), "schedule": list(SCHEDULES), "hires upscaler": list(HIRES_UPSCALERS),
+    return {"sampler": list(SAMPLERS), "schedule": list(SCHEDULES), "hires_upscaler": list(HIRES_UPSCALERS),
             "upscaler": [LANCZOS]}.get(extra_of(info)["kind"])
 
 

@@ -89,7 +89,8 @@ def read_file(path: Path, name: str) -> ModelCard:
     parameters = {"unet": header.parameters(UNET_PREFIX), "vae": header.parameters(VAE_PREFIX),
                   "text_encoder": sum(map(header.parameters, TEXT_PREFIXES))}
     declared = _declared(header)
-    usual = {} if family.stock or family.has_both_predictions else {"prediction_type": "epsilon"}
+    is_plain = family.follows_prediction and not family.has_both_predictions
+    usual = {"prediction_type": "epsilon"} if is_plain else {}
     return _card(family, facts, name=name, path=path, kind="file", size_bytes=path.stat().st_size,
                  native_size=settings.get("native_size", family.native_size), parameters=parameters,
                  scheduler={**usual, **declared}, predicts_by="file" if "prediction_type" in declared else "",
@@ -132,7 +133,8 @@ def read_configs(folder: Path, name: str, kind: str) -> ModelCard:
     for component in parts_here(folder, family):
         _check_class(folder, component, index.get(component))
     vae = read_json(folder / "vae" / "config.json") if "vae" in parts_of(family) else {}
-    predicted = facts.scheduler.get("prediction_type", "epsilon") if family.stock is None and facts.scheduler else ""
+    is_told = family.follows_prediction and facts.scheduler
+    predicted = facts.scheduler.get("prediction_type", "epsilon") if is_told else ""
     return _card(family, facts, name=name, path=folder, kind=kind, likes=_likes(folder), size_bytes=0,
                  scheduler={"prediction_type": predicted} if isinstance(predicted, str) and predicted else {},
                  predicts_by="file" if predicted else "",
@@ -143,19 +145,17 @@ def read_configs(folder: Path, name: str, kind: str) -> ModelCard:
 
 def parts_of(family: Family) -> tuple[str, ...]:
     """Names of the components that are loaded; a safety checker is never one."""
-    if family.stock:
-        return (*family.stock.networks, *family.stock.others)
-    return ("unet", "vae", "scheduler", *(part for pair in family.text_encoders for part in pair))
+    return family.components
 
 
 def networks_of(family: Family) -> tuple[str, ...]:
     """Names of the components that have weights."""
-    return family.stock.networks if family.stock else ("unet", "vae", *(name for _, name in family.text_encoders))
+    return family.networks
 
 
 def parts_here(folder: Path, family: Family) -> tuple[str, ...]:
     """Names of the components that a folder has: some families may be stored without their largest text encoder."""
-    optional = family.stock.optional if family.stock else ()
+    optional = family.optional
     index = read_json(folder / "model_index.json") if optional else {}
     return tuple(part for part in parts_of(family)
                  if part not in optional or (index.get(part) or [None])[0] is not None)
@@ -208,7 +208,8 @@ def _card(family: Family, facts: Facts, *, name: str, likes: Mapping[str, object
           **known: Any) -> ModelCard:
     preferred = {"title": name, "steps": family.steps, "guidance_scale": family.guidance_scale,
                  "sampler": family.sampler, "schedule": family.schedule, **family.prefers(facts), **(likes or {})}
-    inpainting = family.stock is None and facts.in_channels == 9
+    channels = family.inpainting_channels
+    inpainting = channels is not None and facts.in_channels == channels
     tasks = ("inpaint",) if inpainting else preferred.pop("tasks", tuple(family.pipelines))
     return ModelCard(name=name, family=family.name, inpainting=inpainting, tasks=tasks, **preferred, **known)
 

@@ -23,7 +23,7 @@ CHOICES = ("", "epsilon", "v_prediction")  # what a person may say; "" is "as th
 
 def can_be_told(card: ModelCard) -> bool:
     """Whether it is our own loop that follows what is said of this model."""
-    return FAMILIES[card.family].stock is None
+    return FAMILIES[card.family].follows_prediction
 
 
 def is_open(card: ModelCard) -> bool:

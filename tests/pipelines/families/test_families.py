@@ -132,3 +132,25 @@ def test_the_defaults_of_a_family_are_those_of_its_pipeline_or_of_its_models_car
     own = known["num_inference_steps"].default, known[family.stock.guidance].default
     assert (family.steps, family.guidance_scale) == ASKED_FOR.get(family.name, own)
     assert family.name not in ASKED_FOR or ASKED_FOR[family.name] != own
+
+
+def test_a_family_answers_for_itself_so_that_nobody_else_asks_what_runs_it():
+    ours, flux, sd3 = FAMILIES["sdxl"], FAMILIES["flux"], FAMILIES["sd3"]
+    assert ours.engine == "unet" and flux.engine == sd3.engine == "diffusers_pipeline"
+    assert ours.networks == ("unet", "vae", "text_encoder", "text_encoder_2")
+    assert set(ours.networks) < set(ours.components) and "scheduler" in ours.components
+    assert flux.core in flux.networks and set(flux.networks) < set(flux.components)
+    assert "text_encoder_3" in sd3.optional and not ours.optional
+    assert [one.guided_rows for one in (ours, flux, sd3)] == [2, 1, 2]
+    assert ours.inpainting_channels == 9 and flux.inpainting_channels is None
+    for says in ("follows_prediction", "batches", "vae_has_own_dtype", "draws_tiles", "counts_tokens",
+                 "reads_embeddings"):
+        assert getattr(ours, says) and not getattr(flux, says)
+    assert flux.is_wide and flux.layers_tell_loras and not (ours.is_wide or ours.layers_tell_loras)
+
+
+def test_only_families_and_backends_look_at_how_the_library_runs_one():
+    pipelines = Path(families.__file__).parents[1]
+    asking = [str(path.relative_to(pipelines)) for path in sorted(pipelines.rglob("*.py"))
+              if ".stock" in path.read_text(encoding="utf-8") and not {"families", "backends"} & set(path.parts)]
+    assert asking == []

@@ -47,7 +47,7 @@ def test_what_a_declaration_says_agrees_with_the_field(cls, name):
 def test_our_own_loop_provides_what_any_field_needs_and_other_families_say_what_they_lack(task):
     needs = {extra_of(info)["needs"] for info in TASKS[task].model_fields.values()} - {None}
     assert needs <= FAMILIES["sd15"].provides(task)
-    assert not {"own loop", "negative prompt"} & FAMILIES["flux"].provides(task)
+    assert not {"own_loop", "negative_prompt"} & FAMILIES["flux"].provides(task)
 
 
 def test_a_seed_is_drawn_where_it_is_open_and_has_an_effect():
