@@ -95,7 +95,10 @@ def inpaint(page: Page) -> None:
     page.locator("#inpaint-more > button").click()
     page.locator("#inpaint-inpaint_area input").click()
     page.locator("#inpaint-inpaint_area").get_by_role("option", name="Only masked", exact=True).click()
+    expect(page.locator("#inpaint-inpaint_area input")).to_have_value("Only masked")
     generate(page, "inpaint")
+    made_with = page.locator("#inpaint-infotext textarea")
+    expect(made_with).to_have_value(re.compile("strength: 1, .*Inpaint area: Only masked, Masked area padding: 4"))
     save(page, "inpaint.png")
 
 
