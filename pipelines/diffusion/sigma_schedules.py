@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .solvers.single_step import karras_levels
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -42,6 +40,12 @@ class ModelLevels:
         """Levels of a variance-preserving schedule. alphas_cumprod: (T,), abar, from almost clean to noise."""
         abar = alphas_cumprod.double().clamp(min=LEAST_ABAR).cpu().numpy()
         return cls(tuple(np.sqrt((1 - abar) / abar).tolist()), is_xl)
+
+    @classmethod
+    def usual(cls) -> ModelLevels:
+        """Those of Stable Diffusion 1.5 and SDXL: sqrt(beta) rises evenly, from beta 0.00085 to 0.012."""
+        abar = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+        return cls(tuple(np.sqrt((1 - abar) / abar).tolist()))
 
     @property
     def lowest(self) -> float:
@@ -73,6 +77,7 @@ class Bounds:
         return self.sigma_min or levels.lowest, self.sigma_max or levels.highest
 
 
+UNBOUND = Bounds()
 Schedule = Callable[[ModelLevels, int, Bounds], list[float]]
 
 
@@ -81,44 +86,50 @@ def _shares(steps: int, end: bool = True) -> list[float]:
     return np.linspace(0, 1, steps, endpoint=end).tolist()
 
 
-def uniform(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def uniform(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Levels of evenly spaced timesteps, from the model's last to its first."""
     last = len(levels.sigmas) - 1
     return [levels.sigma(last * (1 - share)) for share in _shares(steps)] + [0.0]
 
 
-def sgm_uniform(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def sgm_uniform(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Levels of evenly spaced timesteps that would reach the first one a step later than they end."""
     last = len(levels.sigmas) - 1
     return [levels.sigma(last * (1 - share)) for share in _shares(steps, end=False)] + [0.0]
 
 
-def karras(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
-    """Evenly spaced in sigma^(1 / rho), rho 7 (Karras et al. 2022, arXiv:2206.00364, eq. 5)."""
+def karras_levels(count: int, low: float, high: float, rho: float = 7.0) -> list[float]:
+    """Levels from high to low, evenly spaced in sigma^(1 / rho) (Karras et al. 2022, arXiv:2206.00364, eq. 5)."""
+    top, bottom = high ** (1 / rho), low ** (1 / rho)
+    return [(top + i / max(1, count - 1) * (bottom - top)) ** rho for i in range(count)]
+
+
+def karras(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
+    """Evenly spaced in sigma^(1 / rho), rho 7."""
     low, high = bounds.of(levels)
     return [*karras_levels(steps, low, high, bounds.rho or 7.0), 0.0]
 
 
-def exponential(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def exponential(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Evenly spaced in log sigma."""
     low, high = bounds.of(levels)
     return [math.exp(math.log(high) + share * (math.log(low) - math.log(high))) for share in _shares(steps)] + [0.0]
 
 
-def polyexponential(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def polyexponential(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Log sigma falls as a power rho of the way that is left, rho 1 (Katherine Crowson, k-diffusion 2022)."""
     low, high = bounds.of(levels)
     return [math.exp(math.log(low) + (1 - share) ** (bounds.rho or 1.0) * (math.log(high) - math.log(low)))
             for share in _shares(steps)] + [0.0]
 
 
-def simple(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def simple(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Every (T / steps)-th of the model's own levels, from the highest on."""
     width = len(levels.sigmas) / steps
     return [levels.sigmas[-1 - int(i * width)] for i in range(steps)] + [0.0]
 
 
-def ddim_uniform(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def ddim_uniform(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Every (T // steps)-th timestep, from the second on (Song et al. 2020, arXiv:2010.02502, appendix D.2).
 
     Of step numbers that do not divide T it has a few steps more than asked.
@@ -127,25 +138,25 @@ def ddim_uniform(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> 
     return [levels.sigmas[t] for t in reversed(timesteps)] + [0.0]
 
 
-def turbo(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def turbo(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Whole timesteps, each a T / steps-th below the one before, from the last on: what SD Turbo was distilled at."""
     width = len(levels.sigmas) / steps
     return [levels.sigmas[min(max(round((steps - i) * width) - 1, 0), len(levels.sigmas) - 1)]
             for i in range(steps)] + [0.0]
 
 
-def kl_optimal(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def kl_optimal(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Evenly spaced in arctan sigma (Sabour et al. 2024, arXiv:2404.14507); the lowest stands before the 0."""
     low, high = (math.atan(level) for level in bounds.of(levels))
     return [math.tan(share * low + (1 - share) * high) for share in _shares(steps)] + [0.0]
 
 
-def kl_optimal_to_lowest(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def kl_optimal_to_lowest(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Evenly spaced in arctan sigma, one more of them, and no 0: it ends at the lowest level."""
     return kl_optimal(levels, steps + 1, bounds)[:-1]
 
 
-def beta_of_timesteps(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def beta_of_timesteps(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Whole timesteps at the quantiles of a Beta distribution, with equal ones taken once.
 
     Lee et al. 2024, "Beta Sampling is All You Need" (arXiv:2407.12173), with alpha = beta = 0.6.
@@ -156,7 +167,7 @@ def beta_of_timesteps(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()
     return [levels.sigmas[t] for t in dict.fromkeys(timesteps)] + [0.0]
 
 
-def beta_of_sigmas(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def beta_of_sigmas(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Levels, not timesteps, at the quantiles of the same distribution, between the lowest and the highest."""
     low, high = bounds.of(levels)
     return [low + quantile * (high - low) for quantile in _beta_quantiles([1 - share for share in _shares(steps)])] + [
@@ -169,7 +180,7 @@ def _beta_quantiles(shares: Sequence[float]) -> list[float]:
     return beta.ppf(shares, BETA_SHAPE, BETA_SHAPE).tolist()
 
 
-def linear_quadratic(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def linear_quadratic(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Half the steps lower the noise by 2.5 % in a line, the others to 0 in a parabola that goes on as the line ends.
 
     Polyak et al. 2024, "Movie Gen" (arXiv:2410.13720), sec. 3.4.2.
@@ -199,26 +210,45 @@ def _between(table: Sequence[float], count: int) -> list[float]:
     return np.exp(np.interp(places, np.arange(len(table)), np.log(table))).tolist()
 
 
-def align_your_steps(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def align_your_steps(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Levels that were tuned for the model, read at as many places as there are steps (arXiv:2404.14507)."""
     return [*_between(_AYS[levels.is_xl], steps), 0.0]
 
 
-def align_your_steps_gits(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def align_your_steps_gits(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Levels along which the flow bends least (Chen et al. 2024, arXiv:2405.11326), read in the same way."""
     return [*_between(_GITS[levels.is_xl], steps), 0.0]
 
 
-def align_your_steps_32(levels: ModelLevels, steps: int, bounds: Bounds = Bounds()) -> list[float]:
+def align_your_steps_32(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
     """Align Your Steps down to 0.015, first read at 32 places and then at as many as there are steps."""
     table = _between([*_AYS[levels.is_xl][:-1], _AYS_32_LOWEST], _AYS_32)
     return [*_between(table, steps), 0.0]
 
 
+DISTILLED_STEPS = 50  # of the teacher's walk, at whose timesteps consistency models were distilled
+
+
+def _distilled(levels: ModelLevels) -> list[float]:
+    width = len(levels.sigmas) // DISTILLED_STEPS
+    return [levels.sigmas[(i + 1) * width - 1] for i in range(DISTILLED_STEPS)]
+
+
+def lcm(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
+    """Evenly spaced among the 50 timesteps that latent consistency models know, from the last to the first."""
+    return [*_between(_distilled(levels)[::-1], steps), 0.0]
+
+
+def tcd(levels: ModelLevels, steps: int, bounds: Bounds = UNBOUND) -> list[float]:
+    """Every (50 / steps)-th of the same timesteps, from the last on; it ends at the model's lowest level."""
+    known = _distilled(levels)[::-1]
+    return [known[int(i * len(known) / steps)] for i in range(min(steps, len(known)))] + [levels.lowest]
+
+
 def given(sigmas: Sequence[float]) -> Schedule:
     """A schedule of levels that somebody wrote down; the number of steps is theirs."""
     own = [float(level) for level in sigmas]
-    return lambda levels, steps, bounds=Bounds(): list(own)
+    return lambda levels, steps, bounds=UNBOUND: list(own)
 
 
 SCHEDULES: dict[str, Schedule] = {
@@ -229,3 +259,7 @@ SCHEDULES: dict[str, Schedule] = {
     "Beta": beta_of_sigmas, "Turbo": turbo, "beta": beta_of_timesteps, "kl_optimal": kl_optimal,
     "linear_quadratic": linear_quadratic,
 }
+# What "Automatic" is for samplers whose levels have no name of their own.
+OWN: dict[str, Schedule] = {"LCM": lcm, "TCD": tcd}
+# diffusers' names for what a checkpoint's own config may ask for.
+SPACINGS = {"linspace": "Uniform", "leading": "DDIM", "trailing": "Turbo"}

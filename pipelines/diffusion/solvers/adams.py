@@ -9,11 +9,14 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from .walk import Noise, Walk, slope
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LMS_ORDER = IPNDM_ORDER = 4
 DEIS_ORDER = 3
@@ -89,8 +92,8 @@ def _varying(lengths: Sequence[float]) -> list[float]:
     """Weights of the newest slopes, for steps of these lengths, newest first.
 
     The slope is a sum of backward differences, d + a1 D1 + a2 D2 + a3 D3 with D1 = d - d1, D2 = D1 - (h / h1 of the
-    older ones) and so on. For equal lengths these are EVEN's weights; else a2 is not the integral of the polynomial,
-    but what the name's published code computes.
+    older ones) and so on. For equal lengths these are EVEN's weights; else a2 and the last weight are not the
+    polynomial's, but what the name's published code computes.
     """
     h = lengths[0]
     if len(lengths) == 1:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from itertools import pairwise
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .walk import Noise, Walk, slope, split
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NEAR_END = 1e-5  # of lambda
 
@@ -94,6 +95,8 @@ def dpm_adaptive(x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 
     `safety`, and the next is that much longer, smoothed by 1 + arctan(growth - 1): a controller of the integral of the
     error (Soederlind 2003). It reads the error back from the device after each step.
     """
+    import torch
+
     start, end = _ends(sigmas)
     here, h, lower = start, first_h, x
     order = 1.5 if eta else 3

@@ -13,10 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .walk import Noise, Walk, log_snr, phi_2, phi_3, split
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HALF = 0.5  # where in the step, along lambda, the single-step solvers ask a second time
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from .adams import lagrange_integrals
 from .walk import Noise, Walk, log_snr, phi_1, phi_2, slope, split
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Scaler = Callable[[np.ndarray | float], np.ndarray | float]
 
@@ -43,7 +46,7 @@ def res_multistep(x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float =
 
 
 def unipc(x: Tensor, sigmas: Sequence[float], noise: Noise, order: int = 3, variant: str = "bh1",
-          ends_at: float | None = None) -> Walk:
+          ends_at: float | None = None, unit_end: bool = False) -> Walk:
     """Predict with the last x0s, then correct with the new one, at no further call.
 
     Zhao et al. 2023, "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models"
@@ -64,7 +67,7 @@ def unipc(x: Tensor, sigmas: Sequence[float], noise: Noise, order: int = 3, vari
         used = min(order, len(x0s), steps - i)
         before = x
         x = _unified(x, sigma, after, x0s[:used], variant, None)
-    return x
+    return x / math.sqrt(1 + levels[-1] ** 2) if unit_end else x
 
 
 def _unified(x: Tensor, sigma: float, after: float, x0s: Sequence[tuple[float, Tensor]], variant: str,

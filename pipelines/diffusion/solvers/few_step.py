@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .walk import Noise, Walk, slope
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def lcm(x: Tensor, sigmas: Sequence[float], noise: Noise, s_noise: float = 1.0) -> Walk:

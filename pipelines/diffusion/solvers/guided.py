@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .walk import Noise, Walk, phi_1, phi_2, slope, split
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def euler_cfg_pp(x: Tensor, sigmas: Sequence[float], noise: Noise) -> Walk:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
+from ..sigma_schedules import karras_levels
 from .walk import Noise, Walk, churned, slope, split
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def euler(x: Tensor, sigmas: Sequence[float], noise: Noise, s_churn: float = 0.0, s_tmin: float = 0.0,
@@ -156,9 +159,3 @@ def restart_steps(sigmas: Sequence[float]) -> list[tuple[float, float]]:
     if high < low:
         walk += list(pairwise(karras_levels(again + 1, own[low], own[high]))) * times
     return walk + list(pairwise(own[low:]))
-
-
-def karras_levels(count: int, low: float, high: float, rho: float = 7.0) -> list[float]:
-    """Levels from high to low, evenly spaced in sigma^(1 / rho) (EDM eq. 5)."""
-    top, bottom = high ** (1 / rho), low ** (1 / rho)
-    return [(top + i / max(1, count - 1) * (bottom - top)) ** rho for i in range(count)]

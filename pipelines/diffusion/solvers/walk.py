@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Asks (x, sigma) for x0, is sent it, and returns the end. Solvers with two guided parts are sent a pair of tensors.
-Walk = Generator[tuple[Tensor, float], Any, Tensor]
-Denoised = Callable[[Tensor, float], Any]
-Noise = Callable[[float, float], Tensor]
+Walk = Generator[tuple["Tensor", float], Any, "Tensor"]
+Denoised = Callable[["Tensor", float], Any]
+Noise = Callable[[float, float], "Tensor"]
 Solver = Callable[..., Walk]
 
 
@@ -42,7 +42,7 @@ def asked_levels(solver: Solver, sigmas: Sequence[float], pair: bool = False, **
         levels.append(sigma)
         return (x, x) if pair else x
 
-    solve(solver, denoised, torch.zeros(1), sigmas, lambda *_: torch.zeros(1), **options)
+    solve(solver, denoised, 0.0, sigmas, lambda *_: 0.0, **options)  # a number is as good as a picture
     return levels
 
 
