@@ -10,5 +10,5 @@ lifetime    studio, which holds cache, queue and stores
 
 Start reading at studio/studio.py (one way into the queue) and generation/generate.py (how a picture is made).
 To add a model family, put one file into families/ that exports FAMILY. To add a sampler, add a row to
-generation/samplers.py. Nothing runs at import: torch is first imported when the first job runs.
+generation/sampler_table.py. Nothing runs at import: torch is first imported when the first job runs.
 """

@@ -7,22 +7,17 @@ threads, and the mode would stay on in one of them.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from ..diffusion.predictor import Predictor
 from . import samplers
 from .init_latents import Start
+from .library_schedulers import LibraryWalk
+from .sigma_walk import SigmaWalk
 from .windows import Blend, Window
-
-if TYPE_CHECKING:
-    from diffusers import SchedulerMixin
-
-LMS_ORDER = 4  # slopes of earlier steps that LMS looks back at, as the library's class does by itself
 
 
 @dataclass(frozen=True)
@@ -35,42 +30,65 @@ class Step:
     x0: torch.Tensor | None
 
 
-def denoise(predictor: Predictor, sampler: str, scheduler: SchedulerMixin, start: Start,
+def denoise(predictor: Predictor, sampler: str, scheduler: SigmaWalk | LibraryWalk, start: Start,
             generators: Sequence[torch.Generator], options: Mapping[str, float] | None = None) -> Iterator[Step]:
-    """Walk from start.latents along start.timesteps, yielding after every model call.
+    """Walk from start.latents along the scheduler's levels, yielding after every model call.
 
     With several windows each is a call of its own, and their predictions are blended. A second-order solver calls
-    the model twice a step. options: eta and the like, handed to a scheduler that knows them. The last step's latents
-    are the result, with the kept part of a mask put back.
+    the model twice a step. options: eta and the like, for a solver that knows them. The last step's latents are the
+    result, with the kept part of a mask put back.
     """
-    latents, count = start.latents, len(start.timesteps)
-    accepted = inspect.signature(scheduler.step).parameters
-    kwargs = {name: value for name, value in {"generator": list(generators), **(options or {})}.items()
-              if name in accepted}
-    no_gradients = torch.no_grad if predictor.needs_grad else torch.inference_mode
-    windows = start.windows or (Window(0, 0, *latents.shape[-2:]),)
-    calls, x0 = len(windows), None
-    for i, t in enumerate(start.timesteps):
-        outputs = Blend(windows)
+    dtype, no_gradients = start.latents.dtype, torch.no_grad if predictor.needs_grad else torch.inference_mode
+    windows = start.windows or (Window(0, 0, *start.latents.shape[-2:]),)
+    calls, x0, i = len(windows), None, 0
+    with no_gradients():
+        scheduler.begin(start.latents, generators, options)
+        latents = scheduler.latents.to(dtype)
+    while scheduler.running:
+        count, t = _count(scheduler, sampler, i), scheduler.timesteps[i]
+        outputs, plain = Blend(windows), Blend(windows)
         for number, window in enumerate(windows, 1):
             with no_gradients():
-                outputs.add(window, predictor(window.of(latents), t, i, count))
+                output = predictor(window.of(latents), t, i, count)
+                outputs.add(window, output)
+                if scheduler.paired:
+                    unguided = getattr(predictor, "unconditional", None)
+                    plain.add(window, output if unguided is None else unguided)
             if number < calls:
                 yield Step(i * calls + number, count * calls, latents, x0)
         with no_gradients():
-            output = outputs.result(latents.dtype)
-            level = samplers.noise_level(sampler, scheduler, t, start.begin + i)
-            x0 = level.x0(output, latents)
-            if start.mask is not None:
-                # x0 is what is put back, not x_t: a multistep solver's history stays consistent that way.
-                x0 = _keep(start, x0, (i + 1) / count)
-                output = level.output(x0, latents)
-            if "order" in accepted:  # LMS takes its start for the schedule's, and an image to image run has no past
-                kwargs["order"] = min(i + 1, LMS_ORDER)
-            latents = scheduler.step(output, t, latents, **kwargs, return_dict=False)[0]
-            if start.mask is not None and i == count - 1:
-                latents = _keep(start, latents, 1.0)
-        yield Step((i + 1) * calls, count * calls, latents, x0)
+            latents, x0 = _stepped(scheduler, start, i, outputs, plain, (i + 1) / count)
+        i += 1
+        done = count if scheduler.running else i
+        yield Step(i * calls, done * calls, latents, x0)
+
+
+def _stepped(scheduler: SigmaWalk | LibraryWalk, start: Start, index: int, outputs: Blend, plain: Blend,
+             progress: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Take a call's output: the latents after it, as the model takes them, and x0.
+
+    plain: the output without the prompt, for a solver that wants both.
+    """
+    level, x = scheduler.level(index), scheduler.latents
+    output = outputs.result(x.dtype).to(x.dtype)
+    x0 = level.x0(output, x)
+    if start.mask is not None:
+        # x0 is what is put back, not x_t: a multistep solver's history stays consistent that way.
+        x0 = _keep(start, x0, progress)
+        output = level.output(x0, x)
+    answer = x0
+    if scheduler.paired:
+        unguided = level.x0(plain.result(x.dtype).to(x.dtype), x)
+        answer = x0, unguided if start.mask is None else _keep(start, unguided, progress)
+    latents = scheduler.advance(output if isinstance(scheduler, LibraryWalk) else answer).to(start.latents.dtype)
+    if start.mask is not None and not scheduler.running:
+        latents = _keep(start, latents, 1.0)
+    return latents, x0
+
+
+def _count(scheduler: SigmaWalk | LibraryWalk, sampler: str, index: int) -> int:
+    """How many calls the run takes; where that is not known, at least one more than were made."""
+    return max(samplers.ADAPTIVE_CALLS, index + 2) if scheduler.adaptive else len(scheduler.timesteps)
 
 
 def _keep(start: Start, x: torch.Tensor, progress: float) -> torch.Tensor:

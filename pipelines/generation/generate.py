@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -145,17 +146,18 @@ class _Maker:
               draws: Draws, part: Part) -> Generator[Event, None, torch.Tensor | None]:
         pipe, family = self._pipe, self._family
         embedder = Embedder(pipe, family, clip_skip=request.clip_skip, vectors=self._vectors)
-        guided = request.guidance_scale > 1 and pipe.unet.config.time_cond_proj_dim is None
+        guidance = _guidance(request)
+        guided = guidance.scale > guidance.least and pipe.unet.config.time_cond_proj_dim is None
         prompts = plan(prompt, request.negative_prompt, request.steps, emphasis=request.emphasis)
         conditionings = Conditionings(embedder, prompts, guided=guided or prompts.composed)
         yield from self._new(conditionings.notices)
         scheduler = samplers.make(request.sampler, request.schedule, dict(pipe.scheduler.config), request.steps,
-                                  device_of(pipe.unet))
+                                  device_of(pipe.unet), is_xl=family.pooled is not None)
         if not (yield from _prepared(source, device_of(pipe.unet), self._control, batch.first, request.image_count)):
             return None
         with torch.inference_mode():
             start = source.start(pipe, scheduler, draws)
-        predictor = UNetPredictor(pipe, family, scheduler, conditionings, Guidance.of(request), start.extra)
+        predictor = UNetPredictor(pipe, family, scheduler, conditionings, guidance, start.extra)
         previews = decode.Previews(pipe, family)
         self._pace.restart()
         with ExitStack() as moved:
@@ -215,8 +217,8 @@ def _parts(request: Request) -> tuple[Part, Part]:
     if scale <= 1:
         return Part(), Part()
     second, _ = _second_pass(request, "")
-    before = samplers.calls(request.sampler, request.steps)
-    after = samplers.calls(second.sampler, samplers.late_steps(second.steps, request.hires_strength))
+    before = samplers.calls(request.sampler, request.steps, request.schedule)
+    after = samplers.calls(second.sampler, samplers.late_steps(second.steps, request.hires_strength), second.schedule)
     return Part(after=after, weight=scale**2), Part(before=before, weight=scale**2)
 
 
@@ -231,6 +233,12 @@ def _second_pass(request: Txt2Img, prompt: str) -> tuple[Txt2Img, str]:
     if own and not lora_tags.extract(own)[0]:  # other LoRAs, for the same words
         own = f"{lora_tags.extract(prompt)[0]} {own}"
     return second, own or prompt
+
+
+def _guidance(request: Request) -> Guidance:
+    """How the request's sampler is guided: one that walks along the unguided noise takes a scale below 1 as well."""
+    row, guidance = samplers.SAMPLERS[request.sampler], Guidance.of(request)
+    return replace(guidance, scale=guidance.scale * row.guidance_share, least=0.0) if row.paired else guidance
 
 
 def _sampler_options(request: Request) -> dict[str, float]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from ..requests import Request, extra_of
-from ..settings import VERSION
+from ..settings import EARLIER, EARLIER_MARK, VERSION
 from . import settings_line
 from .fields import MAX_TEXT, NEGATIVE, Draft, Parsed, checked
 from .names import schedule_behind, spelled
@@ -90,7 +90,7 @@ def split(text: str) -> Draft:
     if _is_ours(lines[-1]):  # whose settings have no line break, whatever the prompt before them looks like
         draft.tool = PROGRAM
         draft.prompt, draft.negative = _prompts(lines[:-1])
-        draft.pairs = _normal(settings_line.find(lines[-1:]).pairs)
+        draft.pairs = _as_meant(_normal(settings_line.find(lines[-1:]).pairs))
         return draft
     lines = settings_line.unflattened(text[:MAX_TEXT]).split("\n")
     found = settings_line.find(lines)
@@ -102,6 +102,15 @@ def split(text: str) -> Draft:
         draft.unknown["Without a name"] = ", ".join(found.loose)
     _list_below(draft, lines[found.end:])
     return draft
+
+
+def _as_meant(pairs: dict[str, str]) -> dict[str, str]:
+    """Mark the schedules of the earlier version, so that its pictures come out as they were."""
+    if pairs.get("Version") != f"{PROGRAM} {EARLIER}" or "Sampler" not in pairs:
+        return pairs
+    schedules = {"Schedule type": "Automatic", **pairs}
+    return schedules | {key: schedules[key] + EARLIER_MARK for key in ("Schedule type", "Hires schedule type")
+                        if key in schedules and not schedules[key].startswith("Use same")}
 
 
 def _is_ours(line: str) -> bool:

@@ -1,7 +1,8 @@
 """What other tools call samplers and schedules, and ours for them.
 
 Names are compared without blanks, underscores and letter case, with + as p: "DPM++ 2M", "dpmpp_2m" and "k_dpmpp_2m"
-are one. To add a name, add a row; None means that the tool's solver is known and nothing here is like it.
+are one, unless a name stands as it is in _AS_WRITTEN. To add a name, add a row; None means that the tool's solver is
+known and nothing here is like it.
 """
 
 from __future__ import annotations
@@ -19,28 +20,34 @@ _SAMPLERS: dict[str, str | None] = {
     "euler": "Euler", "eulera": "Euler a", "eulerancestral": "Euler a", "heun": "Heun", "lms": "LMS", "lmsd": "LMS",
     "dpm2": "DPM2", "kdpm2": "DPM2", "dpm2a": "DPM2 a", "dpm2ancestral": "DPM2 a", "kdpm2a": "DPM2 a",
     "dpmpp2m": "DPM++ 2M", "dpmpp2": "DPM++ 2M", "dpmpp2msde": "DPM++ 2M SDE", "dpmpp2msdeheun": "DPM++ 2M SDE Heun",
-    "dpmpp3msde": "DPM++ 3M SDE", "dpmppsde": "DPM++ SDE", "unipc": "UniPC", "unipcbh2": "UniPC", "deis": "DEIS",
-    "ddim": "DDIM", "ddimv3": "DDIM", "ddimcfgpp": None, "plms": "PLMS", "pndm": "PLMS", "ddpm": "DDPM", "lcm": "LCM",
+    "dpmpp3msde": "DPM++ 3M SDE", "dpmppsde": "DPM++ SDE", "unipc": "UniPC", "unipcbh2": "uni_pc_bh2", "deis": "DEIS",
+    "ddim": "DDIM", "ddimv3": "DDIM", "ddimcfgpp": "DDIM CFG++", "plms": "PLMS", "pndm": "PLMS", "ddpm": "DDPM",
+    "lcm": "LCM", "tcd": "TCD", "dpmfast": "DPM fast", "dpmadaptive": "DPM adaptive", "restart": "Restart",
+    "dpmpp2sa": "DPM++ 2S a", "dpmpp2sancestral": "DPM++ 2S a", "heunpp2": "HeunPP2", "ipndm": "IPNDM",
+    "ipndmv": "IPNDM_V", "eulercfgpp": "euler_cfg_pp", "eulerancestralcfgpp": "euler_ancestral_cfg_pp",
+    "dpmpp2mcfgpp": "dpmpp_2m_cfg_pp", "dpmpp2sancestralcfgpp": "dpmpp_2s_ancestral_cfg_pp",
+    "resmultistep": "res_multistep", "resmultistepancestral": "res_multistep_ancestral",
+    "resmultistepcfgpp": "res_multistep_cfg_pp", "resmultistepancestralcfgpp": "res_multistep_ancestral_cfg_pp",
+    "gradientestimation": "gradient_estimation", "gradientestimationcfgpp": "gradient_estimation_cfg_pp",
+    "ersde": "er_sde", "seeds2": "seeds_2", "seeds3": "seeds_3", "sasolver": "sa_solver",
+    "sasolverpece": "sa_solver_pece",
     **dict.fromkeys((
-        "dpmfast", "dpmadaptive", "dpmpp2sa", "dpmpp2sancestral", "dpmpp2s", "dpmpp2ancestral", "dpmpp1s", "dpmpp3m",
-        "dpmpp2sancestralcfgpp", "dpmpp2mcfgpp", "eulercfgpp", "eulerancestralcfgpp", "eulerasubstep",
-        "dpmppsdesubstep", "eulermax", "euleredm", "dpmpp2medm", "heunpp2", "ipndm", "ipndmv", "restart", "tcd",
-        "resmultistep", "resmultistepancestral", "gradientestimation", "ersde", "seeds2", "seeds3", "sasolver",
-        "dpmsolverstability", "unipcsnr", "unipctu", "unipctq", "unipcsnr2", "unipctu2"))}
+        "dpmpp2s", "dpmpp2ancestral", "dpmpp1s", "dpmpp3m", "eulerasubstep", "dpmppsdesubstep", "eulermax", "euleredm",
+        "dpmpp2medm", "dpmsolverstability", "unipcsnr", "unipctu", "unipctq", "unipcsnr2", "unipctu2"))}
 
 _SCHEDULES: dict[str, str | None] = {
     "automatic": "Automatic", "default": "Automatic", "native": "Automatic", "karras": "Karras",
-    "exponential": "Exponential", "beta": "Beta", "betas": "Beta", "uniform": "Uniform", "normal": "Uniform",
-    "linspace": "Uniform", "sgmuniform": "SGM Uniform", "simple": "SGM Uniform", "trailing": "SGM Uniform",
-    "ddim": "DDIM", "ddimuniform": "DDIM", "leading": "DDIM",
-    **dict.fromkeys((
-        "polyexponential", "kloptimal", "alignyoursteps", "alignyourstepsgits", "alignyoursteps11",
-        "alignyoursteps32", "ays", "gits", "turbo", "linearquadratic", "lcm", "tcd", "edmplaygroundv2.5", "flowmatch",
-        "lambdas"))}
+    "exponential": "Exponential", "beta": "Beta", "betas": "Beta", "uniform": "Uniform", "normal": "Normal",
+    "linspace": "Uniform", "sgmuniform": "SGM Uniform", "simple": "Simple", "trailing": "Turbo", "turbo": "Turbo",
+    "ddim": "DDIM", "ddimuniform": "DDIM", "leading": "DDIM", "polyexponential": "Polyexponential",
+    "kloptimal": "KL Optimal", "alignyoursteps": "Align Your Steps", "ays": "Align Your Steps",
+    "alignyourstepsgits": "Align Your Steps GITS", "gits": "Align Your Steps GITS",
+    "alignyoursteps11": "Align Your Steps 11", "alignyoursteps32": "Align Your Steps 32",
+    "linearquadratic": "linear_quadratic",
+    **dict.fromkeys(("lcm", "tcd", "edmplaygroundv2.5", "flowmatch", "lambdas"))}
 
-# The solvers that cannot follow every schedule, and those they can; the others follow all.
-_FOLLOWS = {**dict.fromkeys(("DDIM", "PLMS", "DDPM"), ("Automatic", "SGM Uniform", "DDIM")), "LCM": ("Automatic",),
-            "DPM++ SDE": ("Automatic", "Karras", "Exponential", "Beta", "Uniform")}
+# ComfyUI's names that would be another's without their case and underscores, and mean other numbers.
+_AS_WRITTEN = {"ipndm", "ipndm_v", "uni_pc", "uni_pc_bh2", "beta", "kl_optimal"}
 # How other tools mark a schedule at the end of a sampler's name.
 _TAILS = {"_k": "Karras", " trailing": "SGM Uniform", " ays": "Align Your Steps"}
 _BETWEEN = " _-/,;:|(+"  # what stands between a sampler and a schedule written as one name
@@ -65,6 +72,8 @@ def _joined(name: str) -> tuple[str, str] | None:
 
 def spelled(schedule: str) -> str:
     """Return AUTOMATIC1111's spelling of a schedule, or the name itself."""
+    if schedule in _AS_WRITTEN:
+        return schedule
     written = _squashed(schedule)
     return next((name for name in _WEBUI_SCHEDULES if _squashed(name) == written), schedule)
 
@@ -78,12 +87,8 @@ def rename(draft: Draft) -> None:
     """Put our names for the samplers and schedules of a draft; what has none leaves its pairs."""
     for sampler_key, schedule_key in (("Sampler", "Schedule type"), ("Hires sampler", "Hires schedule type")):
         _split_tail(draft, sampler_key, schedule_key)
-        sampler = _rename(draft, sampler_key, "Sampler", _SAMPLERS)
-        schedule = _rename(draft, schedule_key, "Schedule", _SCHEDULES)
-        if schedule and schedule not in _FOLLOWS.get(sampler, (schedule,)):
-            if schedule != "Uniform":  # which is what "Automatic" means for them
-                draft.notes.append(f"Schedule: {schedule} does not go with {sampler} here; Automatic is taken.")
-            draft.pairs[schedule_key] = "Automatic"
+        _rename(draft, sampler_key, "Sampler", _SAMPLERS)
+        _rename(draft, schedule_key, "Schedule", _SCHEDULES)
 
 
 def _split_tail(draft: Draft, sampler_key: str, schedule_key: str) -> None:
@@ -106,18 +111,17 @@ def _split_tail(draft: Draft, sampler_key: str, schedule_key: str) -> None:
                            f"{quoted(pairs[schedule_key])}, which is taken.")
 
 
-def _rename(draft: Draft, key: str, title: str, table: dict[str, str | None]) -> str | None:
-    """Return our name, and None for one that is unknown or without an equivalent."""
+def _rename(draft: Draft, key: str, title: str, table: dict[str, str | None]) -> None:
+    """Put our name, or take out one that is unknown or without an equivalent."""
     name = draft.pairs.get(key)
     if name is None or name.startswith("Use same"):
-        return None
-    ours = table.get(_squashed(name))
+        return
+    ours = name if name in _AS_WRITTEN else table.get(_squashed(name))
     if ours:
         draft.pairs[key] = ours
-        return ours
+        return
     del draft.pairs[key]
     if _squashed(name) in table:
         draft.notes.append(f"{title}: {quoted(name)} has no equivalent here.")
     else:
         draft.unknown[key] = name
-    return None

@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, V
 
 from ..errors import SettingsError, quoted
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
+EARLIER = "0.1.0"  # the version whose samplers were the library's
+EARLIER_MARK = f" ({EARLIER})"  # behind a schedule's name: as that version meant sampler and schedule
 PREFIX = "ATELIER_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHOWN_INPUT = 40

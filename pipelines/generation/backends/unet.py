@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Guidance:
-    """Classifier-free guidance. scale: as in diffusers. rescale: 0..1. start, end: shares of the steps it acts in."""
+    """Classifier-free guidance. scale: as in diffusers. rescale: 0..1. start, end: shares of the steps it acts in.
+
+    least: what a lower scale is raised to; below 1 the model is asked without the prompt as well.
+    """
 
     scale: float
     rescale: float = 0.0
     start: float = 0.0
     end: float = 1.0
+    least: float = 1.0
 
     @classmethod
     def of(cls, request: Request) -> Guidance:
@@ -53,10 +57,11 @@ class UNetPredictor:
         self._conditionings, self._extra = conditionings, extra
         self._distilled = pipe.unet.config.time_cond_proj_dim is not None
         self._embedded_scale = guidance.scale if self._distilled else 1.0
-        self._guidance = replace(guidance, scale=1.0 if self._distilled else max(1.0, guidance.scale))
+        self._guidance = replace(guidance, scale=1.0 if self._distilled else max(guidance.least, guidance.scale))
         self._key: tuple[Any, ...] | None = None
         self._arguments: dict[str, Any] = {}
         self._weights: tuple[float, ...] = ()
+        self.unconditional: torch.Tensor | None = None  # raw output without the prompt, if the last call had one
 
     def __call__(self, latents: torch.Tensor, t: torch.Tensor, step: int, steps: int) -> torch.Tensor:
         """One guided model call: (b, 4, h, w) -> the same. step: counted from 0.
@@ -70,9 +75,11 @@ class UNetPredictor:
         if self._extra is not None:
             x = torch.cat([x, torch.cat([self._extra] * rows)], 1)
         output = self._pipe.unet(x, t, **self._arguments, return_dict=False)[0]
+        self.unconditional = None
         if not self._weights:
             return output
         uncond, *conds = output.chunk(rows)
+        self.unconditional = uncond
         direction = composed_direction(uncond, conds, self._weights)
         acting = self._guidance if guided else NO_GUIDANCE
         pushed = uncond + acting.scale * direction

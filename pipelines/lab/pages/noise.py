@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 POINTS = 100  # of a curve
 LOWEST_BETA = 1e-5
 LOWEST_SNR_DB, HIGHEST_SNR_DB = -60.0, 60.0
-SPACED = {"Uniform": " (linspace)", "SGM Uniform": " (trailing)", "DDIM": " (leading)"}  # diffusers' words
+# The schedules that are drawn, those that diffusers has with its words; the others lie close to one of them.
+SPACED = {"Karras": "", "Exponential": "", "Beta": "", "Uniform": " (linspace)", "SGM Uniform": "",
+          "Turbo": " (trailing)", "DDIM": " (leading)", "Align Your Steps": "", "KL Optimal": ""}
 SHEET_PX, EDGE_PX, DOT_PX = 512, 48, 10  # of a drawing that is shown at half its size
 PAPER, LINE, DOT = (255, 255, 255), (180, 180, 186), (37, 99, 235)
-STEPPED = "DPM++ 2M"  # a sampler that goes with every spacing
+STEPPED = "DPM++ 2M"  # a sampler that leaves a schedule as it is
 
 
 def answer(request: Noise, scene: Scene) -> Iterator[Event | Made]:
@@ -72,12 +74,10 @@ def _own_schedule(scheduler: SchedulerMixin) -> Schedule:
 def _placed(scheduler: SchedulerMixin, steps: int) -> dict[str, list[tuple[float, float]]]:
     """Spacing -> (t / T, SNR in dB) of every step, on the model's own noise levels."""
     placed: dict[str, list[tuple[float, float]]] = {}
-    for spacing in samplers.schedules_for(STEPPED):
-        if spacing == "Automatic":
-            continue
+    for spacing, in_diffusers in SPACED.items():
         made = samplers.make(STEPPED, spacing, dict(scheduler.config), steps, "cpu")
         levels = [(t, samplers.noise_level(STEPPED, made, t, i)) for i, t in enumerate(made.timesteps)]
-        placed[spacing + SPACED.get(spacing, "")] = [
+        placed[spacing + in_diffusers] = [
             ((float(t) + 1) / len(scheduler.alphas_cumprod), round(_decibel_of(level.alpha, level.sigma), 2))
             for t, level in levels]
     return placed

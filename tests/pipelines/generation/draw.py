@@ -7,7 +7,7 @@ from PIL import Image
 
 from pipelines.events import ImageReady
 from pipelines.families import FAMILIES
-from pipelines.generation import samplers
+from pipelines.generation import library_schedulers, samplers
 from pipelines.models.cache import build
 
 BASE = dict(prompt="a red cat", negative_prompt="a dog", sampler="DPM++ 2M", schedule="Automatic", steps=4,
@@ -53,8 +53,10 @@ def stock(model, task, request, **kwargs):
     family, parts = model
     pipe = build(family, task, parts)
     pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler = samplers.make(request.sampler, request.schedule, dict(parts["scheduler"].config), request.steps,
-                                   "cpu")
+    earlier = samplers.is_earlier(request.schedule)
+    made = library_schedulers.make if earlier else samplers.make
+    pipe.scheduler = made(request.sampler, request.schedule.partition(" (0")[0], dict(parts["scheduler"].config),
+                          request.steps, "cpu")
     generators = [torch.Generator().manual_seed(request.seed + i) for i in range(request.batch_size)]
     return pipe(prompt=[request.prompt] * request.batch_size,
                 negative_prompt=[request.negative_prompt] * request.batch_size,

@@ -11,6 +11,7 @@ from pipelines.errors import Cancelled, RequestError
 from pipelines.events import ImageReady, Notice, StepDone
 from pipelines.families import FAMILIES
 from pipelines.generation import samplers
+from pipelines.metadata import infotext, parse
 from pipelines.models.cache import build
 from pipelines.queue.control import Control
 from pipelines.requests import HIRES_UPSCALERS, Img2Img, Txt2Img, changed, make
@@ -22,13 +23,17 @@ pytestmark = pytest.mark.usefixtures("no_previews")
 
 # Against the stock pipelines
 
-@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+# One of each kind: one call a step or several, with noise of generators and of a path, with levels of its own.
+KINDS = ["Euler", "Euler a", "DPM++ 2M", "DPM++ SDE", "Heun", "UniPC", "DDIM", "PLMS", "LMS", "Restart", "seeds_3"]
+
+
+@pytest.mark.parametrize("sampler", KINDS)
 def test_text_to_image_equals_the_stock_pipeline(sd, sampler):
     request = make(Txt2Img, **{**BASE, "sampler": sampler})
     assert same(pictures(sd, request)[0], stock(sd, "txt2img", request, width=64, height=64)[0])
 
 
-@pytest.mark.parametrize("sampler", [name for name in samplers.SAMPLERS if name not in ("LMS", "PLMS")])  # mended
+@pytest.mark.parametrize("sampler", [name for name in KINDS if name != "PLMS"])  # which begins anew at a late start
 def test_image_to_image_equals_the_stock_pipeline(sd, sampler):
     source = picture()
     request = make(Img2Img, **{**BASE, "sampler": sampler, "image": "a", "strength": 0.6, "steps": 5})
@@ -36,8 +41,25 @@ def test_image_to_image_equals_the_stock_pipeline(sd, sampler):
     assert same(ours, stock(sd, "img2img", request, image=source, strength=0.6)[0])
 
 
+@pytest.mark.parametrize(("sampler", "schedule"), [
+    ("Euler a", "Automatic"), ("DPM++ 2M", "Karras"), ("DPM++ SDE", "Automatic"), ("Heun", "Uniform"), ("DDIM", "DDIM"),
+    ("PLMS", "Automatic"), ("LCM", "Automatic")])
+def test_pictures_of_the_earlier_version_come_out_as_they_were(sd, sampler, schedule):
+    """Its schedulers were the library's; a text that names the version asks for them."""
+    text = infotext(make(Txt2Img, **{**BASE, "sampler": sampler, "schedule": schedule}), version="Atelier 0.1.0")
+    request = make(Txt2Img, **{**BASE, **parse(text).fields})
+    assert request.schedule == f"{schedule} (0.1.0)"
+    assert same(pictures(sd, request)[0], stock(sd, "txt2img", request, width=64, height=64)[0])
+    assert parse(infotext(request)).fields["schedule"] == request.schedule
+    late = make(Img2Img, **{**BASE, "sampler": sampler, "schedule": request.schedule, "image": "a", "strength": 0.6,
+                            "steps": 5})
+    if sampler != "PLMS":  # whose late start is mended there too
+        ours = pictures(sd, late, {"a": picture()}, task="img2img")[0]
+        assert same(ours, stock(sd, "img2img", late, image=picture(), strength=0.6)[0])
+
+
 def test_lms_begins_without_a_past_where_an_image_to_image_run_begins(sd):
-    """Its first step is one of Euler's; the library's class weighs it as the fourth of a run, which leaves noise."""
+    """Its first step is one of Euler's."""
     request = make(Img2Img, **{**BASE, "sampler": "LMS", "image": "a", "strength": 0.2, "steps": 5})
     lms, euler = (pictures(sd, changed(request, sampler=name), {"a": picture()}, task="img2img")[0]
                   for name in ("LMS", "Euler"))
@@ -68,6 +90,24 @@ def test_empty_negative_prompt_is_zeros_for_sdxl_as_in_stock(sdxl):
     theirs = pipe(request.prompt, num_inference_steps=4, guidance_scale=5.0, width=64, height=64,
                   generator=torch.Generator().manual_seed(7)).images[0]
     assert same(pictures(sdxl, request)[0], theirs)
+
+
+@pytest.mark.parametrize(("name", "plain"), [("euler_cfg_pp", "Euler"), ("DDIM CFG++", "DDIM"),
+                                             ("dpmpp_2m_cfg_pp", "DPM++ 2M")])
+def test_cfg_pp_walks_along_the_noise_without_the_prompt(sd, name, plain):
+    schedule = "Karras" if plain == "DPM++ 2M" else "Automatic"
+    request = make(Txt2Img, **{**BASE, "sampler": name, "guidance_scale": 1.5, "schedule": schedule})
+    other = changed(request, sampler=plain)
+    assert not same(pictures(sd, request)[0], pictures(sd, other)[0])
+    alike = [changed(one, negative_prompt=one.prompt) for one in (request, other)]  # nothing to be guided away from
+    assert furthest(*(pictures(sd, one)[0] for one in alike)) <= 1
+
+
+def test_a_sampler_that_takes_as_many_calls_as_it_needs_counts_them_to_the_end(sd):
+    seen = [event for event in events(sd, make(Txt2Img, **{**BASE, "sampler": "DPM adaptive"}))
+            if isinstance(event, StepDone)]
+    assert [event.step for event in seen] == list(range(1, len(seen) + 1))
+    assert all(event.step < event.steps for event in seen[:-1]) and seen[-1].step == seen[-1].steps
 
 
 def test_v_prediction_equals_the_stock_pipeline(tmp_path):
@@ -226,11 +266,11 @@ def test_eta_changes_ddim_only(sd):
         assert same(plain, noisy) is not changes
 
 
-def test_churn_changes_euler_only_and_its_noise_can_be_made_stronger(sd):
+def test_churn_changes_those_that_know_it_and_its_noise_can_be_made_stronger(sd):
     def drawn(sampler, **values):
         return pictures(sd, make(Txt2Img, **{**BASE, "sampler": sampler, **values}))[0]
 
-    for sampler, changes in (("Euler", True), ("Heun", False), ("DPM++ 2M", False)):
+    for sampler, changes in (("Euler", True), ("Heun", True), ("DPM++ 2M", False)):
         assert same(drawn(sampler), drawn(sampler, s_churn=20.0)) is not changes
     assert not same(drawn("Euler", s_churn=20.0), drawn("Euler", s_churn=20.0, s_noise=1.05))
 

@@ -130,8 +130,8 @@ def test_steps_are_placed_as_karras_says_and_losses_weigh_as_the_bound_says(stud
     placed = {}
     for _, snr, spacing in tables["Where samplers step: SNR (dB)"]:
         placed.setdefault(spacing, []).append(snr)
-    assert set(placed) == {"Karras", "Exponential", "Beta", "Uniform (linspace)", "SGM Uniform (trailing)",
-                           "DDIM (leading)"}
+    assert set(placed) == {"Karras", "Exponential", "Beta", "Uniform (linspace)", "SGM Uniform", "Turbo (trailing)",
+                           "DDIM (leading)", "Align Your Steps", "KL Optimal"}
     assert all(len(values) == 8 and values == sorted(values) for values in placed.values())
     sigmas = 10 ** (-np.array(placed["Karras"]) / 20)
     wanted = np.linspace(sigmas[0] ** (1 / 7), sigmas[-1] ** (1 / 7), 8) ** 7  # "Elucidating the Design Space", eq. 5
@@ -150,7 +150,8 @@ def test_the_steps_lie_as_dots_on_the_models_curve(studio, image):
     few, many = (answer(studio, "noise", image=image, count=2, steps=steps)[0] for steps in (2, 12))
     assert [caption for caption in few if caption.endswith("on the curve")] == [
         f"{name}, on the curve" for name in ("Karras", "Exponential", "Beta", "Uniform (linspace)",
-                                             "SGM Uniform (trailing)", "DDIM (leading)")]
+                                             "SGM Uniform", "Turbo (trailing)", "DDIM (leading)",
+                                             "Align Your Steps", "KL Optimal")]
     inks = [np.all(np.abs(np.asarray(Image.open(pictures["Karras, on the curve"]), int) - noise.DOT) < 40, 2).sum()
             for pictures in (few, many)]
     assert inks[0] > 0 and inks[1] > 3 * inks[0]

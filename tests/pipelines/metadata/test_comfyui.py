@@ -68,7 +68,7 @@ def test_the_advanced_sampler_says_its_seed_in_other_words():
               "model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["5", 0]}
     parsed = found({"3": ("KSamplerAdvanced", inputs)})
     assert parsed.fields == {**FIELDS, "seed": 7, "steps": 25, "guidance_scale": 6.5, "sampler": "Euler a",
-                             "schedule": "Uniform"}
+                             "schedule": "Normal"}
     assert "end_at_step" in parsed.unknown["KSamplerAdvanced 3"]
 
 
@@ -81,7 +81,7 @@ def test_a_sampler_made_of_parts_is_put_together():
         "22": ("KSamplerSelect", {"sampler_name": "heun"}),
         "23": ("BasicScheduler", {"model": ["4", 0], "scheduler": "beta", "steps": 12, "denoise": 1}),
         "24": ("SplitSigmas", {"sigmas": ["23", 0], "step": 0})})
-    assert parsed.fields == {**FIELDS, "seed": 99, "guidance_scale": 4.0, "sampler": "Heun", "schedule": "Beta",
+    assert parsed.fields == {**FIELDS, "seed": 99, "guidance_scale": 4.0, "sampler": "Heun", "schedule": "beta",
                              "steps": 12}
 
 
@@ -103,7 +103,7 @@ def test_a_guider_without_a_negative_prompt_has_none():
         "23": ("BasicScheduler", {"model": ["4", 0], "scheduler": "simple", "steps": 4, "denoise": 1}),
         "25": ("FluxGuidance", {"conditioning": ["6", 0], "guidance": 3.5})})
     assert (parsed.fields["prompt"], parsed.fields["negative_prompt"]) == ("a cat", "")
-    assert parsed.fields["schedule"] == "SGM Uniform" and parsed.unknown["FluxGuidance 25"] == '{"guidance": 3.5}'
+    assert parsed.fields["schedule"] == "Simple" and parsed.unknown["FluxGuidance 25"] == '{"guidance": 3.5}'
 
 
 def test_loras_become_tags_in_the_order_they_are_applied():
@@ -154,8 +154,8 @@ def test_numbers_are_fetched_from_the_nodes_that_hold_them():
         "45": ("FloatConstant", {"value": 3.25})})
     fields = parsed.fields
     assert (fields["seed"], fields["steps"], fields["guidance_scale"], fields["width"]) == (77, 33, 3.25, 640)
-    assert (fields["sampler"], fields["schedule"]) == ("DDIM", "Automatic")
-    assert parsed.notes == ("Schedule: Karras does not go with DDIM here; Automatic is taken.",)
+    assert (fields["sampler"], fields["schedule"]) == ("DDIM", "Karras")
+    assert not parsed.notes
 
 
 def test_conditioning_is_followed_through_control_and_combinations():

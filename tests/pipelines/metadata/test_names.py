@@ -3,7 +3,7 @@ import pytest
 from pipelines.generation import samplers
 from pipelines.metadata import parse_any
 from pipelines.metadata.fields import Draft
-from pipelines.metadata.names import _FOLLOWS, _SAMPLERS, _SCHEDULES, rename
+from pipelines.metadata.names import _AS_WRITTEN, _SAMPLERS, _SCHEDULES, rename
 
 # As the tools' own lists have them.
 COMFYUI = ("euler", "euler_ancestral", "heun", "dpm_2", "dpm_2_ancestral", "lms", "dpm_fast", "dpm_adaptive",
@@ -22,6 +22,7 @@ WEBUI = ("DPM++ 2M", "DPM++ SDE", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 2S
          "LCM", "IPNDM", "DEIS", "DDPM", "HeunPP2")
 WEBUI_SCHEDULES = ("Automatic", "Uniform", "Karras", "Exponential", "Polyexponential", "SGM Uniform", "KL Optimal",
                    "Align Your Steps", "Simple", "Normal", "DDIM", "Beta", "Turbo", "Align Your Steps GITS")
+NEW = [schedule for schedule in samplers.SCHEDULES if not samplers.is_earlier(schedule)]
 
 
 def renamed(sampler, schedule=None):
@@ -32,13 +33,17 @@ def renamed(sampler, schedule=None):
 
 
 def test_every_name_in_the_tables_is_one_of_ours():
-    assert {name for name in _SAMPLERS.values() if name} == set(samplers.SAMPLERS)
-    assert {name for name in _SCHEDULES.values() if name} == set(samplers.SCHEDULES)
+    ours = {*samplers.SAMPLERS, *NEW}
+    named = {name for table in (_SAMPLERS, _SCHEDULES) for name in table.values() if name} | _AS_WRITTEN
+    assert ours == named
 
 
-def test_the_schedules_that_a_sampler_can_follow_are_those_of_the_engine():
-    for name in samplers.SAMPLERS:
-        assert set(_FOLLOWS.get(name, samplers.SCHEDULES)) == set(samplers.schedules_for(name)), name
+@pytest.mark.parametrize("name", [*samplers.SAMPLERS, *NEW])
+def test_a_name_of_ours_is_read_as_itself(name):
+    key = "Sampler" if name in samplers.SAMPLERS else "Schedule type"
+    draft = Draft(pairs={key: name})
+    rename(draft)
+    assert draft.pairs == {key: name}
 
 
 @pytest.mark.parametrize("theirs", sorted({*COMFYUI, *INVOKEAI, *NOVELAI, *WEBUI}))
@@ -54,14 +59,17 @@ def test_every_name_of_every_tool_becomes_what_the_engine_can_run_or_a_note(thei
 
 @pytest.mark.parametrize(("theirs", "ours"), [
     ("dpmpp_2m_sde_gpu", "DPM++ 2M SDE"), ("k_euler_ancestral", "Euler a"), ("euler_a", "Euler a"), ("euler", "Euler"),
-    ("kdpm_2_a", "DPM2 a"), ("dpm_2_ancestral", "DPM2 a"), ("uni_pc_bh2", "UniPC"), ("pndm", "PLMS"),
+    ("kdpm_2_a", "DPM2 a"), ("dpm_2_ancestral", "DPM2 a"), ("uni_pc_bh2", "uni_pc_bh2"), ("unipc", "UniPC"),
+    ("ipndm", "ipndm"), ("IPNDM", "IPNDM"), ("DPM++ 2S a", "DPM++ 2S a"), ("k_dpm_fast", "DPM fast"), ("pndm", "PLMS"),
     ("ddim_v3", "DDIM"), ("DPM++ 3M SDE", "DPM++ 3M SDE"), ("k_lms", "LMS"), ("dpm_2", "DPM2")])
 def test_samplers_are_known_by_their_other_names(theirs, ours):
     assert renamed(theirs).pairs == {"Sampler": ours}
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [
-    ("normal", "Uniform"), ("simple", "SGM Uniform"), ("sgm_uniform", "SGM Uniform"), ("ddim_uniform", "DDIM"),
+    ("normal", "Normal"), ("simple", "Simple"), ("beta", "beta"), ("Beta", "Beta"),
+    ("trailing", "Turbo"),
+    ("sgm_uniform", "SGM Uniform"), ("ddim_uniform", "DDIM"),
     ("karras", "Karras"), ("native", "Automatic")])
 def test_schedules_are_known_by_their_other_names(theirs, ours):
     assert renamed("euler", theirs).pairs["Schedule type"] == ours
@@ -74,15 +82,9 @@ def test_a_schedule_behind_the_samplers_name_is_split_off(theirs, sampler, sched
     assert renamed(theirs).pairs == {"Sampler": sampler, "Schedule type": schedule}
 
 
-def test_a_schedule_that_does_not_go_with_the_sampler_becomes_a_note():
-    draft = renamed("ddim", "karras")
-    assert draft.pairs == {"Sampler": "DDIM", "Schedule type": "Automatic"}
-    assert draft.notes == ["Schedule: Karras does not go with DDIM here; Automatic is taken."]
-
-
 def test_a_name_that_nobody_knows_is_listed_and_not_dropped():
     found = parse_any("x\nSteps: 20, Sampler: My Sampler, Schedule type: My Schedule, Seed: 1")
     assert found.parsed.unknown == {"Sampler": "My Sampler", "Schedule type": "My Schedule"}
     assert "sampler" not in found.parsed.fields
-    assert parse_any("x\nSteps: 20, Sampler: DPM fast, Seed: 1").parsed.notes == (
-        "Sampler: 'DPM fast' has no equivalent here.",)
+    assert parse_any("x\nSteps: 20, Sampler: Euler Max, Seed: 1").parsed.notes == (
+        "Sampler: 'Euler Max' has no equivalent here.",)

@@ -61,9 +61,9 @@ def test_a_line_of_words_with_colons_is_a_prompt():
 
 @pytest.mark.parametrize(("written", "sampler", "schedule"), [
     ("deis_sgm_uniform", "DEIS", "SGM Uniform"), ("dpmpp_2m_sde_gpu_karras", "DPM++ 2M SDE", "Karras"),
-    ("euler_ancestral_normal", "Euler a", "Uniform"), ("ddim_ddim_uniform", "DDIM", "DDIM"),
+    ("euler_ancestral_normal", "Euler a", "Normal"), ("ddim_ddim_uniform", "DDIM", "DDIM"),
     ("Euler SGMUniform", "Euler", "SGM Uniform"), ("DPM++ 2M (Karras)", "DPM++ 2M", "Karras"),
-    ("uni_pc_bh2_simple", "UniPC", "SGM Uniform")])
+    ("uni_pc_bh2_simple", "uni_pc_bh2", "Simple")])
 def test_a_schedule_behind_any_known_sampler_is_split_off(written, sampler, schedule):
     fields = parsed(f"x\nSteps: 20, Sampler: {written}, Seed: 1, Version: ComfyUI").fields
     assert (fields["sampler"], fields["schedule"]) == (sampler, schedule)

@@ -153,7 +153,7 @@ def test_inpainting_through_the_studio_keeps_the_rest(studio):
 
 @pytest.mark.parametrize(("values", "message"), [
     (dict(sampler="Euler b"), "Sampler: 'Euler b' is unknown"),
-    (dict(sampler="DDIM", schedule="Karras"), "does not go with"),
+    (dict(sampler="DDIM", schedule="Carras"), "Schedule: 'Carras' is unknown"),
     (dict(batch_size=16, width=2048, height=2048), "Batch size: 16 is not possible at 2048x2048 px. At most 4."),
     (dict(prompt="\n".join("ab" * 20), prompt_lines=True, batch_count=16), "640 pictures are too many"),
 ])
