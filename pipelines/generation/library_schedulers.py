@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RequestError
+from ..errors import RequestError, quoted
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +107,7 @@ def check(sampler: str, schedule: str = "Automatic") -> str:
     """Return the sampler's name, or raise RequestError naming what is unknown or does not go together."""
     for kind, name, table in (("Sampler", sampler, SAMPLERS), ("Schedule", schedule, SCHEDULES)):
         if name not in table:
-            raise RequestError(f"{kind}: {name[:40]!r} is unknown. Known are {', '.join(table)}.", kind.lower())
+            raise RequestError(f"{kind}: {quoted(name)} is unknown. Known are {', '.join(table)}.", kind.lower())
     if not _fits(SAMPLERS[sampler], schedule):
         raise RequestError(f"Schedule: {schedule!r} does not go with the sampler {sampler}. "
                            f"Possible are {', '.join(schedules_for(sampler))}.", "schedule")
