@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 WITHOUT_BROWSER := $(filter-out 0,$(NO_BROWSER))
-# In their own order, so that the browser's tests, the longest of what one process has to do alone, begin first.
+# In the order of tests/conftest.py: what one process is busy with for longest begins first.
 IN_TWO := --numprocesses 2 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

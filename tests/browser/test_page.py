@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import time
 
 import numpy as np
 import pytest
@@ -19,12 +18,11 @@ from .drive import Seen, box, choose, generate, long_run, open_page, open_tab, q
 TABS = ("Text to image", "Image to image", "Inpaint", "Image info")
 
 
-def test_the_page_opens_fast_and_asks_nobody_outside(chromium, url):
+def test_the_page_opens_and_asks_nobody_outside(chromium, url):
     context = chromium.new_context()
     page = context.new_page()
-    seen, begin = Seen(page), time.monotonic()
+    seen = Seen(page)
     open_page(page, url)
-    assert time.monotonic() - begin < 30  # a few seconds on a quiet machine
     assert page.title() == "Atelier"
     context.close()
     assert (seen.errors, seen.outside) == ([], [])

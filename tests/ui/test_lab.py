@@ -128,7 +128,7 @@ def test_run_as_the_page_stands_shows_pictures_and_all_tables_in_the_running_app
         pictures = last[f"lab-{look.name}-pictures"]
         assert pictures["visible"] and pictures["value"]
         for one in pictures["value"]:
-            sent = httpx.get(one["image"]["url"], timeout=30).content
+            sent = httpx.get(one["image"]["url"], timeout=120).content
             assert one["caption"] and min(Image.open(io.BytesIO(sent)).size) >= 64
     for title in set((*look.plots, *look.tables)) - OTHERWISE.get(look.name, set()):
         table = last[f"lab-{look.name}-result-{title.split()[0].lower()}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -96,42 +97,73 @@ def tune(model: str, output: Path, *arguments: str) -> tuple[str, ...]:
             "--steps", "2", "--batch-size", "128", "--accumulation", "1", *arguments)
 
 
-def test_a_private_model_is_fetched_fine_tuned_and_pushed_with_a_card_that_names_it(stand_in, tmp_path):
-    done = lab(stand_in, tmp_path, *tune("me/base", tmp_path / "out", "--push-to", "me/threes", "--token", TOKEN))
-    assert done.returncode == 0, done.stderr
-    assert f"Uploaded to {stand_in.origin}/me/threes" in done.stdout
-    pushed = stand_in.repositories["models/me/threes"]
-    assert sorted(pushed) == UPLOADED and "models/me/threes" in stand_in.private
-    for name, data in pushed.items():
-        assert (tmp_path / "out" / name).read_bytes() == data
-    card = pushed["README.md"].decode()
-    assert 'from_pretrained("me/threes")' in card and "me/base" in card and "183 pictures" in card
-    assert TOKEN not in done.stdout + done.stderr and not any(TOKEN.encode() in data for data in pushed.values())
-
-
-def test_a_model_with_its_weights_at_the_top_is_fetched_too_and_a_token_that_may_not_write_is_said(stand_in, tmp_path):
-    done = lab(stand_in, tmp_path, *tune("me/flat", tmp_path / "out", "--push-to", "me/never", "--token", "hf_other"))
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1] == (
-        "The result is saved here, but me/never on the hub did not take it. May this token write there, and is the "
-        "network up?")
-    assert (tmp_path / "out" / "model_index.json").exists() and "models/me/never" not in stand_in.repositories
-
-
-def test_what_is_private_without_a_token_or_another_kind_of_model_is_said_and_nothing_large_fetched(stand_in, tmp_path):
-    program = """
+# Asks for models without a token, then runs command lines of the lab one after the other: torch starts once for all.
+PROGRAM = """
+import contextlib, io, json, runpy, sys
 from pipelines.errors import ModelError
 from pipelines.lab import hub
+refusals, runs = [], []
 for name in ("me/base", "me/nowhere", "me/large"):
     try:
         hub.model_folder(name)
     except ModelError as error:
-        print(error)
+        refusals.append(str(error))
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["lab", *arguments]
+    out, said, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+        try:
+            runpy.run_module("pipelines.lab", run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            code = end.code
+    runs.append([code, out.getvalue(), said.getvalue()])
+print(json.dumps([refusals, *runs]))
 """
-    environment = {**os.environ, **stand_in.environment(str(tmp_path))}
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, timeout=300, capture_output=True,
-                          text=True)
-    private, nowhere, other = done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("hub")
+
+
+@pytest.fixture(scope="module")
+def answers(stand_in, home):
+    """What was said of models that cannot be had, and (exit code, output, errors) of two runs."""
+    command_lines = [
+        tune("me/base", home / "own", "--push-to", "me/threes", "--token", TOKEN),
+        tune("me/flat", home / "other", "--push-to", "me/never", "--token", "hf_other")]
+    environment = {**os.environ, **stand_in.environment(str(home / "hub-home"))}
+    done = subprocess.run([sys.executable, "-c", PROGRAM, json.dumps(command_lines)], cwd=ROOT, env=environment,
+                          timeout=600, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_private_model_is_fetched_fine_tuned_and_pushed_with_a_card_that_names_it(stand_in, home, answers):
+    code, output, errors = answers[1]
+    assert code == 0, errors
+    assert f"Uploaded to {stand_in.origin}/me/threes" in output
+    pushed = stand_in.repositories["models/me/threes"]
+    assert sorted(pushed) == UPLOADED and "models/me/threes" in stand_in.private
+    for name, data in pushed.items():
+        assert (home / "own" / name).read_bytes() == data
+    card = pushed["README.md"].decode()
+    assert 'from_pretrained("me/threes")' in card and "me/base" in card and "183 pictures" in card
+    assert TOKEN not in output + errors and not any(TOKEN.encode() in data for data in pushed.values())
+
+
+def test_a_model_with_its_weights_at_the_top_is_fetched_too_and_a_token_that_may_not_write_is_said(stand_in, home,
+                                                                                                   answers):
+    code, _, errors = answers[2]
+    assert code == 1
+    assert errors.strip().splitlines()[-1] == (
+        "The result is saved here, but me/never on the hub did not take it. May this token write there, and is the "
+        "network up?")
+    assert (home / "other" / "model_index.json").exists() and "models/me/never" not in stand_in.repositories
+
+
+def test_what_is_private_without_a_token_or_another_kind_of_model_is_said_and_nothing_large_fetched(stand_in, answers):
+    private, nowhere, other = answers[0]
     assert "me/base cannot be fetched" in private and "token" in private and "me/nowhere cannot be fetched" in nowhere
     assert other == "Model: me/large is a StableDiffusionPipeline. Here a DDPMPipeline is needed."
     assert not any("me/large/resolve" in path and "safetensors" in path for path in stand_in.asked)

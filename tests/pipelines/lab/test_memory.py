@@ -19,7 +19,7 @@ def unet():
 
 
 @pytest.mark.parametrize("plan", [
-    Plan(2, 256), Plan(4, 256), Plan(2, 384), Plan(2, 256, accumulation=3), Plan(4, 256, checkpointing=True),
+    Plan(2, 256), Plan(2, 384), Plan(2, 256, accumulation=3), Plan(4, 256, checkpointing=True),
     Plan(2, 256, precision="bfloat16"), Plan(2, 256, precision="mixed"), Plan(2, 256, optimizer="sgd"),
 ], ids=str)
 def test_the_calculated_peak_is_within_15_percent_of_the_measured_one(unet, plan):
@@ -56,8 +56,9 @@ def test_the_model_is_left_alone(unet):
 
 
 def test_a_card_full_of_pictures_costs_no_memory_to_calculate(unet):
-    peak = measured(lambda: cost(unet, Plan(64, 1024), unet_step))
-    assert cost(unet, Plan(64, 1024), unet_step).peak > 2e9
+    found = []
+    peak = measured(lambda: found.append(cost(unet, Plan(64, 1024), unet_step)))
+    assert found[0].peak > 2e9
     assert peak < 50e6
 
 
@@ -65,8 +66,9 @@ def test_what_saves_memory_is_seen_to_save_it(unet):
     plain = cost(unet, Plan(4, 256), unet_step)
     assert cost(unet, Plan(4, 256, checkpointing=True), unet_step).passing < 0.8 * plain.passing
     assert cost(unet, Plan(2, 256), unet_step).passing < 0.7 * plain.passing
-    assert cost(unet, Plan(4, 256, precision="bfloat16"), unet_step).weights == plain.weights / 2
-    assert cost(unet, Plan(4, 256, optimizer="adamw8bit"), unet_step).optimizer < 0.3 * plain.optimizer
+    small = cost(unet, Plan(4, 256, precision="bfloat16", optimizer="adamw8bit"), unet_step)
+    assert small.weights == plain.weights / 2
+    assert small.optimizer < 0.3 * plain.optimizer
 
 
 def test_frozen_weights_have_neither_gradients_nor_states(unet):

@@ -1,11 +1,10 @@
-"""The library remembers, notices what changed, searches, hashes in the background, and is quick with 10,000 files."""
+"""The library remembers, notices what changed, searches, hashes in the background, and is quick with many files."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
-import time
 
 import pytest
 
@@ -13,6 +12,7 @@ from pipelines.errors import ModelError
 from pipelines.library.checkpoints import find
 from pipelines.library.hashes import read
 from pipelines.library.store import FILE_NAME
+from tests.effort import LITTLE, effort
 from tests.pipelines.library.files import checkpoint, embedding, lora, vae
 from tests.tiny_families import write_tiny
 
@@ -153,9 +153,9 @@ def test_the_model_picker_uses_what_the_library_read(library, root, settings, sd
     assert cards[1] == library.get("checkpoint", "realism").card
 
 
-def test_ten_thousand_files_are_listed_in_two_seconds_after_the_first_scan(library, root, settings, tmp_path):
+def test_thousands_of_files_are_listed_with_little_work_after_the_first_scan(library, root, settings, tmp_path):
     whole = lora(tmp_path / "one.safetensors").read_bytes()
-    for i in range(10_000):
+    for i in range(4_000):
         folder = root / "Lora" / str(i % 100)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"style {i}.safetensors").write_bytes(whole)
@@ -165,11 +165,8 @@ def test_ten_thousand_files_are_listed_in_two_seconds_after_the_first_scan(libra
     library.refresh()
     assert library.progress.scanning
     assert library.wait(300)
-    assert (library.progress.done, library.progress.scanning) == (10_000, False)
-    begin = time.thread_time()
-    assert len(refreshed(library)) == 10_000
-    assert len(library.entries("style word")) == 1_000
-    assert time.thread_time() - begin < 2
-    begin = time.thread_time()
-    find(settings)
-    assert time.thread_time() - begin < 2
+    assert (library.progress.done, library.progress.scanning) == (4_000, False)
+    (entries, chosen), work = effort(lambda: (refreshed(library), library.entries("style word")))
+    assert (len(entries), len(chosen)) == (4_000, 400) and work < LITTLE / 2
+    _, work = effort(lambda: find(settings))
+    assert work < LITTLE / 2

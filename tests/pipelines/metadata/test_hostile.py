@@ -20,6 +20,7 @@ from .test_comfyui import graph, second
 from .test_foreign import COMMENT, FOOOCUS, INVOKEAI, NOVELAI, RESOURCES
 
 DEEP = 100_000
+GRAPH = 20_000  # nodes: twice as many as are looked at
 
 
 def node(kind, **inputs):
@@ -27,8 +28,8 @@ def node(kind, **inputs):
 
 
 def deep(kind, name, start, **more):
-    """A chain of 10^5 nodes, each fed by the next; the last by the first, which makes it a cycle."""
-    return start | {f"d{i}": node(kind, **{name: [f"d{(i + 1) % DEEP}", 0]}, **more) for i in range(DEEP)}
+    """A chain of GRAPH nodes, each fed by the next; the last by the first, which makes it a cycle."""
+    return start | {f"d{i}": node(kind, **{name: [f"d{(i + 1) % GRAPH}", 0]}, **more) for i in range(GRAPH)}
 
 
 def sampler(**inputs):
@@ -48,18 +49,18 @@ GRAPHS = {
     "deep encoders": lambda: deep("CLIPSetLastLayer", "clip", {**sampler(), "6": node(
         "CLIPTextEncode", text="x", clip=["d0", 0])}),
     "samplers behind samplers": lambda: {f"d{i}": node("K", steps=1, positive=["6", 0], latent_image=[f"d{i + 1}", 0])
-                                         for i in range(50_000)},
+                                         for i in range(GRAPH)},
     "doubling texts": lambda: {**sampler(), "6": node("CLIPTextEncode", text=["d0", 0]), **{
         f"d{i}": node("Concat", text_a=[f"d{i + 1}", 0], text_b=[f"d{i + 1}", 0]) for i in range(64)},
         "d64": node("String", string="word " * 100_000)},
     "many encoders": lambda: {**sampler(positive=["c", 0]), "c": node("Combine", **{
-        f"c{i}": [f"e{i}", 0] for i in range(40_000)}), "t": node("String", string="x" * 1_000_000),
-        **{f"e{i}": node("CLIPTextEncode", text=["t", 0]) for i in range(40_000)}},
-    "many outputs": lambda: {f"s{i}": node("SaveImage", images=["v", 0]) for i in range(DEEP)} | {
+        f"c{i}": [f"e{i}", 0] for i in range(GRAPH)}), "t": node("String", string="x" * 1_000_000),
+        **{f"e{i}": node("CLIPTextEncode", text=["t", 0]) for i in range(GRAPH)}},
+    "many outputs": lambda: {f"s{i}": node("SaveImage", images=["v", 0]) for i in range(GRAPH)} | {
         "v": node("Odd", image=["v", 0])},
     "many loras": lambda: {**sampler(model=["l", 0]), "l": node("Stack", **{
-        f"lora_{i}": "a.pt" for i in range(DEEP)}, **{f"strength_{i}": 1 for i in range(DEEP)})},
-    "many nodes": lambda: {str(i): node("Odd", a=i, b="x") for i in range(DEEP)},
+        f"lora_{i}": "a.pt" for i in range(GRAPH)}, **{f"strength_{i}": 1 for i in range(GRAPH)})},
+    "many nodes": lambda: {str(i): node("Odd", a=i, b="x") for i in range(GRAPH)},
 }
 TEXTS = {
     "hundred megabytes": lambda: "word " * 20_000_000,
@@ -93,6 +94,11 @@ def check(found):
         assert make(cls, **found.parsed.for_task(cls))
 
 
+# What is read of some, for all that lies behind it.
+NOTED = {"graph: many nodes": f"first {MAX_PAIRS}", "graph: deep texts": "too many nodes"}
+FOUND = {"graph: deep latents": {"prompt": "a cat", "model": "v1-5-pruned", "steps": 14}}
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_hostile_texts_are_read_with_little_work(name):
     text = TEXTS[name]()
@@ -100,13 +106,8 @@ def test_hostile_texts_are_read_with_little_work(name):
     assert work < LITTLE
     check(found)
     assert len(text) <= MAX_JSON or found.parsed.notes
-
-
-def test_what_a_deep_graph_says_before_it_gets_deep_is_read():
-    found = parse_any(TEXTS["graph: deep latents"]()).parsed
-    assert (found.fields["prompt"], found.fields["model"], found.fields["steps"]) == ("a cat", "v1-5-pruned", 14)
-    assert f"first {MAX_PAIRS}" in parse_any(TEXTS["graph: many nodes"]()).parsed.notes[-1]
-    assert any("too many nodes" in note for note in parse_any(TEXTS["graph: deep texts"]()).parsed.notes)
+    assert NOTED.get(name, "") in "\n".join(found.parsed.notes)
+    assert FOUND.get(name, {}).items() <= found.parsed.fields.items()
 
 
 ODD = [None, True, False, 0, -1, 1e400, float("nan"), 2**70, 0.5, "", "x", "NaN", "True", "-", " : ", "[]", "{", "{}",
@@ -141,7 +142,7 @@ def spoiled(value, rng):
 
 def test_wrong_types_everywhere_never_raise_and_give_only_what_a_request_takes():
     rng, tools = random.Random(11), set()
-    for _ in range(3_000):
+    for _ in range(1_500):
         sample = spoiled(SAMPLES[rng.choice(list(SAMPLES))], rng)
         found = parse_any(json.dumps(sample))
         check(found)
