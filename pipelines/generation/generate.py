@@ -22,7 +22,7 @@ from ..machine import memory
 from ..models.offload import device_of
 from ..prompts import lora_tags
 from ..prompts.embed import Conditionings, Embedder, Vectors
-from ..prompts.schedule import plan
+from ..prompts.schedule import plan, span_of
 from ..prompts.texts import each
 from ..queue.control import Control
 from ..requests import Request, Txt2Img, changed
@@ -147,11 +147,13 @@ class _Maker:
         pipe, family = self._pipe, self._family
         embedder = Embedder(pipe, family, clip_skip=request.clip_skip, vectors=self._vectors)
         guided = request.guidance_scale > 1 and pipe.unet.config.time_cond_proj_dim is None
-        prompts = plan(prompt, request.negative_prompt, request.steps, emphasis=request.emphasis)
-        conditionings = Conditionings(embedder, prompts, guided=guided or prompts.composed)
-        yield from self._new(conditionings.notices)
         scheduler = samplers.make(request.sampler, request.schedule, dict(pipe.scheduler.config), request.steps,
                                   device_of(pipe.unet))
+        first = (self._request.sampler, self._request.steps) if part.before else None
+        span = span_of(request.sampler, request.steps, request.prompt_steps, scheduler.order, first)
+        prompts = plan(prompt, request.negative_prompt, span, emphasis=request.emphasis)
+        conditionings = Conditionings(embedder, prompts, guided=guided or prompts.composed)
+        yield from self._new(conditionings.notices)
         if not (yield from _prepared(source, device_of(pipe.unet), self._control, batch.first, request.image_count)):
             return None
         with torch.inference_mode():

@@ -26,6 +26,7 @@ NEGATIVE = "Negative prompt"
 WRITTEN: dict[str, dict[Any, str]] = {
     "mask_invert": {False: "Inpaint masked", True: "Inpaint not masked"},
     "tiling": {"both": "True"},
+    "prompt_steps": {"AUTOMATIC1111": "False", "AUTOMATIC1111 before 1.6": "True"},
 }
 _READ = {name: {word: value for value, word in words.items()} for name, words in WRITTEN.items()}
 _SAME = ("Use same sampler", "Use same scheduler", "Use same checkpoint")

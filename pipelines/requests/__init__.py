@@ -30,6 +30,7 @@ ResizeMode = Literal["stretch", "crop", "fill", "keep"]
 InpaintArea = Literal["Whole picture", "Only masked"]
 Dynamic = Literal["off", "random", "all combinations"]
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
+PromptSteps = Literal["AUTOMATIC1111", "AUTOMATIC1111 before 1.6", "Whole steps"]
 Tiling = Literal["off", "x", "y", "both"]
 MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
 
@@ -55,6 +56,11 @@ class Request(BaseModel):
     emphasis: Emphasis = param("Original", "Emphasis", infotext="Emphasis",
                                help="How (words:1.2) are weighted: as AUTOMATIC1111 does, without restoring the mean, "
                                     "ignored, or read as plain text.")
+    prompt_steps: PromptSteps = param("AUTOMATIC1111", "Count prompt steps as",
+                                      infotext="Old prompt editing timelines",
+                                      help="When [a:b:0.5] and [a|b] change: at the model call that AUTOMATIC1111 "
+                                           "changes at, as it did before version 1.6, or after whole steps, which "
+                                           "begin anew in the second pass.")
     sampler: str | None = param(None, "Sampler", infotext="Sampler", a1111="sampler_name",
                                 help="The solver that walks from noise to picture. Euler a and DPM++ 2M are good "
                                      "first choices; names with an 'a' add fresh noise at every step.")
