@@ -110,8 +110,8 @@ class Stock:
 # What every pipeline of the library can be asked for. A field that is not here is refused, not silently ignored.
 STOCK_FIELDS = frozenset((
     "prompt", "prompt_lines", "texts", "styles", "dynamic", "emphasis", "prompt_steps", "steps", "guidance_scale",
-    "width", "height", "seed", "batch_size", "batch_count", "model", "image", "resize_mode", "mask", "mask_blur", "mask_grow",
-    "mask_invert", "inpaint_area", "masked_padding", "masked_content", "outpaint_left", "outpaint_right",
+    "width", "height", "seed", "batch_size", "batch_count", "model", "image", "resize_mode", "mask", "mask_blur", 
+    "mask_grow", "mask_invert", "inpaint_area", "masked_padding", "masked_content", "outpaint_left", "outpaint_right",
     "outpaint_top", "outpaint_bottom"))
 
 

@@ -7,6 +7,7 @@ the studio's resolver makes it concrete. Pictures are ids (SHA-256 of the stored
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -17,7 +18,8 @@ from .param import extra_of as extra_of
 from .param import make as make
 from .param import param
 
-MAX_SEED = 2**32 - 1
+MAX_SEED = 2**64 - 1  # as far as torch counts
+MAX_SEED_32 = 2**32 - 1  # where numpy draws as well: training and the lab
 MAX_PROMPT = 4_000
 MAX_PIXELS = 2048 * 2048 * 4  # of one batch: width x height x batch_size
 MAX_SIDE = 4096  # px of a picture made by hires fix
@@ -122,6 +124,13 @@ class Request(BaseModel):
         if isinstance(value, list):
             return tuple(value)
         return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+    @field_validator("seed", "variation_seed", mode="before")
+    @classmethod
+    def _seed_as_text(cls, value: Any) -> Any:
+        # A browser's number loses digits above 2^53, so a seed may come as text.
+        found = re.fullmatch(r"\s*([+-]?[0-9]{1,20})(?:\.0*)?\s*", value) if isinstance(value, str) else None
+        return int(found[1]) if found else value
 
     @property
     def image_count(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from ..errors import RequestError
-from ..requests import MAX_PROMPT, MAX_SEED, make, param
+from ..requests import MAX_PROMPT, MAX_SEED_32, make, param
 from ..settings import SettingsError, read_toml
 from .dataset.decoding import Encoding
 from .run.sample_prompts import parse
@@ -139,7 +139,7 @@ class TrainLora(BaseModel):
     sample_prompts: tuple[str, ...] = param((), "Sample prompts", max_length=16,
                                             help="Prompts of the samples, each with --n (negative), --w, --h, "
                                                  "--s (steps), --d (seed) and --l (guidance) behind it.")
-    sample_seed: int = param(1, "Sample seed", ge=0, le=MAX_SEED, step=1, help="Seed of the first sample.")
+    sample_seed: int = param(1, "Sample seed", ge=0, le=MAX_SEED_32, step=1, help="Seed of the first sample.")
     sample_steps: int | None = param(None, "Sample steps", ge=1, le=150, step=1, help="Denoising steps of a sample.")
     validation: float = param(0.1, "Held out", ge=0, le=0.5, step=0.05, help="Share of pictures never trained on, by "
                                                                              "which over-fitting shows.")
@@ -149,7 +149,7 @@ class TrainLora(BaseModel):
                                                                            "better held-out loss; 0 is off.")
     keep_best: bool = param(False, "Keep the best", help="Make the result from the checkpoint with the lowest held-out "
                                                          "loss instead of the last.")
-    seed: int = param(0, "Seed", ge=0, le=MAX_SEED, step=1, help="Everything random follows from it.")
+    seed: int = param(0, "Seed", ge=0, le=MAX_SEED_32, step=1, help="Everything random follows from it.")
     tensorboard: bool = param(True, "TensorBoard", help="Write the run's curves for TensorBoard, when its package is "
                                                         "installed.")
     wandb: bool = param(False, "Weights & Biases", help="Send the run's curves and settings to your account "

@@ -94,7 +94,7 @@ def _preset(studio: Any, ratio: float) -> Callable:
     return choose
 
 
-def seed(form: Form) -> gr.Number:
+def seed(form: Form) -> gr.Textbox:
     """The seed, with buttons to draw a new one or take the last one, and a lock that keeps it."""
     with gr.Column(elem_classes="seed", min_width=120, scale=3):
         number = form.add("seed")
@@ -103,7 +103,7 @@ def seed(form: Form) -> gr.Number:
             form.reuse = gr.Button("Reuse", size="sm", min_width=0, elem_id=f"{form.task}-reuse-seed")
             form.lock = form.keep("lock", gr.Checkbox(False, label="Lock", container=False, min_width=0,
                                                       elem_id=f"{form.task}-lock-seed"))
-    random.click(None, None, [number, form.lock], js="() => [-1, false]", **QUIET)
+    random.click(None, None, [number, form.lock], js="() => ['-1', false]", **QUIET)
     return number
 
 
