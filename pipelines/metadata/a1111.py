@@ -21,6 +21,7 @@ from .names import schedule_behind, spelled
 
 PROGRAM = "Atelier"
 OURS = f"{PROGRAM} {VERSION}"
+WHOLE_STEPS = (f"{PROGRAM} 0.1.0",)  # versions that changed prompts after whole steps and do not say so
 
 # AUTOMATIC1111's order. Pairs that are not in it follow in the order they come.
 _ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE",
@@ -92,6 +93,8 @@ def split(text: str) -> Draft:
         draft.tool = PROGRAM
         draft.prompt, draft.negative = _prompts(lines[:-1])
         draft.pairs = _normal(settings_line.find(lines[-1:]).pairs)
+        if draft.pairs.get("Version") in WHOLE_STEPS:
+            draft.pairs.setdefault("Old prompt editing timelines", "Whole steps")
         return draft
     lines = settings_line.unflattened(text[:MAX_TEXT]).split("\n")
     found = settings_line.find(lines)

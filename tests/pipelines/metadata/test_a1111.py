@@ -453,3 +453,10 @@ def test_a_seed_of_64_bits_stands_whole_in_the_text(seed):
     text = infotext(request)
     assert f"Seed: {seed}," in text
     assert [parse(text).fields[name] for name in ("seed", "variation_seed")] == [seed, seed]
+
+
+def test_prompts_of_pictures_of_the_first_version_change_after_whole_steps():
+    old = "[a:b:0.5]\nSteps: 20, Sampler: Heun, Version: Atelier 0.1.0"
+    again = make(Txt2Img, **parse(old).fields)
+    assert again.prompt_steps == "Whole steps" and parse(infotext(again)).fields["prompt_steps"] == "Whole steps"
+    assert "prompt_steps" not in parse(old.replace("0.1.0", "0.2.0")).fields
