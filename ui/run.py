@@ -172,7 +172,7 @@ class TabRun:
         yield {**progress.begin(self.panel), **echoed}
         for update in progress.relay(self.panel, job, shown):
             if locked and update.get(self.panel.shown):
-                update[self.form.fields["seed"]] = update[self.panel.shown][0].seed
+                update[self.form.fields["seed"]] = str(update[self.panel.shown][0].seed)
             if job.done:  # else the line would say for seconds, until its timer comes, that one is in the queue
                 update[self.page.queue] = progress.queue_line(self.studio)
             yield update or gr.skip()
@@ -180,14 +180,14 @@ class TabRun:
 
 def reuse_seed(shown: list, selected: int) -> int | dict:
     """The seed of the chosen picture, for the form."""
-    return shown[selected].seed if shown else gr.skip()
+    return str(shown[selected].seed) if shown else gr.skip()
 
 
 def lock_seed(locked: bool, seed: float, shown: list, selected: int) -> int | dict:
     """The seed that stays when the lock closes; a random one when it opens."""
     if not locked:
-        return -1
-    return shown[selected].seed if seed == -1 and shown else gr.skip()
+        return "-1"
+    return str(shown[selected].seed) if seed.strip() == "-1" and shown else gr.skip()
 
 
 def filled(form: Form, parsed: metadata.Parsed) -> dict:

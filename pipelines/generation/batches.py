@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from ..prompts.texts import each
-from ..requests import Request
+from ..requests import MAX_SEED, Request
 
 SMOOTHING = 0.3  # weight of the newest step in the shown speed
 
@@ -74,7 +74,7 @@ def batches(request: Request) -> Iterator[Batch]:
     for one in each(request):
         for _ in range(request.batch_count):
             numbers = range(number, number + request.batch_size)
-            seeds = tuple((request.seed + (0 if varied else i)) % 2**32 for i in numbers)
-            variations = tuple((request.variation_seed + i) % 2**32 for i in numbers) if varied else ()
+            seeds = tuple((request.seed + (0 if varied else i)) % (MAX_SEED + 1) for i in numbers)
+            variations = tuple((request.variation_seed + i) % (MAX_SEED + 1) for i in numbers) if varied else ()
             yield Batch(one, seeds, variations, number + 1)
             number += request.batch_size

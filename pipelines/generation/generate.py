@@ -23,7 +23,7 @@ from ..machine import memory
 from ..models.offload import device_of
 from ..prompts import lora_tags
 from ..prompts.embed import Conditionings, Embedder, Vectors
-from ..prompts.schedule import plan
+from ..prompts.schedule import plan, span_of
 from ..prompts.texts import each
 from ..queue.control import Control
 from ..requests import Request, Txt2Img, changed

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from ..prompts.comments import without_comments
-from ..requests import MAX_PROMPT, MAX_SEED, param
+from ..requests import MAX_PROMPT, MAX_SEED_32, param
 
 ScheduleName = Literal["linear", "scaled linear", "cosine", "zero terminal SNR", "flow"]
 Recipe = Literal["pixels", "latents"]
@@ -34,7 +34,7 @@ class LabRequest(BaseModel):
     gradients: ClassVar[str] = ""  # what of the checkpoint they are taken through: "decoder", or "network" for both
     trains: ClassVar[bool] = False  # whether it is refused to visitors where training is
 
-    seed: int = param(1, "Seed", ge=0, le=MAX_SEED, step=1, help="Everything random follows from it.")
+    seed: int = param(1, "Seed", ge=0, le=MAX_SEED_32, step=1, help="Everything random follows from it.")
 
     @field_validator("*", mode="before")
     @classmethod

@@ -20,6 +20,7 @@ from .names import schedule_behind, spelled
 
 PROGRAM = "Atelier"
 OURS = f"{PROGRAM} {VERSION}"
+WHOLE_STEPS = (f"{PROGRAM} 0.1.0",)  # versions that changed prompts after whole steps and do not say so
 
 # AUTOMATIC1111's order. Pairs that are not in it follow in the order they come.
 _ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE",

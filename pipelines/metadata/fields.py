@@ -136,4 +136,7 @@ def _typed(info: FieldInfo, text: str) -> Any:
     kinds = (info.annotation, *get_args(info.annotation))
     if bool in kinds:
         return {"True": True, "False": False}.get(text, text)
-    return float(text) if (int in kinds or float in kinds) and _NUMBER.fullmatch(text) else text
+    if not (int in kinds or float in kinds) or not _NUMBER.fullmatch(text):
+        return text
+    whole = int in kinds and text.lstrip("+-").isdecimal()
+    return int(text) if whole else float(text)  # a float would lose the end of a seed of 64 bits

@@ -43,8 +43,8 @@ class Conditioning:
     def rows(self) -> int:
         return self.embeds.shape[0]
 
-    def at(self, step: int) -> Conditioning:
-        """It holds at every step."""
+    def at(self, call: int) -> Conditioning:
+        """It holds at every model call."""
         return self
 
     def for_batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -65,7 +65,7 @@ def embed(pipe: DiffusionPipeline, family: Family, prompt: str, negative_prompt:
 
 
 class Conditionings:
-    """The conditioning of every step of a plan. Equal scenes are one object, so a caller can tell a change by `is`.
+    """The conditioning of every call of a plan. Equal scenes are one object, so a caller can tell a change by `is`.
 
     notices: what was not taken as typed, or not read.
     """
@@ -80,9 +80,9 @@ class Conditionings:
         cut = f"The prompt is longer than {MAX_CHUNKS * CHUNK} tokens, so its end was not read."
         self.notices = plan.notices if read.isdisjoint(embedder.cut) else (*plan.notices, cut)
 
-    def at(self, step: int) -> Conditioning:
-        """The conditioning of a step, counted from 0."""
-        return self._made[self._plan.at(step)]
+    def at(self, call: int) -> Conditioning:
+        """The conditioning of a model call, counted from 0."""
+        return self._made[self._plan.at(call)]
 
 
 class Embedder:

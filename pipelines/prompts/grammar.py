@@ -7,10 +7,12 @@ stray closing bracket is literal text and an opening one that is never closed ho
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 from lark import Lark, Token, Transformer
+
+from .crossing import flat, is_odd
+from .tree import Alternate, Break, Node, Part, Prompt, Scheduled, Text, Weighted
 
 MAX_DEPTH = 32  # brackets inside brackets; deeper ones are literal text
 MAX_BRACKETS = 2_000  # a text with more is taken literally as a whole
@@ -18,7 +20,9 @@ MAX_PARTS = 16  # joined by AND; each costs a model call at every step
 STRONGER, WEAKER = 1.1, 1 / 1.1
 
 # Of bounded length: an endless row of digits would be tried from every one of them.
-NUMBER = r"[+-]?(?:\d{1,12}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][+-]?\d{1,4})?"
+_DIGITS = r"[+-]?(?:D{1,12}(?:\.D{0,20})?|\.D{1,20})(?:[eE][+-]?D{1,4})?"
+NUMBER = _DIGITS.replace("D", r"\d")
+STEP = _DIGITS.replace("D", "[0-9]")  # other scripts' digits are text there, as in AUTOMATIC1111
 
 # A number is a weight only right before its bracket, which the lookahead says: LALR(1) alone would see it too late.
 GRAMMAR = rf"""
@@ -32,9 +36,9 @@ unclosed: _ROUND _any* _NEVER    -> unclosed_round
 
 _AND: /\bAND\b/
 BREAK: /\bBREAK\b/
-ESCAPE: /\\[\s\S]?/
+ESCAPE: /\\(?:(?!:\s*{NUMBER}\s*\))[\s\S])?/
 WEIGHT.2: /:\s*(?:{NUMBER}|[+-]?(?:nan|inf))\s*(?=\))/i
-WHEN.2: /:\s*{NUMBER}\s*(?=\])/
+WHEN.2: /:\s*{STEP}\s*(?=\])/
 SHARE.2: /:\s*{NUMBER}\s*(?=AND\b|\Z)/
 TEXT: /(?:(?!\b(?:AND|BREAK)\b)[^\\()\[\]:|])+/
 COLON: ":"
@@ -48,65 +52,6 @@ _SQUARE_END: "]"
 PARTNER = {"_ROUND_END": "_ROUND", "_SQUARE_END": "_SQUARE"}
 
 
-@dataclass(frozen=True)
-class Text:
-    """A piece of text. raw: as it was typed, which differs by the backslash of an escape."""
-
-    text: str
-    raw: str
-
-
-@dataclass(frozen=True)
-class Break:
-    """The rest begins in a new chunk."""
-
-
-@dataclass(frozen=True)
-class Weighted:
-    """children count `weight` times as much. opening, closing: the typed marks, such as "(" and ":1.3)"."""
-
-    children: tuple[Node, ...]
-    weight: float
-    opening: str
-    closing: str
-
-
-@dataclass(frozen=True)
-class Scheduled:
-    """`before` until step `when`, `after` from then on. when: "12" is a step, "0.5" a share of the steps."""
-
-    before: tuple[Node, ...]
-    after: tuple[Node, ...]
-    when: str
-
-
-@dataclass(frozen=True)
-class Alternate:
-    """Another option at every step, in turn."""
-
-    options: tuple[tuple[Node, ...], ...]
-
-
-Node = Text | Break | Weighted | Scheduled | Alternate
-
-
-@dataclass(frozen=True)
-class Part:
-    """One of the prompts that AND joins, and how much it counts."""
-
-    children: tuple[Node, ...]
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A parsed prompt. notices: what was not taken as typed. unbalanced: places of brackets without a partner."""
-
-    parts: tuple[Part, ...]
-    notices: tuple[str, ...] = ()
-    unbalanced: tuple[int, ...] = ()
-
-
 @lru_cache(maxsize=8)  # a prompt that is being typed is looked at from several sides
 def parse(text: str, *, composable: bool = True) -> Prompt:
     """Parse a prompt; never raises. composable: whether AND joins prompts (in a negative prompt it is a word)."""
@@ -115,11 +60,15 @@ def parse(text: str, *, composable: bool = True) -> Prompt:
         return Prompt((Part((Text(text, text),)),),
                       (f"The prompt has {brackets} brackets, so it was taken literally. At most {MAX_BRACKETS}.",))
     parser = _parser()
-    tokens, notices, unbalanced = arrange(list(parser.lex(text)), composable)
+    lexed = list(parser.lex(text))
+    tokens, notices, unbalanced = arrange(lexed, composable)
     running = parser.parse_interactive()
     for token in tokens:
         running.feed_token(token)
     parts = _Nodes().transform(running.feed_eof())
+    if not notices:  # else text is cut, and read by the tree alone
+        parts = [flat(part, typed) if is_odd(part.children) else part
+                 for part, typed in zip(parts, _split(lexed, composable), strict=True)]
     return Prompt(tuple(parts), notices, unbalanced)
 
 
@@ -144,7 +93,7 @@ def arrange(tokens: list[Token], composable: bool) -> tuple[list[Token], tuple[s
     for number, part in enumerate(parts):
         if number:
             arranged.append(Token("_AND", "AND"))
-        balanced, alone, too_deep = _balance(part, len(parts) > 1)
+        balanced, alone, too_deep = _balance(part, composable)
         arranged += balanced
         unbalanced += alone
         deep |= too_deep

@@ -206,7 +206,7 @@ def _numbers(text: str, field: str, whole: bool) -> list[float | int]:
     values: list[float | int] = []
     for part in _texts(text):
         try:
-            read = _range(part) if _RANGE.fullmatch(part) else [float(part)]
+            read = _range(part) if _RANGE.fullmatch(part) else [_number(part)]
             if not all(map(math.isfinite, read)):
                 raise ValueError(part)
             if whole and len(read) <= MAX_VALUES:  # steps of a range that round to the same number are one
@@ -219,13 +219,18 @@ def _numbers(text: str, field: str, whole: bool) -> list[float | int]:
     return values
 
 
+def _number(text: str) -> float | int:
+    """Read a number; a whole one keeps all its digits, as a seed of 64 bits needs."""
+    return int(text) if re.fullmatch(r"\s*[+-]?[0-9]{1,20}\s*", text) else float(text)
+
+
 def _range(part: str) -> list[float]:
     first, last, step, count = _RANGE.fullmatch(part).groups()
-    low, high = float(first), float(last)
+    low, high = _number(first), _number(last)
     if count:
         number = min(int(count), MAX_VALUES + 1)
         return [round(low + (high - low) * i / max(1, number - 1), 6) for i in range(number)]
-    width = abs(float(step)) if step else 1.0
+    width = abs(_number(step)) if step else 1
     if not width:
         raise ValueError(part)
     number = min(int(abs(high - low) / width + 1e-9) + 1, MAX_VALUES + 1)

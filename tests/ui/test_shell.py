@@ -85,6 +85,12 @@ def test_the_same_request_gives_the_same_picture(client):
     assert Image.open(first).tobytes() == Image.open(second).tobytes()
 
 
+@pytest.mark.parametrize("seed", [2**64 - 1, "18446744073709551615"])
+def test_a_seed_of_64_bits_is_whole_in_the_answer(client, seed):
+    (made,) = client.predict(prompt="a dog", **{**QUICK, "seed": seed}, api_name="/txt2img")
+    assert made["seed"] == 2**64 - 1 and "Seed: 18446744073709551615," in made["infotext"]
+
+
 def test_a_batch_answers_every_picture_and_then_the_grid(client):
     made = client.predict(prompt="a dog", batch_count=2, **QUICK, api_name="/txt2img")
     assert [each["seed"] for each in made] == [5, 6, 5] and len(made) == 3

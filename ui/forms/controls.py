@@ -108,7 +108,7 @@ def seed(form: Form) -> Control:
             form.reuse = gr.Button("Reuse", size="sm", min_width=0, elem_id=f"{form.task}-reuse-seed")
             form.lock = form.keep("lock", gr.Checkbox(False, label="Lock", container=False, min_width=0,
                                                       elem_id=f"{form.task}-lock-seed"))
-    random.click(None, None, [number, form.lock], js="() => [-1, false]", **QUIET)
+    random.click(None, None, [number, form.lock], js="() => ['-1', false]", **QUIET)
     return number
 
 

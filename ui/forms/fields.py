@@ -11,6 +11,7 @@ from pipelines.generation.samplers import SAMPLERS, SCHEDULES
 from pipelines.requests import HIRES_UPSCALERS, LANCZOS, Request, extra_of, fields_of
 
 SLIDER_POSITIONS = 4096  # a range with more is typed, not dragged
+BROWSERS_LARGEST = 2**53  # a browser's number loses digits above; what may be larger travels as text
 # The fields that a model has its own values for, as `studio.defaults` names them.
 MODEL_FIELDS = fields_of(Request, by_model=True)
 
@@ -52,6 +53,8 @@ def make_control(info: FieldInfo, name: str, elem_id: str, value: object, **over
         return gr.Checkbox(**common)
     if low is not None and high is not None and value is not None and step and (high - low) / step <= SLIDER_POSITIONS:
         return gr.Slider(low, high, step=step, buttons=[], **common)
+    if high is not None and high > BROWSERS_LARGEST:
+        return gr.Textbox(max_lines=1, **{**common, "value": str(value)})
     if high is not None:
         number = gr.Number(minimum=low, maximum=high, step=step or 1, precision=0 if step == 1 else None, **common)
         # The request refuses what is out of bounds, in words that name the field, and beside the button.

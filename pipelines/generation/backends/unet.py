@@ -69,7 +69,7 @@ class UNetPredictor:
         Ho & Salimans 2022 (arXiv:2207.12598), in diffusers' form; several prompts are composed.
         """
         guided = self._guidance.acts(step, steps)
-        self._prepare(self._conditionings.at(step // self._scheduler.order), guided, latents)
+        self._prepare(self._conditionings.at(step), guided, latents)
         rows = 1 + len(self._weights)
         x = self._scheduler.scale_model_input(torch.cat([latents] * rows), t)
         if self._extra is not None:

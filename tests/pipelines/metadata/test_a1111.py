@@ -180,7 +180,7 @@ def test_windows_line_ends_and_blanks_around_lines_do_no_harm():
 @pytest.mark.parametrize(("pair", "title"), [
     ("Steps: NaN", "Steps"), ("Steps: 1000000000", "Steps"), ("Steps: 0", "Steps"), ("Steps: 2.5", "Steps"),
     ("Steps: 1e999", "Steps"), ("Steps: 1_0", "Steps"), ("Steps: ٣", "Steps"), ("Steps: ", "Steps"),
-    ("CFG scale: inf", "Guidance scale"), ("CFG scale: -1", "Guidance scale"), ("Seed: 99999999999", "Seed"),
+    ("CFG scale: inf", "Guidance scale"), ("CFG scale: -1", "Guidance scale"), ("Seed: 99999999999999999999", "Seed"),
     ("Size: 100x99999", "Width (px)"), ("Size: hugexbig", ""), ("Denoising strength: 0", "Strength"),
     ("Mask mode: sideways", "Invert mask"), ("Masked content: lama cleaner", "Masked content"),
     ("Sampler: Undefined", "Sampler"), ("Sampler: " + "x" * 10_000, "Sampler"), ("Model: " + "x" * 10_000, "Model")])
@@ -444,3 +444,19 @@ def test_the_largest_request_fits_into_a_jpeg(tmp_path):
 def test_pillows_own_reader_sees_the_text_under_the_name_others_look_for():
     with Image.open(io.BytesIO(png_bytes(tiny(), "猫"))) as image:
         assert isinstance(image, PngImagePlugin.PngImageFile) and image.info["parameters"] == "猫"
+
+
+@pytest.mark.parametrize("seed", [2**64 - 1, 2**53 + 1, 1099511627783])
+def test_a_seed_of_64_bits_stands_whole_in_the_text(seed):
+    request = make(Txt2Img, prompt="a", seed=seed, variation_seed=seed, variation_strength=0.5, sampler="Euler",
+                   schedule="Automatic", steps=20, guidance_scale=7.0, width=64, height=64)
+    text = infotext(request)
+    assert f"Seed: {seed}," in text
+    assert [parse(text).fields[name] for name in ("seed", "variation_seed")] == [seed, seed]
+
+
+def test_prompts_of_pictures_of_the_first_version_change_after_whole_steps():
+    old = "[a:b:0.5]\nSteps: 20, Sampler: Heun, Version: Atelier 0.1.0"
+    again = make(Txt2Img, **parse(old).fields)
+    assert again.prompt_steps == "Whole steps" and parse(infotext(again)).fields["prompt_steps"] == "Whole steps"
+    assert "prompt_steps" not in parse(old.replace("0.1.0", "0.2.0")).fields

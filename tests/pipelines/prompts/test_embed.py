@@ -174,7 +174,7 @@ def test_scheduled_prompts_are_other_tensors_at_the_right_steps_and_the_same_obj
     from pipelines.prompts.embed import Conditionings, Embedder
 
     family, pipe = model
-    made = Conditionings(Embedder(pipe, family), plan("a [red:blue:0.5] cat", "[a:the:3]", 4), guided=True)
+    made = Conditionings(Embedder(pipe, family), plan("a [red:blue:0.25] cat", "[a:the:2]", 4), guided=True)
     expected = [("a red cat", "a")] * 2 + [("a blue cat", "a"), ("a blue cat", "the")]
     for step, (positive, negative) in enumerate(expected):
         assert same(made.at(step).embeds[1:], states_of(model, positive.split())[0])
@@ -302,16 +302,22 @@ def test_the_unet_is_told_another_text_from_the_right_step_on(model):
     told = drawn(model, "[a cat:a dog:0.5]").told
     cat, dog = embedded(model, "a cat", "the sun").embeds, embedded(model, "a dog", "the sun").embeds
     assert len(told) == 4
-    for step, expected in enumerate((cat, cat, dog, dog)):
+    for step, expected in enumerate((cat, cat, cat, dog)):
         assert same(told[step], expected, exact=True)
 
 
-def test_a_second_order_solver_changes_with_the_steps_and_not_with_the_calls(model):
-    told = drawn(model, "[a cat:a dog:2]", sampler="Heun").told
+def test_whole_steps_of_a_second_order_solver_change_with_the_steps_and_not_with_the_calls(model):
+    told = drawn(model, "[a cat:a dog:2]", sampler="Heun", prompt_steps="Whole steps").told
     cat, dog = embedded(model, "a cat", "the sun").embeds, embedded(model, "a dog", "the sun").embeds
     assert len(told) == 7
     assert [same_or_not(one, cat) for one in told] == [True] * 4 + [False] * 3
     assert same(told[4], dog, exact=True)
+
+
+def test_a_second_order_solver_has_twice_the_steps(model):
+    told = drawn(model, "[a cat:a dog:0.5]", sampler="Heun").told
+    cat = embedded(model, "a cat", "the sun").embeds
+    assert [same_or_not(one, cat) for one in told] == [True] * 5 + [False] * 2
 
 
 def test_a_schedule_that_never_changes_is_the_plain_picture(model):
@@ -342,5 +348,5 @@ def test_weights_and_length_change_the_picture(model):
 
 
 def test_what_was_not_taken_as_typed_is_said_once_a_run(model):
-    notices = drawn(model, "a (cat:1e9)", batch_count=3).notices
+    notices = drawn(model, "a (cat:nan)", batch_count=3).notices
     assert len(notices) == 1 and "is not possible" in notices[0]

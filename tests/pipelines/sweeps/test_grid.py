@@ -47,6 +47,11 @@ def test_bad_axes_are_refused_in_words(field, text, message):
         axis(field, text, Txt2Img)
 
 
+def test_a_seed_of_64_bits_is_whole_on_an_axis():
+    assert axis("seed", "18446744073709551615, 18446744073709551612-18446744073709551613", Txt2Img).values == (
+        2**64 - 1, 2**64 - 4, 2**64 - 3)
+
+
 def test_no_field_is_no_axis():
     assert axis("", "1,2", Txt2Img) is None
 

@@ -32,11 +32,10 @@ def test_named_choices_become_a_list():
     assert "Euler a" in choices_of(Txt2Img.model_fields["sampler"])
 
 
-def test_a_seed_is_typed_because_no_slider_reaches_every_value():
+def test_a_seed_is_text_because_a_number_of_the_browser_loses_digits_above_2_to_the_53():
     seed = control(Txt2Img, "seed", -1)
-    assert isinstance(seed, gr.Number) and not isinstance(seed, gr.Slider)
-    assert (seed.minimum, seed.maximum, seed.precision) == (-1, 2**32 - 1, 0)
-    assert seed.preprocess(2**32) == 2**32, "the request refuses it, by the field's name"
+    assert isinstance(seed, gr.Textbox) and seed.value == "-1"
+    assert seed.preprocess(str(2**64 - 1)) == seed.postprocess(2**64 - 1) == "18446744073709551615"
 
 
 def test_yes_and_no_become_a_checkbox():
