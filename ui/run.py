@@ -178,12 +178,12 @@ class TabRun:
             yield update or gr.skip()
 
 
-def reuse_seed(shown: list, selected: int) -> int | dict:
+def reuse_seed(shown: list, selected: int) -> str | dict:
     """The seed of the chosen picture, for the form."""
     return str(shown[selected].seed) if shown else gr.skip()
 
 
-def lock_seed(locked: bool, seed: float, shown: list, selected: int) -> int | dict:
+def lock_seed(locked: bool, seed: str, shown: list, selected: int) -> str | dict:
     """The seed that stays when the lock closes; a random one when it opens."""
     if not locked:
         return "-1"

@@ -148,11 +148,13 @@ class _Maker:
         embedder = Embedder(pipe, family, clip_skip=request.clip_skip, vectors=self._vectors)
         guidance = _guidance(request)
         guided = guidance.scale > guidance.least and pipe.unet.config.time_cond_proj_dim is None
-        prompts = plan(prompt, request.negative_prompt, request.steps, emphasis=request.emphasis)
-        conditionings = Conditionings(embedder, prompts, guided=guided or prompts.composed)
-        yield from self._new(conditionings.notices)
         scheduler = samplers.make(request.sampler, request.schedule, dict(pipe.scheduler.config), request.steps,
                                   device_of(pipe.unet), is_xl=family.pooled is not None)
+        first = (self._request.sampler, self._request.steps) if part.before else None
+        span = span_of(request.sampler, request.steps, request.prompt_steps, scheduler.order, first)
+        prompts = plan(prompt, request.negative_prompt, span, emphasis=request.emphasis)
+        conditionings = Conditionings(embedder, prompts, guided=guided or prompts.composed)
+        yield from self._new(conditionings.notices)
         if not (yield from _prepared(source, device_of(pipe.unet), self._control, batch.first, request.image_count)):
             return None
         with torch.inference_mode():

@@ -92,6 +92,8 @@ def split(text: str) -> Draft:
         draft.tool = PROGRAM
         draft.prompt, draft.negative = _prompts(lines[:-1])
         draft.pairs = _as_meant(_normal(settings_line.find(lines[-1:]).pairs))
+        if draft.pairs.get("Version") in WHOLE_STEPS:
+            draft.pairs.setdefault("Old prompt editing timelines", "Whole steps")
         return draft
     lines = settings_line.unflattened(text[:MAX_TEXT]).split("\n")
     found = settings_line.find(lines)

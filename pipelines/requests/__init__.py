@@ -18,6 +18,7 @@ from .param import open_seeds as open_seeds
 from .param import param as param
 from .request import MAX_PROMPT as MAX_PROMPT
 from .request import MAX_SEED as MAX_SEED
+from .request import MAX_SEED_32 as MAX_SEED_32
 from .request import Request as Request
 from .tasks import HIRES_UPSCALERS as HIRES_UPSCALERS
 from .tasks import LANCZOS as LANCZOS

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from .param import param
 
-MAX_SEED = 2**32 - 1
+MAX_SEED = 2**64 - 1  # as far as torch counts
+MAX_SEED_32 = 2**32 - 1  # where numpy draws as well: training and the lab
 MAX_PROMPT = 4_000
 
 Dynamic = Literal["off", "random", "all combinations"]
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
+PromptSteps = Literal["AUTOMATIC1111", "AUTOMATIC1111 before 1.6", "Whole steps"]
 Tiling = Literal["off", "x", "y", "both"]
 
 
@@ -39,6 +42,12 @@ class Request(BaseModel):
     emphasis: Emphasis = param("Original", "Emphasis", infotext="Emphasis", needs=None,
                                help="How (words:1.2) are weighted: as AUTOMATIC1111 does, without restoring the mean, "
                                     "ignored, or read as plain text.")
+    prompt_steps: PromptSteps = param("AUTOMATIC1111", "Count prompt steps as", needs=None,
+                                      infotext="Old prompt editing timelines",
+                                      words={"AUTOMATIC1111": "False", "AUTOMATIC1111 before 1.6": "True"},
+                                      help="When [a:b:0.5] and [a|b] change: at the model call that AUTOMATIC1111 "
+                                           "changes at, as it did before version 1.6, or after whole steps, which "
+                                           "begin anew in the second pass.")
     sampler: str | None = param(None, "Sampler", infotext="Sampler", a1111="sampler_name", kind="sampler",
                                 by_model=True,
                                 help="The solver that walks from noise to picture. Euler a and DPM++ 2M are good first "
@@ -111,6 +120,13 @@ class Request(BaseModel):
         if isinstance(value, list):
             return tuple(tuple(each) if isinstance(each, list) else each for each in value)
         return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+    @field_validator("seed", "variation_seed", mode="before")
+    @classmethod
+    def _seed_as_text(cls, value: object) -> object:
+        # A browser's number loses digits above 2^53, so a seed may come as text.
+        found = re.fullmatch(r"\s*([+-]?[0-9]{1,20})(?:\.0*)?\s*", value) if isinstance(value, str) else None
+        return int(found[1]) if found else value
 
     @property
     def image_count(self) -> int:

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from ..errors import RequestError
-from ..requests import MAX_PROMPT, MAX_SEED, fields_of, make, param
+from ..requests import MAX_PROMPT, MAX_SEED_32, fields_of, make, param
 from ..settings import SettingsError, read_toml
 from .dataset.decoding import Encoding
 from .run.sample_prompts import parse
@@ -141,7 +141,7 @@ class TrainLora(BaseModel):
     sample_prompts: tuple[str, ...] = param((), "Sample prompts", max_length=16, may_change=True,
                                             help="Prompts of the samples, each with --n (negative), --w, --h, --s "
                                                  "(steps), --d (seed) and --l (guidance) behind it.")
-    sample_seed: int = param(1, "Sample seed", ge=0, le=MAX_SEED, step=1, may_change=True,
+    sample_seed: int = param(1, "Sample seed", ge=0, le=MAX_SEED_32, step=1, may_change=True,
                              help="Seed of the first sample.")
     sample_steps: int | None = param(None, "Sample steps", ge=1, le=150, step=1, may_change=True,
                                      help="Denoising steps of a sample.")
@@ -153,7 +153,7 @@ class TrainLora(BaseModel):
                             help="End after so many measurements without a better held-out loss; 0 is off.")
     keep_best: bool = param(False, "Keep the best", help="Make the result from the checkpoint with the lowest held-out "
                                                          "loss instead of the last.")
-    seed: int = param(0, "Seed", ge=0, le=MAX_SEED, step=1, help="Everything random follows from it.")
+    seed: int = param(0, "Seed", ge=0, le=MAX_SEED_32, step=1, help="Everything random follows from it.")
     tensorboard: bool = param(True, "TensorBoard", may_change=True,
                               help="Write the run's curves for TensorBoard, when its package is installed.")
     wandb: bool = param(False, "Weights & Biases", may_change=True,
