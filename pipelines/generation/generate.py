@@ -150,8 +150,9 @@ class _Maker:
         guided = guidance.scale > guidance.least and pipe.unet.config.time_cond_proj_dim is None
         scheduler = samplers.make(request.sampler, request.schedule, dict(pipe.scheduler.config), request.steps,
                                   device_of(pipe.unet), is_xl=family.pooled is not None)
-        first = (self._request.sampler, self._request.steps) if part.before else None
-        span = span_of(request.sampler, request.steps, request.prompt_steps, scheduler.order, first)
+        before = samplers.counted(self._request.sampler, self._request.steps) if part.before else 0
+        span = span_of(request.steps, request.prompt_steps, before=before, order=scheduler.order,
+                       counted=samplers.counted(request.sampler, request.steps))
         prompts = plan(prompt, request.negative_prompt, span, emphasis=request.emphasis)
         conditionings = Conditionings(embedder, prompts, guided=guided or prompts.composed)
         yield from self._new(conditionings.notices)

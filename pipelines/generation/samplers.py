@@ -106,6 +106,11 @@ def _model_options(row: Sampler, levels: ModelLevels) -> dict[str, Any]:
     return {name: known[name] for name in row.model_options}
 
 
+def counted(sampler: str, steps: int) -> int:
+    """Steps as AUTOMATIC1111 counts them for prompts that change with them: twice for some samplers."""
+    return steps * (1 + SAMPLERS[sampler].twice)
+
+
 @cache
 def calls(sampler: str, steps: int, schedule: str = "Automatic") -> int:
     """How often a run of so many steps calls the model; for DPM adaptive, about how often."""

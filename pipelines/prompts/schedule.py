@@ -2,7 +2,7 @@
 
 Three rules of counting, by the name of `rule`:
 - "AUTOMATIC1111": calls count from 0, and read the first entry of the prompt's table whose end is at or above them, so
-  that `[a:b:12]` is a for 13 calls. Solvers of the second order (COUNTED_TWICE) have twice as many steps. A whole
+  that `[a:b:12]` is a for 13 calls. Solvers of the second order have twice as many steps. A whole
   number is a call, a number with a point a share of the steps. The second pass of hires fix goes on counting: whole
   numbers lose the first pass's total, and shares lose 1.
 - "AUTOMATIC1111 before 1.6": the same lookup, but a number below 1 is a share, any other a call, and the second pass
@@ -22,7 +22,6 @@ from typing import Literal
 from .grammar import Alternate, Break, Node, Prompt, Scheduled, Text, Weighted, parse, without_tags
 from .lora_tags import TAG
 
-COUNTED_TWICE = frozenset({"DPM++ SDE", "DPM++ 2S a", "Heun", "DPM2", "DPM2 a", "Restart"})  # as AUTOMATIC1111 has it
 SHOWN_TAG = 60  # characters of a tag that a notice repeats
 
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
@@ -78,17 +77,17 @@ class Span:
         return min(step, self.total)
 
 
-def span_of(sampler: str, steps: int, rule: Rule, order: int = 1, first: tuple[str, int] | None = None) -> Span:
+def span_of(steps: int, rule: Rule, *, counted: int, before: int = 0, order: int = 1) -> Span:
     """Count the steps of a pass.
 
-    order: model calls of a step. first: sampler and steps of the first pass of hires fix, in its second.
+    counted: the steps as AUTOMATIC1111 counts them, twice for some samplers. before: those of the first pass of hires
+    fix, in its second. order: model calls of a step.
     """
     if rule == "Whole steps":
         return Span(steps, 0, rule, order)
-    totals = [count * (1 + (name in COUNTED_TWICE)) for name, count in (first or (sampler, 0), (sampler, steps))]
     if rule == "AUTOMATIC1111 before 1.6":
-        return Span(totals[0] or totals[1], 0, rule)
-    return Span(totals[1], totals[0], rule)
+        return Span(before or counted, 0, rule)
+    return Span(counted, before, rule)
 
 
 @dataclass(frozen=True)

@@ -100,9 +100,11 @@ class Request(BaseModel):
     guidance_end: float = param(1.0, "Guidance until", ge=0, le=1, step=0.05, infotext="Guidance end",
                                 help="Guidance ends at this share of the steps. Earlier is faster and softer.")
     eta: float | None = param(None, "Eta", ge=0, le=1, step=0.05, infotext="Eta", a1111="eta",
-                              help="Fresh noise a step, for the DDIM sampler: 0 none, 1 as much as DDPM.")
+                              help="How much fresh noise a step draws. Empty is as the sampler is meant: all of it for "
+                                   "ancestral and SDE samplers, none for DDIM; 0 none, 1 all.")
     s_churn: float = param(0.0, "Churn", ge=0, le=100, step=1, infotext="Sigma churn", a1111="s_churn",
-                           help="Extra noise that the Euler sampler adds and takes away again; livelier detail.")
+                           help="Extra noise that Euler, Heun, HeunPP2 and DPM2 add and take away again; livelier "
+                                "detail.")
     s_noise: float = param(1.0, "Noise factor", ge=0.9, le=1.1, step=0.005, infotext="Sigma noise", a1111="s_noise",
                            help="How strong the noise of Churn is. Just over 1 gives more detail, just under 1 less.")
     model: str | None = param(None, "Model", infotext="Model", kind="model", needs=None, axis_cost=4,

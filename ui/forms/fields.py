@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pipelines.generation.samplers import SAMPLERS, SCHEDULES
 from pipelines.requests import HIRES_UPSCALERS, LANCZOS, Request, extra_of, fields_of
 
+SEEN_AT_ONCE = 15  # choices; a longer list can be searched by typing
 SLIDER_POSITIONS = 4096  # a range with more is typed, not dragged
 BROWSERS_LARGEST = 2**53  # a browser's number loses digits above; what may be larger travels as text
 # The fields that a model has its own values for, as `studio.defaults` names them.
@@ -46,9 +47,10 @@ def make_control(info: FieldInfo, name: str, elem_id: str, value: object, **over
         chosen = list(value) if isinstance(value, tuple | list) else []
         return gr.Dropdown(choices, multiselect=True, **{**common, "value": chosen})
     if choices and info.default is None and value is None:  # nothing chosen means "like the others"
-        return gr.Dropdown([("Same as above", ""), *choices], filterable=False, **{**common, "value": ""})
+        return gr.Dropdown([("Same as above", ""), *choices], filterable=len(choices) > SEEN_AT_ONCE,
+                           **{**common, "value": ""})
     if choices:
-        return gr.Dropdown(choices, filterable=False, **common)
+        return gr.Dropdown(choices, filterable=len(choices) > SEEN_AT_ONCE, **common)
     if info.annotation is bool:
         return gr.Checkbox(**common)
     if low is not None and high is not None and value is not None and step and (high - low) / step <= SLIDER_POSITIONS:

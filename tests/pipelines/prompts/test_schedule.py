@@ -11,10 +11,10 @@ from pipelines.prompts.comments import without_comments
 from pipelines.prompts.schedule import Span, plan, span_of
 
 GOLDEN = [json.loads(line) for line in (Path(__file__).parent / "automatic1111.jsonl").read_text("utf-8").splitlines()]
-SPANS = {"20 calls of 20": span_of("Euler", 20, "AUTOMATIC1111"),
-         "39 calls of 40 (second order, 20 steps)": span_of("Heun", 20, "AUTOMATIC1111"),
-         "hires pass, 10 of 20 steps after 20": span_of("Euler", 20, "AUTOMATIC1111", 1, ("Euler", 20)),
-         "second-order hires pass, 20 of 40 calls after 40": span_of("DPM2 a", 20, "AUTOMATIC1111", 2, ("Heun", 20))}
+SPANS = {"20 calls of 20": span_of(20, "AUTOMATIC1111", counted=20),
+         "39 calls of 40 (second order, 20 steps)": span_of(20, "AUTOMATIC1111", counted=40),
+         "hires pass, 10 of 20 steps after 20": span_of(20, "AUTOMATIC1111", counted=20, before=20),
+         "second-order hires pass, 20 of 40 calls after 40": span_of(20, "AUTOMATIC1111", counted=40, before=40)}
 KEPT_TAG = "<lora:a#b:1> c"  # a # in a tag is a part of a file's name here, and begins a comment there
 
 
@@ -105,13 +105,13 @@ def test_what_automatic1111_fails_on_is_text():
 
 
 def test_before_its_version_1_6_whole_shares_were_steps_and_the_second_pass_began_anew():
-    span = span_of("Heun", 20, "AUTOMATIC1111 before 1.6", 2, ("Euler", 10))
+    span = span_of(20, "AUTOMATIC1111 before 1.6", counted=40, before=10)
     assert (span.total, span.before) == (10, 0), "the second pass reads the first one's table"
     assert [span.switch(when) for when in ("0.5", "1.0", "2.0", "7")] == [5, 1, 2, 7]
 
 
 def test_whole_steps_hold_for_all_calls_of_a_step_and_begin_anew():
-    made = plan("[a:b:0.5]", "", span_of("Heun", 4, "Whole steps", 2, ("Heun", 4)))
+    made = plan("[a:b:0.5]", "", span_of(4, "Whole steps", counted=8, before=8, order=2))
     assert "".join(made.at(call).prompts[0][0][0][0].text for call in range(7)) == "aaaabbb"
 
 
