@@ -39,6 +39,11 @@ class Children:
         return bool(self._waiting)
 
     @property
+    def have_begun(self) -> bool:
+        """Whether one of them has had its turn."""
+        return len(self._waiting) < self._count
+
+    @property
     def were_stopped(self) -> bool:
         """Whether some were not made, because the job was stopped or failed."""
         return self._stopped

@@ -64,8 +64,9 @@ class Turns:
         self._jobs.insert(bisect_right(self._jobs, _place(job), key=_place), job)
 
 
-def _place(job: Job) -> tuple[int, bool]:
-    return job.turn, job.is_guest
+def _place(job: Job) -> tuple[int, bool, bool]:
+    """What the order goes by. One of whose children some have had their turn lets the others of its turn go first."""
+    return job.turn, job.is_guest, job.children.have_begun
 
 
 def check_room(job: Job, open_jobs: Iterable[Job], waiting: int) -> None:

@@ -66,3 +66,16 @@ def test_an_id_is_no_path(results, tmp_path, wrong):
     with pytest.raises(StudioError, match="not among yours|could not be deleted"):
         results.delete(wrong, "ann")
     assert secret.exists()
+
+
+def test_what_was_begun_before_midnight_is_among_the_newest(results):
+    before, today = saved(results), saved(results, seed=8)
+    yesterday = before.path.parent.with_name("2020-01-02")
+    older = before.path.parent.with_name("2020-01-01")
+    for folder in (yesterday, older):
+        folder.mkdir()
+        for file in (before.path, before.path.with_name("index.jsonl")):
+            (folder / file.name).write_bytes(file.read_bytes())
+    assert [record.path.parent.name for record in results.newest("ann")] == [
+        today.path.parent.name, today.path.parent.name, yesterday.name]
+    assert results.newest("bob") == []
