@@ -23,6 +23,10 @@ class Philox:
         self._key = np.array([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF], np.uint32)
         self._draws = 0
 
+    def initial_seed(self) -> int:
+        """The seed, as torch's generators tell it."""
+        return int(self._key[0]) | int(self._key[1]) << 32
+
     def normal(self, shape: Sequence[int]) -> np.ndarray:
         """Draw unit noise of a shape, float32."""
         count = math.prod(shape)

@@ -16,6 +16,7 @@ from ..diffusion.predictor import Predictor
 from . import samplers
 from .init_latents import Start
 from .library_schedulers import LibraryWalk
+from .noise import Source
 from .sigma_walk import SigmaWalk
 from .windows import Blend, Window
 
@@ -31,7 +32,7 @@ class Step:
 
 
 def denoise(predictor: Predictor, sampler: str, scheduler: SigmaWalk | LibraryWalk, start: Start,
-            generators: Sequence[torch.Generator], options: Mapping[str, float] | None = None) -> Iterator[Step]:
+            generators: Sequence[Source], options: Mapping[str, float] | None = None) -> Iterator[Step]:
     """Walk from start.latents along the scheduler's levels, yielding after every model call.
 
     With several windows each is a call of its own, and their predictions are blended. A second-order solver calls

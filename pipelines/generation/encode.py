@@ -33,7 +33,7 @@ def encode(pipe: DiffusionPipeline, image: Image.Image, draws: Draws) -> torch.T
         if whole.full:
             with memory.tiled(vae):
                 posterior = vae.encode(pixels).latent_dist
-        latents = torch.cat([posterior.sample(generator) for generator in draws.generators])
+        latents = torch.cat([posterior.sample(generator) for generator in draws.encoders or draws.generators])
         return (latents * vae.config.scaling_factor).to(pipe.unet.dtype)
 
 

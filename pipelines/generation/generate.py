@@ -122,8 +122,7 @@ class _Maker:
         prompt = request.prompt
         tiles = {axis: request.tiling in (axis, "both") for axis in "xy"}
         with seamless(pipe.unet, pipe.vae, **tiles):
-            draws = Draws(*(tuple(torch.Generator("cpu").manual_seed(seed) for seed in seeds)
-                            for seeds in (batch.seeds, batch.variations)), strength=request.variation_strength)
+            draws = Draws.of(request, batch.seeds, batch.variations, device_of(pipe.unet))
             first, last = _parts(request)
             latents = yield from self._denoise(batch, prompt, request, self._source, draws, first)
             source = self._source
@@ -167,7 +166,7 @@ class _Maker:
             if self.tight:
                 encoders = [getattr(pipe, encoder) for _, encoder in family.text_encoders]
                 moved.enter_context(memory.aside(pipe.vae, *encoders))
-            for step in denoise(predictor, request.sampler, scheduler, start, draws.generators,
+            for step in denoise(predictor, request.sampler, scheduler, start, draws.later or draws.generators,
                                 _sampler_options(request)):
                 if self._control.stop.is_set():
                     raise Cancelled("Stopped.")

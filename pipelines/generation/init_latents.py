@@ -129,8 +129,9 @@ class FromLatents(_Ready):
                 self._latents.float(), (height // LATENT_PX, width // LATENT_PX), mode=mode,
                 **({} if mode == "nearest" else {"align_corners": False, "antialias": False}))
         else:
-            original = torch.cat([encode(pipe, picture, Draws((generator,)))
-                                  for picture, generator in zip(self._pictures, draws.generators, strict=True)])
+            sources = draws.encoders or draws.generators
+            original = torch.cat([encode(pipe, picture, Draws((one,)))
+                                  for picture, one in zip(self._pictures, sources, strict=True)])
         original = original.to(self._latents.dtype)
         steps = request.hires_steps or request.steps
         timesteps, begin = late_timesteps(scheduler, steps, request.hires_strength)

@@ -9,6 +9,7 @@ from ..prompts.choices import unread
 from ..prompts.grammar import without_tags
 from ..prompts.texts import each, prompt_fields
 from ..requests import Request, Txt2Img, task_of
+from .samplers import is_earlier
 
 SHOWN = 60  # characters of a piece of prompt that a notice repeats
 MAX_PIECES = 5  # of a prompt that notices name
@@ -21,7 +22,7 @@ UNREAD = {
 
 def unlike_asked(request: Request, family: Family) -> tuple[str, ...]:
     """Sentences about a concrete request."""
-    return tuple(dict.fromkeys((*_less_than_a_step(request, family), *_unread(request))))
+    return tuple(dict.fromkeys((*_less_than_a_step(request, family), *_drawn_elsewhere(request), *_unread(request))))
 
 
 def _less_than_a_step(request: Request, family: Family) -> Iterator[str]:
@@ -30,6 +31,11 @@ def _less_than_a_step(request: Request, family: Family) -> Iterator[str]:
             yield from _share("Hires strength", request.hires_strength, request.hires_steps or request.steps)
     elif getattr(request, "redraw", True) and "strength" in family.provides(task_of(request)):
         yield from _share("Strength", request.strength, request.steps)
+
+
+def _drawn_elsewhere(request: Request) -> Iterator[str]:
+    if request.noise_source != "CPU" and is_earlier(request.schedule):
+        yield "Noise was drawn on the CPU: the samplers of version 0.1.0 know no other."
 
 
 def _share(title: str, strength: float, steps: int) -> Iterator[str]:

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from diffusers import DDPMScheduler
 from diffusers.configuration_utils import FrozenDict
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from ..diffusion.noise_level import NoiseLevel
 from ..diffusion.sigma_schedules import ModelLevels
 from ..diffusion.solvers.brownian import BrownianNoise
 from ..diffusion.solvers.walk import Noise, Solver, Walk, asked_levels
+from .noise import Source, unit_noise
 from .sampler_table import Sampler
 
 _BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
@@ -77,7 +77,7 @@ class SigmaWalk:
         return original_samples + noise * self._path[0]
 
     def step(self, model_output: Tensor, timestep: Any, sample: Tensor,
-             generator: torch.Generator | Sequence[torch.Generator] | None = None,
+             generator: Source | Sequence[Source] | None = None,
              return_dict: bool = False) -> tuple[Tensor]:
         """Take the model's output; returns the latents of the next call, or the result."""
         if self._walk is None:
@@ -98,7 +98,7 @@ class SigmaWalk:
         scale = (1 + sigma**2) ** -0.5
         return NoiseLevel(scale, sigma * scale, scale, self.config.prediction_type)
 
-    def begin(self, latents: Tensor, generators: Sequence[torch.Generator],
+    def begin(self, latents: Tensor, generators: Sequence[Source],
               options: Mapping[str, float] | None = None) -> None:
         """Start. latents: (b, c, h, w) at the first level. options: eta and the like, where the solver knows them."""
         known = inspect.signature(self._solver).parameters
@@ -127,10 +127,9 @@ class SigmaWalk:
             t = torch.tensor([self._levels.timestep(sigma)], dtype=torch.float32).to(self._device)
             self.timesteps = torch.cat([self.timesteps, t])
 
-    def _noise(self, generators: Sequence[torch.Generator]) -> Noise:
+    def _noise(self, generators: Sequence[Source]) -> Noise:
         like = self.latents
         if self._brownian:
             above = [sigma for sigma in self._path if sigma > 0]
             return BrownianNoise(like, min(above), max(above), [one.initial_seed() for one in generators])
-        return lambda sigma, after: randn_tensor(like.shape, generator=list(generators), device=like.device,
-                                                 dtype=like.dtype)
+        return lambda sigma, after: unit_noise(generators, like.shape, like.device, like.dtype)

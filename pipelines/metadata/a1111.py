@@ -27,8 +27,10 @@ _ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Mod
           "Denoising strength", "Clip skip", "Mask mode", "Mask blur", "Inpaint area", "Masked area padding",
           "Masked content")
 # Every other field is written only where it differs from its default.
-_ALWAYS = {*_ORDER[:6], "Size-1", "Size-2", "Model", "Denoising strength", "Mask blur", "Upscale by", "Tile size"}
+_ALWAYS = {*_ORDER[:6], "Size-1", "Size-2", "Model", "Denoising strength", "Mask blur", "Upscale by", "Tile size",
+           "RNG"}  # there another source is the default
 
+_SIZES = ("Size", "Seed resize from")  # pairs that are two fields
 _SIZE = re.compile(r"(\d{1,9})\s*x\s*(\d{1,9})", re.ASCII)
 
 
@@ -60,8 +62,10 @@ def _pairs_of(request: Request) -> dict[str, object]:
         always = request.hires_scale > 1 if second_pass else key in _ALWAYS
         if always or value != info.default or padding_matters:
             pairs[key] = extra_of(info)["words"].get(value, value)
-    width, height = pairs.pop("Size-1", None), pairs.pop("Size-2", None)
-    return {**pairs, "Size": f"{width}x{height}" if width and height else None}
+    for key in _SIZES:
+        width, height = pairs.pop(f"{key}-1", 0), pairs.pop(f"{key}-2", 0)
+        pairs[key] = f"{width}x{height}" if width or height else None
+    return pairs
 
 
 def _quoted(value: object) -> str:
@@ -101,6 +105,8 @@ def split(text: str) -> Draft:
     prompts = _prompts([line.strip() for line in lines[:found.start]])
     draft.prompt, draft.negative = (part.strip() for part in prompts)
     draft.pairs = _normal(found.pairs)
+    if "Sampler" in draft.pairs:
+        draft.silent["noise_source"] = "NV"  # AUTOMATIC1111 draws on the card, and does not say so
     if found.loose:
         draft.unknown["Without a name"] = ", ".join(found.loose)
     _list_below(draft, lines[found.end:])
@@ -146,9 +152,10 @@ def _prompts(lines: list[str]) -> tuple[str, str]:
 def _normal(pairs: dict[str, str]) -> dict[str, str]:
     """Turn `Size: 512x768` and `Sampler: DPM++ 2M Karras` into the two pairs each stands for."""
     pairs = dict(pairs)
-    if size := _SIZE.fullmatch(pairs.get("Size", "")):
-        del pairs["Size"]
-        pairs |= {"Size-1": size[1], "Size-2": size[2]}
+    for key in _SIZES:
+        if size := _SIZE.fullmatch(pairs.get(key, "")):
+            del pairs[key]
+            pairs |= {f"{key}-1": size[1], f"{key}-2": size[2]}
     if "Schedule type" in pairs:
         pairs["Schedule type"] = spelled(pairs["Schedule type"])
     elif "Sampler" in pairs:

@@ -37,25 +37,28 @@ class Parsed:
     """What a text says. fields: checked values by field name. unknown: pairs that are no parameter of ours.
 
     notes: sentences about what was left out and why. implied: fields that have a value because the text is silent.
+    silent: what its program does where it says nothing, by field name, other than the default here.
     """
 
     fields: dict[str, Any]
     unknown: dict[str, str]
     notes: tuple[str, ...]
     implied: frozenset[str] = frozenset()
+    silent: Mapping[str, str] = field(default_factory=dict)
 
     def for_task(self, cls: type[Request]) -> dict[str, Any]:
         """Every value that a text can carry for a kind of request; what this text does not say has its default."""
         carried = {name: info.default for name, info in cls.model_fields.items()
                    if name == "prompt" or extra_of(info)["infotext"]}
-        return {name: self.fields.get(name, default) for name, default in carried.items()}
+        return {name: self.fields.get(name, self.silent.get(name, default)) for name, default in carried.items()}
 
 
 @dataclass
 class Draft:
     """What a text says, not checked yet. pairs: by AUTOMATIC1111's keys, a size as Size-1 and Size-2.
 
-    tool: the program that wrote it. unknown: what that program says in words that stand for nothing of ours.
+    tool: the program that wrote it. unknown: what that program says in words that stand for nothing of ours. silent: as
+    in Parsed.
     """
 
     tool: str = ""
@@ -63,6 +66,7 @@ class Draft:
     negative: str = ""
     pairs: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
+    silent: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -101,7 +105,7 @@ def checked(draft: Draft, allowed: Mapping[str, Collection[str]] | None = None) 
     if len(unknown) > MAX_PAIRS:
         notes.append(f"Only the first {MAX_PAIRS} of {len(unknown):,} entries that are not used here are listed.")
     return Parsed(fields, {key[:MAX_NAME]: _shortened(unknown[key]) for key in list(unknown)[:MAX_PAIRS]}, tuple(notes),
-                  frozenset(fields.keys() & _IMPLIED.keys() - said))
+                  frozenset(fields.keys() & _IMPLIED.keys() - said), draft.silent)
 
 
 def _shortened(value: str) -> str:

@@ -7,13 +7,13 @@ import re
 from .fields import Draft
 
 # A LoRA tag, whose name may hold brackets, and what is not escaped twice.
-_MARK = re.compile(r"<\w{1,16}:[^<>\n]{0,300}>|\\[()]|[\\\[\]#]|\b(?:AND|BREAK)\b")
+_MARK = re.compile(r"<\w{1,16}:[^<>\n]{0,300}>|\\[()]|[\\\[\]#|]|\b(?:AND|BREAK)\b")
 _EMBEDDING = re.compile(r"\bembedding:([^\s,;:()\[\]<>|]{1,200})")
 _ENDING = re.compile(r"\.(safetensors|pt|bin|ckpt)$", re.IGNORECASE)
 
 
 def literal(text: str) -> str:
-    r"""Put a backslash before what only our prompt language reads: `[`, `]`, `#`, AND, BREAK and the backslash itself.
+    r"""Put a backslash before what only our prompt language reads: `[`, `]`, `|`, `#`, AND, BREAK and a backslash.
 
     Round brackets weigh there as here, and `\(` is one bracket in both. `embedding:folder/name.pt` becomes its bare
     name, which stands for an embedding here.

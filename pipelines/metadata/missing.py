@@ -15,7 +15,6 @@ _FACES = "Faces are not repaired here."
 _FEATURES = {key.casefold(): sentence for key, sentence in {
     "Hypernet": "Hypernetworks are not read here.",
     "Refiner": "A second model for the last steps is not used here.",
-    "Seed resize from": "Noise is not resized from another size here.",
     "Token merging": "Tokens are not merged here, so details may differ.",
     "Styles": "Styles of other tools are not known here; the prompt is taken as it stands.",
     "Face restoration": _FACES, "Restore faces": _FACES,

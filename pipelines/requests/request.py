@@ -16,6 +16,7 @@ MAX_PROMPT = 4_000
 Dynamic = Literal["off", "random", "all combinations"]
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
 PromptSteps = Literal["AUTOMATIC1111", "AUTOMATIC1111 before 1.6", "Whole steps"]
+NoiseSource = Literal["CPU", "GPU", "NV"]
 Tiling = Literal["off", "x", "y", "both"]
 
 
@@ -88,6 +89,21 @@ class Request(BaseModel):
                                       infotext="Variation seed strength",
                                       help="How far the picture moves from its seed towards the variation seed: "
                                            "0.1 keeps the composition, 1 is the other picture.")
+    noise_source: NoiseSource = param("CPU", "Noise drawn on", infotext="RNG",
+                                      help="Where random numbers come from: the processor (CPU), the same on every "
+                                           "machine; what computes (GPU); or NV, those of an NVIDIA card, on any "
+                                           "machine, for pictures that were made on one.")
+    noise_delta: int = param(0, "Seed of later noise", ge=0, le=MAX_SEED_32, step=1, infotext="ENSD",
+                             help="Added to the seed for the fresh noise of steps; the first noise stays. 31337 is "
+                                  "what some programs use.")
+    seed_resize_width: int = param(0, "Seed from width (px)", ge=0, le=2048, multiple_of=8, step=8,
+                                   infotext="Seed resize from-1", a1111="seed_resize_from_w",
+                                   help="Takes the noise of a picture of this width, so that another size keeps its "
+                                        "middle. 0 is off.")
+    seed_resize_height: int = param(0, "Seed from height (px)", ge=0, le=2048, multiple_of=8, step=8,
+                                    infotext="Seed resize from-2", a1111="seed_resize_from_h",
+                                    help="Takes the noise of a picture of this height, so that another size keeps its "
+                                         "middle. 0 is off.")
     tiling: Tiling = param("off", "Tiling", infotext="Tiling", a1111="tiling", words={"both": "True"},
                            help="Makes opposite edges fit together, for patterns: left to right (x), top to bottom "
                                 "(y), or both.")

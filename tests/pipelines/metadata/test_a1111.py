@@ -53,18 +53,19 @@ def test_a_request_is_written_as_automatic1111_writes_it():
         "a red apple,\nwhite background\n"
         "Negative prompt: blurry\n"
         "Steps: 20, Sampler: Euler a, Schedule type: Karras, CFG scale: 7, Seed: 965400086, Size: 512x768, "
-        "Model hash: 1234567890, Model: tiny, Clip skip: 2, Version: Atelier 9.8.7")
+        "Model hash: 1234567890, Model: tiny, Clip skip: 2, RNG: CPU, Version: Atelier 9.8.7")
 
 
 def test_inpainting_is_written_in_their_words_and_defaults_are_left_away():
     request = make(Inpaint, prompt="x", **CONCRETE)
     assert infotext(request, version="Atelier 1").endswith("Model: tiny, Denoising strength: 0.75, Mask blur: 4, "
-                                                   "Version: Atelier 1")
+                                                   "RNG: CPU, Version: Atelier 1")
     request = make(Inpaint, prompt="x", mask_invert=True, inpaint_area="Only masked", masked_content="latent noise",
                    mask_grow=-3, outpaint_left=64, **CONCRETE)
     assert infotext(request, version="Atelier 1").endswith(
         "Denoising strength: 0.75, Mask mode: Inpaint not masked, Mask blur: 4, Inpaint area: Only masked, "
-        "Masked area padding: 32, Masked content: latent noise, Mask grow: -3, Outpaint left: 64, Version: Atelier 1")
+        "Masked area padding: 32, Masked content: latent noise, RNG: CPU, Mask grow: -3, Outpaint left: 64, "
+        "Version: Atelier 1")
 
 
 def test_an_empty_prompt_leaves_no_empty_line():
@@ -75,7 +76,7 @@ def test_an_empty_prompt_leaves_no_empty_line():
 def test_values_that_would_break_the_line_are_quoted_like_json():
     extra = {"Lora hashes": "a: 12, b: 34", "Note": "猫\nhat", "Seed": None, "Model": "v1.5"}
     text = infotext(make(Txt2Img, **CONCRETE), extra=extra, version="Atelier 1")
-    assert text.endswith('Model: v1.5, Lora hashes: "a: 12, b: 34", Note: "猫\\nhat", Version: Atelier 1')
+    assert text.endswith('Model: v1.5, RNG: CPU, Lora hashes: "a: 12, b: 34", Note: "猫\\nhat", Version: Atelier 1')
     assert "Seed" not in text
 
 
@@ -185,7 +186,7 @@ def test_windows_line_ends_and_blanks_around_lines_do_no_harm():
     ("Mask mode: sideways", "Invert mask"), ("Masked content: lama cleaner", "Masked content"),
     ("Sampler: Undefined", "Sampler"), ("Sampler: " + "x" * 10_000, "Sampler"), ("Model: " + "x" * 10_000, "Model")])
 def test_values_that_cannot_be_asked_for_become_notes(pair, title):
-    parsed = parse(f"x\nVersion: 1, RNG: CPU, Clip skip: 2, {pair}")
+    parsed = parse(f"x\nVersion: 1, Note: CPU, Clip skip: 2, {pair}")
     assert set(parsed.fields) == {"prompt", "negative_prompt", "clip_skip"}
     assert not title or any(note.startswith(f"{title}: ") and len(note) < 200 for note in parsed.notes)
 
@@ -460,3 +461,17 @@ def test_prompts_of_pictures_of_the_first_version_change_after_whole_steps():
     again = make(Txt2Img, **parse(old).fields)
     assert again.prompt_steps == "Whole steps" and parse(infotext(again)).fields["prompt_steps"] == "Whole steps"
     assert "prompt_steps" not in parse(old.replace("0.1.0", "0.2.0")).fields
+
+
+def test_where_noise_is_drawn_is_always_said_and_silence_means_a_card():
+    assert ", RNG: CPU, " in infotext(make(Txt2Img, **CONCRETE))
+    given = {"noise_source": "NV", "noise_delta": 31337, "seed_resize_width": 512, "seed_resize_height": 384}
+    text = infotext(make(Txt2Img, **CONCRETE, **given))
+    assert "RNG: NV, ENSD: 31337, Seed resize from: 512x384" in text
+    found = parse(text).for_task(Txt2Img)
+    assert {name: found[name] for name in given} == given
+    theirs = "x\nSteps: 20, Sampler: Euler a, Seed: 1, Size: 512x512{}, Version: v1.10.1"
+    for said, kind in (("", "NV"), (", RNG: CPU", "CPU"), (", RNG: GPU", "GPU")):
+        assert parse(theirs.format(said)).for_task(Txt2Img)["noise_source"] == kind
+    ours = "x\nSteps: 20, Sampler: Euler a, Seed: 1, Size: 512x512, Version: Atelier 0.1.0"
+    assert parse(ours).for_task(Txt2Img)["noise_source"] == "CPU"

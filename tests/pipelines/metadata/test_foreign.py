@@ -348,7 +348,7 @@ def test_easy_diffusions_chunks_and_json_are_understood(tmp_path):
 # What none can say
 
 @pytest.mark.parametrize(("changes", "note"), [
-    ({"seed": 2**60}, "Seed: "), ({"steps": 1000}, "Steps: "), ({"steps": "many"}, "Steps: "),
+    ({"seed": 2**65}, "Seed: "), ({"steps": 1000}, "Steps: "), ({"steps": "many"}, "Steps: "),
     ({"cfg_scale": {"a": 1}}, "Guidance scale: "), ({"width": 100.5}, "Width (px): "),
     ({"height": [1]}, "Height (px): "),
     ({"steps": True}, "Steps: "), ({"cfg_scale": float("nan")}, "Guidance scale: ")])

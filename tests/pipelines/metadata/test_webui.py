@@ -105,7 +105,7 @@ def test_hires_of_another_shape_is_told_and_a_size_of_zero_is_listed():
 # what is not done here
 
 @pytest.mark.parametrize("pair", [
-    "Hypernet: inkwork", "Refiner: xl_refiner [7440042bbd]", "Seed resize from: 512x512", "Token merging ratio: 0.5",
+    "Hypernet: inkwork", "Refiner: xl_refiner [7440042bbd]", "Token merging ratio: 0.5",
     "Styles: comic", "Face restoration: CodeFormer", "ADetailer model: face.pt", "ControlNet 0: canny",
     "Hires checkpoint: other"])
 def test_features_that_are_not_here_are_named_in_words(pair):
