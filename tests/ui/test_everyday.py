@@ -40,7 +40,7 @@ def test_the_size_of_a_picture_is_not_the_size_to_enlarge_it_to():
     ("hires", {}, {}, {"hires_scale": 2.0}),
     ("hires", {}, {"hires_scale": 1.5, "hires_upscaler": "Lanczos"}, {"hires_scale": 1.5, "hires_upscaler": "Lanczos"}),
     ("hires", {"width": 2048}, {}, {"hires_scale": 2.0}), ("hires", {"width": 3000}, {}, {"hires_scale": 4096 / 3000}),
-    ("seed", {"seed": 2**32 - 1}, {}, {"seed": 0}), ("steps", {"steps": 149}, {}, {"steps": 150}),
+    ("seed", {"seed": 2**64 - 1}, {}, {"seed": 0}), ("steps", {"steps": 149}, {}, {"steps": 150}),
     ("sampler", {"sampler": "Euler a"}, {}, {"sampler": "Euler"}),
     ("variation", {}, {}, {"variation_strength": 0.15, "variation_seed": -1})])
 def test_one_click_changes_one_thing_and_keeps_the_rest(name, said, form, changed):

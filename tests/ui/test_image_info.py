@@ -31,7 +31,7 @@ def test_what_the_text_does_not_say_is_not_listed():
 
 def test_what_is_not_used_is_named_once_and_what_changes_the_picture_comes_first():
     control = '"Module: canny, Model: control_canny [d14c016b], Weight: 1, Guidance Start: 0, Guidance End: 1, Mode: x"'
-    found = parse_any(f"a cat\nSteps: 9, Sampler: Restart, Seed: 1, ControlNet 0: {control}, ENSD: 31337").parsed
+    found = parse_any(f"a cat\nSteps: 9, Sampler: Euler Max, Seed: 1, ControlNet 0: {control}, Pad conds: True").parsed
     assert unused(found) == [
-        "Sampler: 'Restart' has no equivalent here.",
-        f"ControlNet 0: {control[1:-1]} · Pictures that guide another one are not read here.", "ENSD: 31337"]
+        "Sampler: 'Euler Max' has no equivalent here.",
+        f"ControlNet 0: {control[1:-1]} · Pictures that guide another one are not read here.", "Pad conds: True"]
