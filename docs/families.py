@@ -67,7 +67,8 @@ def _order(family: Family) -> tuple[bool, str]:
 
 def _row(family: Family) -> tuple[str, ...]:
     stock = family.stock
-    noised = [task for task in ("img2img", "inpaint") if task in family.pipelines and family.takes("strength", task)]
+    noised = [task for task in ("img2img", "inpaint")
+              if task in family.pipelines and "strength" in family.provides(task)]
     strength = {0: "-", 2: "yes"}.get(len(noised), "image to image" if "img2img" in noised else "inpainting")
     return (family.label, *(_yes(task in family.pipelines) for task in ("txt2img", "img2img", "inpaint")),
             strength, _yes(stock is None or stock.negative), _loras(family),

@@ -126,6 +126,7 @@ def test_captions_are_typed_over_replaced_in_all_and_taken_back(page, studio, tm
     expect(cells).to_have_count(3)
     captions("a cat, red, picture 0", "a cat, red, picture 1", "a cat, red, picture 2")
     cells.nth(1).dblclick()
+    expect(page.locator("#train-table textarea:focus")).to_be_visible()  # keys before that go nowhere
     page.keyboard.press("ControlOrMeta+a")
     page.keyboard.type("a small dog, green")
     page.keyboard.press("Enter")

@@ -57,10 +57,10 @@ def test_steps_of_a_second_pass_weigh_what_they_cost(clock):
 
 
 def test_seeds_count_up_over_the_batches_and_past_the_largest_begin_at_zero():
-    request = make(Txt2Img, prompt="a cat", seed=2**32 - 2, batch_size=2, batch_count=2)
+    request = make(Txt2Img, prompt="a cat", seed=2**64 - 2, batch_size=2, batch_count=2)
     made = list(batches.batches(request))
     assert [(one.seeds, one.variations, one.first) for one in made] == [
-        ((2**32 - 2, 2**32 - 1), (), 1), ((0, 1), (), 3)]
+        ((2**64 - 2, 2**64 - 1), (), 1), ((0, 1), (), 3)]
 
 
 def test_of_a_varied_picture_only_the_variation_seed_counts_up():
