@@ -35,7 +35,7 @@ class Standing:
 
     @classmethod
     def now(cls) -> Standing:
-        """Measure this process and its engine, after what nobody holds here was let go."""
+        """Measure this process and its engine, after a garbage collection in this one."""
         import psutil
 
         gc.collect()

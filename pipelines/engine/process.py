@@ -156,6 +156,6 @@ def _answer_to(asked: Need, engine: Any) -> Answer:
         return Answer(asked.number, engine.need(*asked.arguments))
     except StudioError as error:
         return Answer(asked.number, error=error.with_traceback(None))
-    except Exception:
+    except Exception:  # a foreign error must not end the thread: the next question would wait for nobody
         log.exception("a question could not be answered")
         return Answer(asked.number)

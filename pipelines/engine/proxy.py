@@ -159,7 +159,7 @@ class EngineProcess:
                 raise Cancelled("Stopped.") from None
             raise EngineLost(_how_it_ended(link)) from None
         finally:
-            if not is_answered:  # whoever asked wants no more of it
+            if not is_answered:  # the caller closed this generator before the order had ended
                 _drain(link.jobs)
 
 

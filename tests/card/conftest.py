@@ -7,6 +7,7 @@ import sys
 import pytest
 
 if "tests.card.pretend" in sys.modules:
+    # Fixtures, which pytest finds by their names here; nothing else in this file uses them.
     from tests.pipelines.training.conftest import make_config, make_loop, own_data_folder, pictures, settings  # noqa: F401
 else:
     collect_ignore_glob = ["test_*.py"]
